@@ -1,0 +1,1 @@
+//! WhatsApp channel plugin for the Dispatch agent host.
