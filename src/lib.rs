@@ -1,1 +1,3 @@
 //! WhatsApp channel plugin for the Dispatch agent host.
+
+pub mod identity;
