@@ -13,7 +13,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http_body_util::combinators::BoxBody;
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderValue};
@@ -35,7 +35,7 @@ use crate::core::Core;
 use crate::{admin, media};
 
 /// A response of the HTTP side. An error in the body cuts the connection.
-pub(crate) type Reply = Response<BoxBody<Bytes, io::Error>>;
+pub(crate) type Reply = Response<UnsyncBoxBody<Bytes, io::Error>>;
 
 const MAX_CONNECTIONS: usize = 4096;
 const MAX_HEADER_BYTES: usize = 64 * 1024;
@@ -48,13 +48,17 @@ const TLS_HANDSHAKE: u8 = 0x16;
 /// RFC 6455, 1.3.
 const WEBSOCKET_GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// Binds `addr`, which has to be a loopback address: the server trusts whoever reaches its admin API.
+/// Binds `addr`.
+///
+/// # Errors
+/// It is not a loopback address (the server trusts whoever reaches its admin API), or it cannot be bound.
 pub async fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
     require_loopback(addr)?;
     TcpListener::bind(addr).await
 }
 
 /// The running listener. Dropping it closes the port and every connection.
+#[must_use = "dropping it closes the port"]
 pub struct Listener {
     accepting: AbortHandle,
 }
@@ -66,14 +70,18 @@ impl Drop for Listener {
 }
 
 /// Serves `core` on `listener` and tells `core.media` under which host it is reached.
-/// Errors when the address is not loopback or no certificate could be made.
+///
+/// # Errors
+/// The address is not a loopback address, or no certificate could be made.
 pub fn spawn(core: Arc<Core>, listener: TcpListener) -> io::Result<Listener> {
     let addr = listener.local_addr()?;
     require_loopback(addr)?;
     core.media.set_hosts(vec![addr.to_string()]);
     let tls = TlsAcceptor::from(tls_config()?);
     let task = tokio::spawn(accept(core, listener, tls));
-    Ok(Listener { accepting: task.abort_handle() })
+    Ok(Listener {
+        accepting: task.abort_handle(),
+    })
 }
 
 fn require_loopback(addr: SocketAddr) -> io::Result<()> {
@@ -82,7 +90,9 @@ fn require_loopback(addr: SocketAddr) -> io::Result<()> {
     }
     Err(io::Error::new(
         io::ErrorKind::InvalidInput,
-        format!("{addr} is not a loopback address; this server may only be reached from its own machine"),
+        format!(
+            "{addr} is not a loopback address; this server may only be reached from its own machine"
+        ),
     ))
 }
 
@@ -116,7 +126,12 @@ async fn accept(core: Arc<Core>, listener: TcpListener, tls: TlsAcceptor) {
     }
 }
 
-async fn connection(core: Arc<Core>, stream: TcpStream, peer: SocketAddr, tls: TlsAcceptor) -> io::Result<()> {
+async fn connection(
+    core: Arc<Core>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    tls: TlsAcceptor,
+) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut first = [0];
     if timeout(PATIENCE, stream.peek(&mut first)).await?? == 0 {
@@ -148,7 +163,10 @@ where
         .with_upgrades()
         .await
         .map_err(io::Error::other)?;
-    let Some(upgrade) = upgrade.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()) else {
+    let Some(upgrade) = upgrade
+        .into_inner()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
+    else {
         return Ok(());
     };
     let io = TokioIo::new(upgrade.await.map_err(io::Error::other)?);
@@ -174,7 +192,10 @@ async fn route(
     if media::is_media_path(path) {
         return core.media.handle(request).await;
     }
-    Ok(text(StatusCode::NOT_FOUND, "there is nothing here; the WebSocket is at /ws/chat\n"))
+    Ok(text(
+        StatusCode::NOT_FOUND,
+        "there is nothing here; the WebSocket is at /ws/chat\n",
+    ))
 }
 
 /// Checks the opening handshake (RFC 6455, 4.2.1) and leaves the upgrade for the connection's task.
@@ -185,30 +206,52 @@ fn websocket(upgrade: &Mutex<Option<OnUpgrade>>, mut request: Request<Incoming>)
         || !lists(headers, header::UPGRADE, "websocket")
     {
         let mut reply = text(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket\n");
-        reply.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        reply
+            .headers_mut()
+            .insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         return reply;
     }
-    if headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
-        let mut reply = text(StatusCode::UPGRADE_REQUIRED, "WebSocket version 13 is spoken here\n");
-        reply.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+    if headers
+        .get(header::SEC_WEBSOCKET_VERSION)
+        .is_none_or(|version| version != "13")
+    {
+        let mut reply = text(
+            StatusCode::UPGRADE_REQUIRED,
+            "WebSocket version 13 is spoken here\n",
+        );
+        reply.headers_mut().insert(
+            header::SEC_WEBSOCKET_VERSION,
+            HeaderValue::from_static("13"),
+        );
         return reply;
     }
     let Some(key) = headers
         .get(header::SEC_WEBSOCKET_KEY)
         .filter(|key| STANDARD.decode(key).is_ok_and(|key| key.len() == 16))
     else {
-        return text(StatusCode::BAD_REQUEST, "Sec-WebSocket-Key has to be 16 bytes in base64\n");
+        return text(
+            StatusCode::BAD_REQUEST,
+            "Sec-WebSocket-Key has to be 16 bytes in base64\n",
+        );
     };
-    let accept = STANDARD.encode(Sha1::new().chain_update(key).chain_update(WEBSOCKET_GUID).finalize());
+    let accept = STANDARD.encode(
+        Sha1::new()
+            .chain_update(key)
+            .chain_update(WEBSOCKET_GUID)
+            .finalize(),
+    );
     let mut reply = text(StatusCode::SWITCHING_PROTOCOLS, "");
     let headers = reply.headers_mut();
+    headers.clear();
     headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     match HeaderValue::from_str(&accept) {
         Ok(accept) => headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept),
         Err(_) => return text(StatusCode::INTERNAL_SERVER_ERROR, "no accept key\n"),
     };
-    *upgrade.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(hyper::upgrade::on(&mut request));
+    *upgrade
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(hyper::upgrade::on(&mut request));
     reply
 }
 
@@ -224,9 +267,15 @@ fn lists(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool {
 
 /// A reply with a body that is at hand.
 pub(crate) fn reply(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Reply {
-    let mut reply = Response::new(Full::new(body.into()).map_err(|never: Infallible| match never {}).boxed());
+    let mut reply = Response::new(
+        Full::new(body.into())
+            .map_err(|never: Infallible| match never {})
+            .boxed_unsync(),
+    );
     *reply.status_mut() = status;
-    reply.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    reply
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     reply
 }
 
@@ -240,7 +289,11 @@ fn tls_config() -> io::Result<Arc<ServerConfig>> {
     if let Some(config) = CONFIG.get() {
         return Ok(Arc::clone(config));
     }
-    let names = ["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+    let names = [
+        "localhost".to_owned(),
+        "127.0.0.1".to_owned(),
+        "::1".to_owned(),
+    ];
     let made = rcgen::generate_simple_self_signed(names).map_err(io::Error::other)?;
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
     let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
