@@ -66,7 +66,7 @@ impl FromStr for Phone {
     type Err = PhoneError;
 
     fn from_str(text: &str) -> Result<Self, PhoneError> {
-        let text = text.trim_matches(is_separator_outside);
+        let text = text.trim_matches(is_separator);
         let (international, rest) = match text.strip_prefix('+').or_else(|| text.strip_prefix("00"))
         {
             Some(rest) => (true, rest),
@@ -80,10 +80,6 @@ impl FromStr for Phone {
         let digits: String = rest.chars().filter(|&c| !is_separator(c)).collect();
         Self::from_digits(&digits)
     }
-}
-
-fn is_separator_outside(c: char) -> bool {
-    is_separator(c) && c != '('
 }
 
 impl fmt::Display for Phone {
@@ -230,17 +226,18 @@ impl FromStr for Address {
     fn from_str(jid: &str) -> Result<Self, AddressError> {
         let jid = jid.trim();
         let (user, server) = jid.split_once('@').ok_or(AddressError)?;
+        let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         let word = |text: &str| {
             !text.is_empty()
                 && text
                     .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':'))
+                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
         };
-        if jid.len() > MAX_JID_BYTES || !word(user) || !word(server) {
+        let (account, device) = user.split_once(':').unwrap_or((user, "0"));
+        if jid.len() > MAX_JID_BYTES || !word(account) || !digits(device) || !word(server) {
             return Err(AddressError);
         }
-        let account = user.split([':', '_']).next().unwrap_or_default();
-        let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        let account = account.split('_').next().unwrap_or_default();
         let address = match server.to_ascii_lowercase().as_str() {
             "s.whatsapp.net" | "c.us" | "hosted" => {
                 let number = account.split('.').next().unwrap_or_default();
@@ -420,6 +417,8 @@ mod tests {
             "1@g.us@g.us",
             "1 2@g.us",
             "1@g us",
+            "a:group:1@g.us",
+            "1:2:3@lid",
             "1551@é",
             "15551230000",
         ] {

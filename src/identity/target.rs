@@ -81,33 +81,30 @@ fn parse_prefixed(text: &str, account: &str) -> Result<Address, TargetError> {
         "whatsapp-web",
         "wa-personal",
     ];
-    match text.split_once(':') {
-        Some((network, rest)) if NETWORKS.contains(&network.trim()) => {
-            let with_account = rest.split_once(':').filter(|(named, _)| {
-                !named.contains(['@', '+']) && !["contact", "group"].contains(&named.trim())
-            });
-            let Some((named, rest)) = with_account else {
-                return parse_plain(rest);
-            };
-            let address = parse_plain(rest)?;
-            if named.trim() != account {
-                return Err(TargetError::WrongAccount {
-                    named: named.trim().to_owned(),
+    let rest = match text.split_once(':') {
+        Some((network, rest)) if NETWORKS.contains(&network.trim()) => rest,
+        _ => return parse_plain(text),
+    };
+    let without_account = parse_plain(rest);
+    match rest.split_once(':') {
+        Some((named, rest)) if without_account == Err(TargetError::Malformed) => {
+            let (address, named) = (parse_plain(rest)?, named.trim());
+            if named == account {
+                Ok(address)
+            } else {
+                Err(TargetError::WrongAccount {
+                    named: named.to_owned(),
                     selected: account.to_owned(),
-                });
+                })
             }
-            Ok(address)
         }
-        _ => parse_plain(text),
+        _ => without_account,
     }
 }
 
 /// Without network and account.
 fn parse_plain(text: &str) -> Result<Address, TargetError> {
     let text = text.trim();
-    if text.is_empty() {
-        return Err(TargetError::Missing);
-    }
     if let Some(rest) = text.strip_prefix("contact:") {
         let address = parse_bare(rest)?;
         return if address.is_user() {
@@ -135,6 +132,9 @@ fn parse_plain(text: &str) -> Result<Address, TargetError> {
 /// A JID or a phone number.
 fn parse_bare(text: &str) -> Result<Address, TargetError> {
     let text = text.trim();
+    if text.is_empty() {
+        return Err(TargetError::Missing);
+    }
     if text.contains('@') {
         return text.parse().map_err(|AddressError| TargetError::Malformed);
     }
