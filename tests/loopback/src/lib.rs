@@ -5,6 +5,7 @@
 //! theirs; nothing in it depends on which client is connected.
 
 pub mod account;
+mod admin;
 pub mod core;
 pub mod faults;
 pub mod limits;
