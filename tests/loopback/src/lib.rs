@@ -11,6 +11,7 @@ pub mod faults;
 pub mod limits;
 pub mod listener;
 pub mod media;
+pub mod people;
 
 use std::{
     io,
