@@ -1,0 +1,137 @@
+//! One owner: two connections for one account would corrupt the ratchets and throw each other out, so whoever
+//! wants the connection takes an OS lock on the account's lock file first. The OS releases it when the process
+//! dies, however it dies; what the file says is for people and for those who wait.
+
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+
+use serde::{Deserialize, Serialize};
+
+use super::{AccountError, Paths};
+
+/// What the owner of the connection is doing with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Linking the account.
+    Link,
+    /// Serves one call and leaves.
+    OneShot,
+    /// Receives until it is stopped.
+    Persistent,
+}
+
+/// What the lock file says of the owner.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Owner {
+    role: Role,
+    pid: u32,
+}
+
+/// The lock is held by somebody else.
+#[derive(Debug, thiserror::Error)]
+pub enum InUse {
+    /// Another process owns the connection. The file may be unreadable for an instant while its owner writes it.
+    #[error("this WhatsApp account is in use by {}; stop it or wait until it has finished", described(*.pid, *.role))]
+    Owned {
+        pid: Option<u32>,
+        role: Option<Role>,
+    },
+    /// The lock file cannot be used at all.
+    #[error(transparent)]
+    Account(#[from] AccountError),
+}
+
+impl InUse {
+    /// The code of this error on the wire.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Owned { .. } => "session_in_use",
+            Self::Account(error) => error.code(),
+        }
+    }
+}
+
+fn described(pid: Option<u32>, role: Option<Role>) -> String {
+    let who = pid.map_or("another process".to_owned(), |pid| format!("process {pid}"));
+    let what = match role {
+        Some(Role::Link) => " (linking)",
+        Some(Role::OneShot) => " (one call)",
+        Some(Role::Persistent) => " (receiving)",
+        None => "",
+    };
+    who + what
+}
+
+/// Held for as long as this process may connect; dropped, the next one may.
+#[derive(Debug)]
+pub struct OwnerLock {
+    _file: File,
+}
+
+impl OwnerLock {
+    /// Takes the account's lock for this process, or says who has it. Never waits.
+    pub fn take(paths: &Paths, role: Role) -> Result<Self, InUse> {
+        let mut file = paths.prepare_lock()?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(std::fs::TryLockError::WouldBlock) => {
+                let mut text = String::new();
+                let owner = file
+                    .read_to_string(&mut text)
+                    .ok()
+                    .and_then(|_| serde_json::from_str::<Owner>(&text).ok());
+                return Err(InUse::Owned {
+                    pid: owner.as_ref().map(|owner| owner.pid),
+                    role: owner.map(|owner| owner.role),
+                });
+            }
+            Err(std::fs::TryLockError::Error(source)) => {
+                return Err(AccountError::Io {
+                    path: paths.lock(),
+                    source,
+                }
+                .into());
+            }
+        }
+        let owner = Owner {
+            role,
+            pid: std::process::id(),
+        };
+        let written = serde_json::to_vec(&owner)
+            .map_err(std::io::Error::other)
+            .and_then(|text| {
+                file.set_len(0)?;
+                file.rewind()?;
+                file.write_all(&text)
+            });
+        written.map_err(|source| AccountError::Io {
+            path: paths.lock(),
+            source,
+        })?;
+        Ok(Self { _file: file })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_owner_is_refused_and_told_who_has_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::resolve("x", Some(&dir.path().join("store.db"))).unwrap();
+        let first = OwnerLock::take(&paths, Role::Persistent).unwrap();
+        let refused = OwnerLock::take(&paths, Role::OneShot).unwrap_err();
+        assert_eq!(refused.code(), "session_in_use");
+        let InUse::Owned { pid, role } = &refused else {
+            panic!("{refused}")
+        };
+        assert_eq!(
+            (*pid, *role),
+            (Some(std::process::id()), Some(Role::Persistent))
+        );
+        drop(first);
+        OwnerLock::take(&paths, Role::OneShot).unwrap();
+    }
+}

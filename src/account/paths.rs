@@ -1,0 +1,266 @@
+//! The layout of an account: `store.db` is the client library's, `channel.db` ours, beside them `lock` and `media/`.
+
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why an account's files cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum AccountError {
+    /// `sqlite_store_path` is relative, so it would depend on the directory the host was started in.
+    #[error("sqlite_store_path must be an absolute path, not {0:?}; write the whole path")]
+    Relative(PathBuf),
+    /// Neither `XDG_CONFIG_HOME` nor `HOME` is set to an absolute path.
+    #[error(
+        "cannot tell where accounts are kept: neither XDG_CONFIG_HOME nor HOME is set; set one of them or sqlite_store_path"
+    )]
+    NoHome,
+    /// The directory or a file in it cannot be created or read.
+    #[error("cannot use {path}: {source}; check that the directory exists and belongs to this user", path = path.display())]
+    Io { path: PathBuf, source: io::Error },
+}
+
+impl AccountError {
+    /// The code of this error on the wire.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Relative(_) => "invalid_config",
+            Self::NoHome | Self::Io { .. } => "store_failed",
+        }
+    }
+}
+
+/// Where one account's files lie. Two values are equal exactly when they are one account.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Paths {
+    store: PathBuf,
+    /// Prefix of the companions' names: empty for `store.db`, `x.` for any other `x.db`.
+    prefix: String,
+    /// Under our own root a loose directory is tightened; elsewhere it belongs to somebody else.
+    ours: bool,
+}
+
+impl Paths {
+    /// The files of `account`, or those named after `store` when that is given. Nothing is created.
+    pub fn resolve(account: &str, store: Option<&Path>) -> Result<Self, AccountError> {
+        let (store, ours) = match store {
+            Some(path) if path.is_relative() => {
+                return Err(AccountError::Relative(path.to_owned()));
+            }
+            Some(path) => (path.to_owned(), false),
+            None => (default_root()?.join(account).join("store.db"), true),
+        };
+        let store = canonical(&store)?;
+        let name = store.file_name().unwrap_or_default().to_string_lossy();
+        let prefix = match name.as_ref() {
+            "store.db" => String::new(),
+            other => format!("{}.", other.strip_suffix(".db").unwrap_or(other)),
+        };
+        Ok(Self {
+            store,
+            prefix,
+            ours,
+        })
+    }
+
+    /// The client library's database.
+    pub fn store(&self) -> &Path {
+        &self.store
+    }
+
+    /// Our database.
+    pub fn channel(&self) -> PathBuf {
+        self.beside("channel.db")
+    }
+
+    /// The file whose lock marks the owner of the connection.
+    pub fn lock(&self) -> PathBuf {
+        self.beside("lock")
+    }
+
+    /// The folder of downloaded media.
+    pub fn media(&self) -> PathBuf {
+        self.beside("media")
+    }
+
+    /// Whether a session was ever kept here.
+    pub fn exists(&self) -> bool {
+        self.store.is_file()
+    }
+
+    /// Creates the directory and the empty databases, private to this user. Existing files keep their content.
+    pub fn prepare(&self) -> Result<(), AccountError> {
+        let directory = self.directory();
+        private_directory(directory, self.ours).map_err(|e| failed(directory, e))?;
+        for file in [self.store.clone(), self.channel()] {
+            private_file(&file).map_err(|e| failed(&file, e))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn prepare_lock(&self) -> Result<fs::File, AccountError> {
+        let directory = self.directory();
+        private_directory(directory, self.ours).map_err(|e| failed(directory, e))?;
+        let path = self.lock();
+        private_file(&path).map_err(|e| failed(&path, e))
+    }
+
+    fn directory(&self) -> &Path {
+        self.store.parent().unwrap_or(Path::new("/"))
+    }
+
+    fn beside(&self, name: &str) -> PathBuf {
+        self.directory().join(format!("{}{name}", self.prefix))
+    }
+}
+
+fn failed(path: &Path, source: io::Error) -> AccountError {
+    AccountError::Io {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+fn default_root() -> Result<PathBuf, AccountError> {
+    let absolute = |name: &str| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
+    let config = absolute("XDG_CONFIG_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".config")))
+        .ok_or(AccountError::NoHome)?;
+    Ok(config.join("dispatch/channels/whatsapp"))
+}
+
+/// The canonical form of a path whose last parts may not exist yet: links in the part that exists are resolved.
+fn canonical(path: &Path) -> Result<PathBuf, AccountError> {
+    match path.canonicalize() {
+        Ok(found) => Ok(found),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => match (path.parent(), path.file_name()) {
+            (Some(parent), Some(name)) => Ok(canonical(parent)?.join(name)),
+            _ => Err(failed(path, e)),
+        },
+        Err(e) => Err(failed(path, e)),
+    }
+}
+
+#[cfg(unix)]
+fn private_directory(path: &Path, tighten: bool) -> io::Result<()> {
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+    match fs::metadata(path) {
+        Ok(found) => {
+            let mode = found.permissions().mode() & 0o777;
+            if mode & 0o077 == 0 {
+                return Ok(());
+            }
+            if tighten {
+                return fs::set_permissions(path, fs::Permissions::from_mode(0o700));
+            }
+            tracing::warn!(
+                "{} can be entered by other users (mode {mode:o}); the files in it are private, `chmod 700` it to be sure",
+                path.display()
+            );
+            Ok(())
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path),
+        Err(e) => Err(e),
+    }
+}
+
+#[cfg(unix)]
+fn private_file(path: &Path) -> io::Result<fs::File> {
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)?;
+    if file.metadata()?.permissions().mode() & 0o077 != 0 {
+        file.set_permissions(fs::Permissions::from_mode(0o600))?;
+    }
+    Ok(file)
+}
+
+#[cfg(not(unix))]
+fn private_directory(path: &Path, _tighten: bool) -> io::Result<()> {
+    fs::create_dir_all(path)
+}
+
+#[cfg(not(unix))]
+fn private_file(path: &Path) -> io::Result<fs::File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn companions_are_named_after_the_store() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let plain = Paths::resolve("x", Some(&root.join("store.db"))).unwrap();
+        assert_eq!(plain.channel(), root.join("channel.db"));
+        assert_eq!(plain.lock(), root.join("lock"));
+        let named = Paths::resolve("x", Some(&root.join("work.db"))).unwrap();
+        assert_eq!(named.channel(), root.join("work.channel.db"));
+        assert_eq!(named.lock(), root.join("work.lock"));
+        assert_eq!(named.media(), root.join("work.media"));
+    }
+
+    #[test]
+    fn two_spellings_are_one_account() {
+        let dir = tempfile::tempdir().unwrap();
+        let real = dir.path().join("real");
+        fs::create_dir(&real).unwrap();
+        symlink(&real, dir.path().join("link")).unwrap();
+        let direct = Paths::resolve("x", Some(&real.join("a.db"))).unwrap();
+        let linked = Paths::resolve("x", Some(&dir.path().join("link/../link/a.db"))).unwrap();
+        assert_eq!(direct, linked);
+    }
+
+    #[test]
+    fn what_is_created_is_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::resolve("x", Some(&dir.path().join("new/deep/store.db"))).unwrap();
+        paths.prepare().unwrap();
+        assert_eq!(mode(&dir.path().join("new/deep")), 0o700);
+        assert_eq!(mode(paths.store()), 0o600);
+        assert_eq!(mode(&paths.channel()), 0o600);
+    }
+
+    #[test]
+    fn loose_files_are_tightened() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = dir.path().join("store.db");
+        fs::write(&store, b"").unwrap();
+        fs::set_permissions(&store, fs::Permissions::from_mode(0o644)).unwrap();
+        Paths::resolve("x", Some(&store))
+            .unwrap()
+            .prepare()
+            .unwrap();
+        assert_eq!(mode(&store), 0o600);
+    }
+
+    #[test]
+    fn a_relative_store_is_refused() {
+        let error = Paths::resolve("x", Some(Path::new("store.db"))).unwrap_err();
+        assert_eq!(error.code(), "invalid_config");
+    }
+}

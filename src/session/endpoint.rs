@@ -1,0 +1,269 @@
+//! Which server a session talks to, and how it is dialled.
+//!
+//! Invariant: a build with the feature `loopback` does not check the server's certificate chain, so it never opens a
+//! connection to an address that is not loopback, neither for the WebSocket nor over HTTP. The check is made on the
+//! resolved address, at the moment of dialling.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use http::{HeaderValue, Uri, header};
+use tokio::net::TcpStream;
+use tokio_websockets::ClientBuilder;
+use wacore::net::{HttpClient, HttpRequest, HttpResponse, StreamingHttpResponse, UploadBody};
+use wacore::net::{Transport, TransportEvent, TransportFactory};
+use wacore::net::{WHATSAPP_WEB_ORIGIN, WHATSAPP_WEB_WS_URL};
+use whatsapp_rust_tokio_transport::{default_tls_connector, from_websocket};
+use whatsapp_rust_ureq_http_client::UreqHttpClient;
+
+/// Points the session elsewhere, for proxies and tests.
+pub const URL_VARIABLE: &str = "CHANNEL_WHATSAPP_WS_URL";
+
+/// Whether this build skips the checks of the server's certificate chain.
+pub const UNCHECKED: bool = cfg!(feature = "loopback");
+
+/// The address to connect to cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum EndpointError {
+    #[error(
+        "{URL_VARIABLE} is {given:?}, which is not a ws:// or wss:// URL with a host; correct or unset it"
+    )]
+    Malformed { given: String },
+    #[error(
+        "this is a loopback build, for tests: it does not check the server's certificate chain and refuses \
+         {host}, which is not a loopback address; use a release build, or set {URL_VARIABLE} to a server on this machine"
+    )]
+    NotLoopback { host: String },
+}
+
+impl EndpointError {
+    /// The code of this error on the wire.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Malformed { .. } => "invalid_config",
+            Self::NotLoopback { .. } => "endpoint_refused",
+        }
+    }
+}
+
+/// A WhatsApp server's address.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    uri: Uri,
+    host: String,
+    port: u16,
+    tls: bool,
+    overridden: bool,
+}
+
+impl Endpoint {
+    /// WhatsApp's own server, or the one that the environment names.
+    pub fn from_env() -> Result<Self, EndpointError> {
+        match std::env::var(URL_VARIABLE) {
+            Ok(url) if !url.trim().is_empty() => Self::parse(url.trim(), true),
+            _ => Self::parse(WHATSAPP_WEB_WS_URL, false),
+        }
+    }
+
+    fn parse(url: &str, overridden: bool) -> Result<Self, EndpointError> {
+        let malformed = || EndpointError::Malformed {
+            given: url.to_owned(),
+        };
+        let uri: Uri = url.parse().map_err(|_| malformed())?;
+        let tls = match uri.scheme_str() {
+            Some("wss") => true,
+            Some("ws") => false,
+            _ => return Err(malformed()),
+        };
+        let host = uri
+            .host()
+            .filter(|host| !host.is_empty())
+            .ok_or_else(malformed)?;
+        let host = host
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .to_owned();
+        if UNCHECKED && !host_is_loopback(&host) {
+            return Err(EndpointError::NotLoopback { host });
+        }
+        let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
+        Ok(Self {
+            uri,
+            host,
+            port,
+            tls,
+            overridden,
+        })
+    }
+
+    /// Whether this is WhatsApp's own server and not one that the environment named.
+    pub fn is_whatsapp(&self) -> bool {
+        !self.overridden
+    }
+
+    /// `host:port`, for people.
+    pub fn authority(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+}
+
+/// By name only; what it resolves to is checked again when it is dialled.
+fn host_is_loopback(host: &str) -> bool {
+    host == "localhost"
+        || host
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
+}
+
+/// Dials with TCP_NODELAY: without it the handshake's small frames wait 40 ms for delayed acknowledgements.
+#[derive(Debug, Clone)]
+pub struct Dialler {
+    endpoint: Endpoint,
+}
+
+impl Dialler {
+    /// A dialler for one server.
+    pub fn new(endpoint: Endpoint) -> Self {
+        Self { endpoint }
+    }
+
+    async fn connect(&self) -> anyhow::Result<TcpStream> {
+        let Endpoint { host, port, .. } = &self.endpoint;
+        let found: Vec<SocketAddr> = tokio::net::lookup_host((host.as_str(), *port))
+            .await?
+            .collect();
+        if UNCHECKED && !found.iter().all(|address| address.ip().is_loopback()) {
+            return Err(EndpointError::NotLoopback { host: host.clone() }.into());
+        }
+        let stream = TcpStream::connect(found.as_slice()).await?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+}
+
+#[async_trait]
+impl TransportFactory for Dialler {
+    async fn create_transport(
+        &self,
+    ) -> anyhow::Result<(
+        Arc<dyn Transport>,
+        whatsapp_rust::async_channel::Receiver<TransportEvent>,
+    )> {
+        let stream = self.connect().await?;
+        let builder = ClientBuilder::from_uri(self.endpoint.uri.clone()).add_header(
+            header::ORIGIN,
+            HeaderValue::from_static(WHATSAPP_WEB_ORIGIN),
+        )?;
+        if self.endpoint.tls {
+            let stream = default_tls_connector()
+                .wrap(&self.endpoint.host, stream)
+                .await?;
+            Ok(from_websocket(builder.connect_on(stream).await?.0))
+        } else {
+            Ok(from_websocket(builder.connect_on(stream).await?.0))
+        }
+    }
+}
+
+/// The library's HTTP client, held to loopback addresses where certificates are not checked.
+#[derive(Debug, Clone)]
+pub struct Http(UreqHttpClient);
+
+impl Http {
+    /// A client with the library's own settings.
+    pub fn new() -> Self {
+        Self(UreqHttpClient::new())
+    }
+
+    fn admit(request: &HttpRequest) -> anyhow::Result<()> {
+        if !UNCHECKED {
+            return Ok(());
+        }
+        let uri: Uri = request.url.parse()?;
+        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+        if host_is_loopback(host) {
+            Ok(())
+        } else {
+            Err(EndpointError::NotLoopback {
+                host: host.to_owned(),
+            }
+            .into())
+        }
+    }
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[async_trait]
+impl HttpClient for Http {
+    async fn execute(&self, request: HttpRequest) -> anyhow::Result<HttpResponse> {
+        Self::admit(&request)?;
+        self.0.execute(request).await
+    }
+
+    fn supports_streaming(&self) -> bool {
+        self.0.supports_streaming()
+    }
+
+    fn execute_streaming(&self, request: HttpRequest) -> anyhow::Result<StreamingHttpResponse> {
+        Self::admit(&request)?;
+        self.0.execute_streaming(request)
+    }
+
+    fn supports_upload_streaming(&self) -> bool {
+        self.0.supports_upload_streaming()
+    }
+
+    fn execute_upload(
+        &self,
+        request: HttpRequest,
+        body: UploadBody,
+        content_length: u64,
+    ) -> anyhow::Result<HttpResponse> {
+        Self::admit(&request)?;
+        self.0.execute_upload(request, body, content_length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loopback_build_refuses_every_other_address() {
+        for url in [
+            "ws://127.0.0.1:9/ws/chat",
+            "wss://localhost/ws/chat",
+            "ws://[::1]:80/",
+        ] {
+            assert!(Endpoint::parse(url, true).is_ok(), "{url}");
+        }
+        for url in [
+            WHATSAPP_WEB_WS_URL,
+            "ws://10.0.0.1/",
+            "wss://localhost.example/",
+            "ws://127.0.0.1.example/",
+        ] {
+            let error = Endpoint::parse(url, true).unwrap_err();
+            assert_eq!(error.code(), "endpoint_refused", "{url}");
+        }
+        assert!(Http::admit(&HttpRequest::get("https://127.0.0.1:1/x")).is_ok());
+        assert!(Http::admit(&HttpRequest::get("https://mmg.whatsapp.net/x")).is_err());
+    }
+
+    #[test]
+    fn what_is_no_websocket_url_is_refused() {
+        for url in ["", "http://127.0.0.1/", "ws://", "127.0.0.1:80", "ws:///x"] {
+            assert_eq!(
+                Endpoint::parse(url, true).unwrap_err().code(),
+                "invalid_config",
+                "{url}"
+            );
+        }
+    }
+}

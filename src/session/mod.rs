@@ -1,0 +1,230 @@
+//! The linked device: the only room that knows the WhatsApp library's client.
+//!
+//! A session belongs to one account whose owner lock this process holds. It keeps the connection (`supervisor`),
+//! puts what arrives into `channel.db` before WhatsApp hears that it arrived (`receive`), and sends what waits in
+//! the outbox, under the ids it was stored with (`outbox`). It runs on the account's own thread, a current-thread
+//! tokio runtime; other rooms talk to it through [`Session`].
+
+mod client;
+mod endpoint;
+mod link;
+mod outbox;
+mod receive;
+mod runtime;
+mod state;
+mod supervisor;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use wacore_binary::Jid;
+use whatsapp_rust::Client;
+use whatsapp_rust::store::SqliteStore;
+
+use crate::account::Paths;
+use crate::identity::Address;
+use crate::store::Store;
+
+pub use client::WebVersion;
+pub use endpoint::{Endpoint, EndpointError, UNCHECKED, URL_VARIABLE};
+pub use link::{LinkError, LinkProgress, LinkRequest, Linked, link};
+pub use outbox::Fate;
+pub use state::{Connection, Terminal, TerminalKind};
+
+/// Why a session cannot be had, or cannot do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// No device is linked here.
+    #[error("this account is not linked to WhatsApp; run `channel-whatsapp --link` first")]
+    NotLinked,
+    /// Over until somebody acts.
+    #[error("{}", .0.sentence())]
+    Ended(Terminal),
+    /// There is no connection now, and none came in time.
+    #[error("WhatsApp cannot be reached now ({reason}); check the network, it is tried again by itself")]
+    Unreachable { reason: String },
+    /// The environment names a server that cannot be used.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    /// The library's database cannot be opened.
+    #[error("cannot open the WhatsApp session in {path} ({detail}); check its permissions and the free space; it was left as it is", path = path.display())]
+    Store { path: PathBuf, detail: String },
+    /// The library refuses to make a client.
+    #[error("the WhatsApp client cannot be started ({0}); please report this with the log")]
+    Client(String),
+}
+
+impl SessionError {
+    /// The code of this error on the wire.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NotLinked => "not_linked",
+            Self::Ended(terminal) => terminal.kind.code(),
+            Self::Unreachable { .. } => "unreachable",
+            Self::Endpoint(error) => error.code(),
+            Self::Store { .. } => "store_corrupt",
+            Self::Client(_) => "internal_error",
+        }
+    }
+}
+
+/// How a session behaves towards WhatsApp.
+#[derive(Debug, Clone)]
+pub struct Manners {
+    /// Show this device as available; off keeps the owner's phone ringing.
+    pub online: bool,
+    /// The version of WhatsApp Web to present, if the operator chose one.
+    pub web_version: Option<WebVersion>,
+}
+
+/// What the parts of a session share.
+struct Shared {
+    store: Store,
+    sqlite: SqliteStore,
+    endpoint: Endpoint,
+    manners: Manners,
+    connection: watch::Sender<Connection>,
+    /// The client that is logged in now.
+    client: Mutex<Option<Arc<Client>>>,
+    inbox: receive::Inbox,
+    outbox: outbox::Waiters,
+    /// Something may be ready to be sent.
+    wake: Notify,
+    closing: watch::Sender<bool>,
+}
+
+impl Shared {
+    fn client(&self) -> Option<Arc<Client>> {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_client(&self, client: Option<Arc<Client>>) {
+        *self.client.lock().unwrap_or_else(PoisonError::into_inner) = client;
+    }
+
+    fn set(&self, connection: Connection) {
+        self.connection.send_if_modified(|now| {
+            let changed = *now != connection;
+            if changed {
+                tracing::info!(state = connection.code(), "connection");
+                *now = connection;
+            }
+            changed
+        });
+        self.wake.notify_one();
+    }
+
+}
+
+/// A running session. [`Session::close`] ends it; dropped without that, its tasks end with their runtime.
+pub struct Session {
+    shared: Arc<Shared>,
+    supervisor: tokio::task::JoinHandle<()>,
+    outbox: tokio::task::JoinHandle<()>,
+}
+
+impl Session {
+    /// Starts connecting for an account whose owner lock this process holds. Returns at once; the connection
+    /// follows, see [`Session::connection`].
+    pub async fn open(paths: &Paths, store: Store, manners: Manners) -> Result<Self, SessionError> {
+        let endpoint = Endpoint::from_env()?;
+        let sqlite = client::open_store(paths.store()).await?;
+        let shared = Arc::new(Shared {
+            inbox: receive::Inbox {
+                store: store.clone(),
+                heard: watch::Sender::new(Instant::now()),
+            },
+            store,
+            sqlite,
+            endpoint,
+            manners,
+            connection: watch::Sender::new(Connection::Connecting),
+            client: Mutex::new(None),
+            outbox: outbox::Waiters::default(),
+            wake: Notify::new(),
+            closing: watch::Sender::new(false),
+        });
+        Ok(Self {
+            supervisor: tokio::spawn(supervisor::supervise(shared.clone())),
+            outbox: tokio::spawn(outbox::send_waiting(shared.clone())),
+            shared,
+        })
+    }
+
+    /// The state of the connection, and its changes.
+    pub fn connection(&self) -> watch::Receiver<Connection> {
+        self.shared.connection.subscribe()
+    }
+
+    /// When something last came from WhatsApp: a message, or the end of the offline queue.
+    pub fn heard(&self) -> watch::Receiver<Instant> {
+        self.shared.inbox.heard.subscribe()
+    }
+
+    /// Waits until the session is logged in and the offline queue has been received.
+    pub async fn online(&self, deadline: Instant) -> Result<(), SessionError> {
+        let mut connection = self.connection();
+        let settled = connection
+            .wait_for(|now| matches!(now, Connection::Online | Connection::Ended(_) | Connection::Closed));
+        let reached = match tokio::time::timeout_at(deadline, settled).await {
+            Ok(Ok(now)) => match &*now {
+                Connection::Online => return Ok(()),
+                Connection::Ended(terminal) => return Err(SessionError::Ended(terminal.clone())),
+                _ => None,
+            },
+            _ => None,
+        };
+        let reason = reached.unwrap_or_else(|| match &*self.shared.connection.borrow() {
+            Connection::Reconnecting { reason } => reason.clone(),
+            _ => "the connection was not ready in time".to_owned(),
+        });
+        Err(SessionError::Unreachable { reason })
+    }
+
+    /// Says that something was put into the outbox, and follows what becomes of these messages. To be called
+    /// before they are stored, so that nothing is missed.
+    pub fn follow(&self, message_ids: &[String]) -> outbox::Following {
+        outbox::Following::new(self.shared.clone(), message_ids)
+    }
+
+    /// Looks into the outbox now.
+    pub fn wake_outbox(&self) {
+        self.shared.wake.notify_one();
+    }
+
+    /// Shows the other side that an answer is being written, or no longer is.
+    pub async fn chatstate(&self, to: &Address, composing: bool) -> Result<(), SessionError> {
+        let unreachable = |reason: String| SessionError::Unreachable { reason };
+        let client = self.shared.client().ok_or_else(|| unreachable("not connected".into()))?;
+        let jid = jid(to).ok_or_else(|| unreachable("the address cannot be written to".into()))?;
+        let sent = match composing {
+            true => client.chatstate().send_composing(&jid).await,
+            false => client.chatstate().send_paused(&jid).await,
+        };
+        sent.map_err(|error| unreachable(error.to_string()))
+    }
+
+    /// Disconnects, letting what is under way finish for as long as `budget` allows. Whatever is cut short is
+    /// safe: it was not acknowledged, or is still in the outbox.
+    pub async fn close(self, budget: Duration) {
+        self.shared.closing.send_replace(true);
+        self.outbox.abort();
+        if tokio::time::timeout(budget, self.supervisor).await.is_err() {
+            tracing::warn!("the connection did not close in time and was dropped");
+        }
+        self.shared.set(Connection::Closed);
+    }
+}
+
+/// The library's form of an address; none for what is no JID.
+fn jid(address: &Address) -> Option<Jid> {
+    address.to_string().parse().ok()
+}
+
+/// Our form of the library's address; its device is dropped.
+fn address(jid: &Jid) -> Option<Address> {
+    jid.to_non_ad().to_string().parse().ok()
+}

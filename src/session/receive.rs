@@ -1,0 +1,134 @@
+//! What arrives from WhatsApp, on its way into `channel.db`.
+//!
+//! Invariant: the library acknowledges a message to WhatsApp only after [`Inbox::on_messages`] has returned `Ok`,
+//! and that returns `Ok` only after the inbox has committed it. If the commit fails, nothing is acknowledged and
+//! WhatsApp sends the message again at the next login.
+//!
+//! Inside the hook nothing may be sent and nothing may be asked of the server: the library holds the sender's
+//! Signal lock meanwhile.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use wacore::types::events::InboundMessage;
+use wacore::types::message::{MessageCategory, MessageInfo};
+use waproto::codec::message_to_vec;
+use whatsapp_rust::{Client, InboundDurabilityHook};
+
+use super::address;
+use crate::identity::Address;
+use crate::inbound::{self, Classified};
+use crate::store::{NewInbound, Store};
+
+/// The way into the inbox: the durability hook of one connection.
+#[derive(Clone)]
+pub(super) struct Inbox {
+    pub(super) store: Store,
+    /// When something last came from WhatsApp.
+    pub(super) heard: watch::Sender<Instant>,
+}
+
+#[async_trait]
+impl InboundDurabilityHook for Inbox {
+    async fn on_messages(
+        &self,
+        client: Arc<Client>,
+        batch: &[InboundMessage],
+    ) -> anyhow::Result<()> {
+        self.commit(&client, batch).await
+    }
+}
+
+impl Inbox {
+    /// Commits a batch, whole or not at all. Idempotent: a message that is there already is not stored twice.
+    pub(super) async fn commit(
+        &self,
+        client: &Client,
+        batch: &[InboundMessage],
+    ) -> anyhow::Result<()> {
+        let mut rows = Vec::with_capacity(batch.len());
+        for message in batch {
+            rows.extend(row(client, message).await);
+        }
+        if !rows.is_empty() {
+            self.store.insert_batch(rows).await?;
+        }
+        self.heard.send_replace(Instant::now());
+        Ok(())
+    }
+}
+
+/// The inbox row of a message, or none for one that is not to be seen: our own, status, protocol.
+async fn row(client: &Client, message: &InboundMessage) -> Option<NewInbound> {
+    let info = info(client, &message.info).await?;
+    let draft = match inbound::classify(&message.message, &info) {
+        Classified::Ignore(reason) => {
+            tracing::debug!(
+                chat = info.chat.redacted(),
+                reason,
+                "message not for the inbox"
+            );
+            return None;
+        }
+        Classified::Draft(draft) => draft,
+    };
+    let with_alternative = |first: &Address| {
+        let mut forms = vec![first.clone()];
+        forms.extend(info.sender_alt.clone());
+        forms
+    };
+    let sender = with_alternative(&info.sender);
+    // A direct chat is its peer, in every form that is known of them.
+    let chat = match info.chat.is_user() {
+        true => sender.clone(),
+        false => vec![info.chat.clone()],
+    };
+    Some(NewInbound {
+        chat,
+        sender,
+        route: info.chat,
+        stanza_id: info.stanza_id,
+        timestamp: info.timestamp,
+        push_name: info.push_name,
+        draft,
+        raw: message_to_vec(&message.message),
+    })
+}
+
+/// What the conversion needs of the library's description. None only for addresses that are no JIDs.
+async fn info(client: &Client, info: &MessageInfo) -> Option<inbound::Info> {
+    let source = &info.source;
+    let sender = address(&source.sender)?;
+    let mut sender_alt = source.sender_alt.as_ref().and_then(address);
+    if sender_alt.is_none() && sender.is_user() {
+        sender_alt = other_form(client, &source.sender, &sender).await;
+    }
+    Some(inbound::Info {
+        chat: address(&source.chat)?,
+        sender,
+        sender_alt,
+        is_from_me: source.is_from_me,
+        is_group: source.is_group,
+        stanza_id: info.id.to_string(),
+        timestamp: info.timestamp.timestamp(),
+        push_name: Some(info.push_name.clone()).filter(|name| !name.is_empty()),
+        is_peer: info.category == MessageCategory::Peer,
+    })
+}
+
+/// The LID of a phone number or the number of a LID, as far as this device has learnt it. Asks nobody.
+async fn other_form(client: &Client, jid: &wacore_binary::Jid, known: &Address) -> Option<Address> {
+    let entry = client
+        .get_lid_pn_entry(&jid.to_non_ad())
+        .await
+        .ok()
+        .flatten()?;
+    match known {
+        Address::Lid(_) => format!("{}@s.whatsapp.net", entry.phone_number)
+            .parse()
+            .ok(),
+        _ => format!("{}@lid", entry.lid).parse().ok(),
+    }
+}

@@ -1,0 +1,168 @@
+//! The states of a connection, each with its code on the wire, what it means, and what to do.
+//!
+//! This table is the only place where these sentences are written: `health`, errors, the last notification before a
+//! terminal exit and the log all read them here.
+
+use serde::{Deserialize, Serialize};
+
+/// Where the session stands with WhatsApp.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Connection {
+    /// The first connection of this process is being made.
+    Connecting,
+    /// Logged in, the offline queue has been received.
+    Online,
+    /// The connection was lost or could not be made; the next attempt follows by itself.
+    Reconnecting {
+        /// What was seen of the last attempt.
+        reason: String,
+    },
+    /// Over until somebody acts.
+    Ended(Terminal),
+    /// Closed by this process.
+    Closed,
+}
+
+impl Connection {
+    /// The code in `state.status` and `health.status`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Connecting => "connecting",
+            Self::Online => "running",
+            Self::Reconnecting { .. } => "reconnecting",
+            Self::Ended(terminal) => terminal.kind.code(),
+            Self::Closed => "stopped",
+        }
+    }
+}
+
+/// Why a session will not connect again by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TerminalKind {
+    /// The phone, or WhatsApp, removed this device.
+    LoggedOut,
+    /// Another connection of the same device took over.
+    Replaced,
+    /// The account may not be used for a while.
+    Banned,
+    /// WhatsApp no longer accepts this version of WhatsApp Web.
+    Outdated,
+}
+
+impl TerminalKind {
+    /// The code on the wire.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::LoggedOut => "logged_out",
+            Self::Replaced => "replaced",
+            Self::Banned => "banned",
+            Self::Outdated => "outdated",
+        }
+    }
+
+    /// What happened and what to do, for people.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Self::LoggedOut => {
+                "WhatsApp logged this device out (it was removed on the phone, or by WhatsApp); link it again with `channel-whatsapp --link`"
+            }
+            Self::Replaced => {
+                "another connection with this device's keys took over; find the other process or copy of the store and stop it, then start again"
+            }
+            Self::Banned => {
+                "WhatsApp has banned this account for a while; wait until the ban ends and send less to people who do not know this number"
+            }
+            Self::Outdated => {
+                "WhatsApp no longer accepts this version of WhatsApp Web; update channel-whatsapp, or set `web_version` to a current one"
+            }
+        }
+    }
+}
+
+/// A terminal state with what is known of it. Recorded in `channel.db`, so that it outlives the process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terminal {
+    /// Which state.
+    pub kind: TerminalKind,
+    /// When it was seen, unix seconds.
+    pub since: i64,
+    /// When it ends by itself, unix seconds: a ban's expiry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<i64>,
+    /// What the server said.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+}
+
+/// A replaced session does not fight for the connection: an explicit start sooner than this is refused.
+const REPLACED_PAUSE_SECS: i64 = 30;
+
+impl Terminal {
+    /// A state first seen now.
+    pub fn new(kind: TerminalKind, now: i64, detail: impl Into<String>) -> Self {
+        Self {
+            kind,
+            since: now,
+            until: None,
+            detail: detail.into(),
+        }
+    }
+
+    /// Whether this still keeps a session from connecting when a process asks for it at `now`, unix seconds.
+    /// A logout holds until the account is linked again, a ban until it expires, a replaced session for 30 s. An
+    /// outdated version may have been replaced together with the binary, so it is tried again.
+    pub fn holds(&self, now: i64) -> bool {
+        match self.kind {
+            TerminalKind::LoggedOut => true,
+            TerminalKind::Replaced => now < self.since + REPLACED_PAUSE_SECS,
+            TerminalKind::Banned => self.until.is_none_or(|until| now < until),
+            TerminalKind::Outdated => false,
+        }
+    }
+
+    /// The sentence of the state, with what the server said and when it ends.
+    pub fn sentence(&self) -> String {
+        let mut text = self.kind.sentence().to_owned();
+        if let Some(until) = self
+            .until
+            .and_then(|until| chrono::DateTime::from_timestamp(until, 0))
+        {
+            text += &format!(
+                " (until {})",
+                until.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+            );
+        }
+        if !self.detail.is_empty() {
+            text += &format!(" [{}]", self.detail);
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_holds_and_for_how_long() {
+        let at = |kind, until| Terminal {
+            kind,
+            since: 1_000,
+            until,
+            detail: String::new(),
+        };
+        let cases = [
+            (at(TerminalKind::LoggedOut, None), 1_000_000, true),
+            (at(TerminalKind::Replaced, None), 1_029, true),
+            (at(TerminalKind::Replaced, None), 1_030, false),
+            (at(TerminalKind::Banned, Some(2_000)), 1_999, true),
+            (at(TerminalKind::Banned, Some(2_000)), 2_000, false),
+            (at(TerminalKind::Banned, None), 1_000_000, true),
+            (at(TerminalKind::Outdated, None), 1_000, false),
+        ];
+        for (terminal, now, expected) in cases {
+            assert_eq!(terminal.holds(now), expected, "{terminal:?} at {now}");
+        }
+    }
+}
