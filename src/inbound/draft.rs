@@ -1,0 +1,67 @@
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::identity::Address;
+
+/// What a WhatsApp message says, before anybody decided whether and to whom it is told.
+/// It is stored as JSON, so every field that may be missing has a default: an older file must stay readable.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Draft {
+    /// `message.received`, `message.edited`, `reaction.added` and so on.
+    pub event_type: String,
+    /// The text for the agent; never empty.
+    pub content: String,
+    /// Where `content` came from: `text`, `caption`, or `summary` for a line that we wrote.
+    pub content_origin: String,
+    /// The message that this one answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reply_to: Option<Quoted>,
+    /// Who is mentioned, in the order of the message.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mentions: Vec<Address>,
+    /// The message that an edit, a revocation, a reaction or a vote is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_message_id: Option<String>,
+    /// Media, as the message describes it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub attachments: Vec<AttachmentMeta>,
+    /// Structured details of the kind, for `message.metadata`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// A quoted message.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Quoted {
+    /// Its stanza id.
+    pub stanza_id: String,
+    /// Who wrote it, if the quote says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sender: Option<Address>,
+    /// What it said, as far as the quote carries it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+}
+
+/// One medium, as the message describes it; the bytes are elsewhere.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AttachmentMeta {
+    /// `image`, `video`, `audio`, `document` or `sticker`.
+    pub kind: String,
+    /// What the sender says it is; not checked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mime_type: Option<String>,
+    /// Size of the plain file, bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size_bytes: Option<u64>,
+    /// The file name of a document.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Width, height, duration, `ptt`, caption and the like.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub extras: BTreeMap<String, String>,
+}

@@ -1,0 +1,5 @@
+//! WhatsApp message → event. Pure: values in, values out.
+
+mod draft;
+
+pub use draft::{AttachmentMeta, Draft, Quoted};

@@ -1,0 +1,360 @@
+//! What came in, each message once, until the agent is proven to have had it.
+
+use std::collections::HashMap;
+
+use rusqlite::{OptionalExtension, params};
+
+use super::peers::{self, address};
+use super::{Peer, PeerKey, Pending, SessionId, Store, Tx};
+use crate::identity::Address;
+use crate::inbound::Draft;
+
+/// How far a row got. The numbers are stored.
+pub(super) mod state {
+    /// To be emitted.
+    pub const WAITING: i64 = 0;
+    /// Emitted in the ingress session at hand, not proven handled.
+    pub const EMITTED: i64 = 1;
+    /// Handled, as far as anything can be known.
+    pub const PROVEN: i64 = 2;
+    /// Refused; its text is gone.
+    pub const DENIED: i64 = 3;
+    /// Emitted in an earlier session, and nothing says what became of it.
+    pub const UNCONFIRMED: i64 = 4;
+    /// Three sessions ended in its turn.
+    pub const POISONED: i64 = 5;
+    /// Too old to be emitted when its turn came.
+    pub const EXPIRED: i64 = 6;
+    /// Group talk that was not meant for the agent, kept for the next message that is.
+    pub const CONTEXT: i64 = 7;
+    /// Waits for the operator to approve its sender.
+    pub const PAIRING: i64 = 8;
+    /// Was given as context of another event.
+    pub const GIVEN: i64 = 9;
+}
+
+/// Key of a message in the inbox; grows with arrival.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RowId(pub(super) i64);
+
+/// A message as the session hands it over.
+#[derive(Debug, Clone)]
+pub struct NewInbound {
+    /// The addresses of the chat, at least one; for a direct chat those of the person.
+    pub chat: Vec<Address>,
+    /// The addresses of the sender, at least one.
+    pub sender: Vec<Address>,
+    /// The chat's address as the stanza had it.
+    pub route: Address,
+    /// The stanza id, unique for the sender within the chat.
+    pub stanza_id: String,
+    /// The server's time, Unix seconds.
+    pub timestamp: i64,
+    /// The name that the sender sent along.
+    pub push_name: Option<String>,
+    /// What it says.
+    pub draft: Draft,
+    /// The `wa::Message`, encoded, for quoting it.
+    pub raw: Vec<u8>,
+}
+
+/// What became of one message of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inserted {
+    /// It is new and waits to be emitted.
+    Inserted(RowId),
+    /// It had come before, possibly under other addresses.
+    Duplicate,
+}
+
+/// A message of the inbox, ready to become an event.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// Its row.
+    pub id: RowId,
+    /// The id of its event; stays the same however its peers are re-keyed.
+    pub event_id: String,
+    /// The conversation.
+    pub chat: Peer,
+    /// Who wrote it.
+    pub sender: Peer,
+    /// The chat's address as the stanza had it.
+    pub route: Address,
+    /// The stanza id.
+    pub stanza_id: String,
+    /// The server's time, Unix seconds.
+    pub timestamp: i64,
+    /// The name that the sender sent along with this message.
+    pub push_name: Option<String>,
+    /// What it says.
+    pub draft: Draft,
+    /// Which attempt its next emission is, from 1.
+    pub attempt: u32,
+    /// Whether it was emitted before.
+    pub redelivered: bool,
+}
+
+/// Why a message is kept back although it is not refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    /// Group talk that was not meant for the agent.
+    Context,
+    /// Its sender waits for approval.
+    Pairing,
+}
+
+/// A message that was kept for quoting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Original {
+    /// Who wrote it, in the address form of its chat where that is known; absent if it was us.
+    pub sender: Option<Address>,
+    /// The `wa::Message`, encoded.
+    pub raw: Vec<u8>,
+}
+
+impl Store {
+    /// Stores messages, in their order, each once. The answer has one entry a message.
+    pub fn insert(&self, batch: Vec<NewInbound>) -> Pending<Vec<Inserted>> {
+        self.submit(move |tx| {
+            let outcome: Vec<Inserted> = batch
+                .iter()
+                .map(|message| insert(tx, message))
+                .collect::<rusqlite::Result<_>>()?;
+            if outcome.iter().any(|o| *o != Inserted::Duplicate) {
+                tx.inbound_changed();
+            }
+            Ok(outcome)
+        })
+    }
+
+    /// The next messages to emit, in arrival order, at most `limit`. Those older than `max_age` seconds are set aside
+    /// first. The same ones come again until each has a verdict: [`assign_emission`](Self::assign_emission),
+    /// [`drop_denied`](Self::drop_denied) or [`hold`](Self::hold).
+    pub fn next_to_emit(&self, limit: u32, max_age: i64, now: i64) -> Pending<Vec<Stored>> {
+        self.submit(move |tx| {
+            // A message that was emitted before is not old, only late.
+            tx.prepare_cached(
+                "UPDATE inbox SET state = ?1 WHERE state = 0 AND timestamp < ?2 AND attempts = 0",
+            )?
+            .execute([state::EXPIRED, now.saturating_sub(max_age)])?;
+            let rows = select(tx, "state = 0 ORDER BY id LIMIT ?1", &[&limit])?;
+            Ok(rows)
+        })
+    }
+
+    /// Gives the message the number under which it is about to be written, and keeps the verdict for `explain`.
+    /// Context that it carries stays with it. `None` if it no longer waits, or never was there.
+    pub fn assign_emission(
+        &self,
+        id: RowId,
+        session: SessionId,
+        verdict: String,
+        now: i64,
+    ) -> Pending<Option<i64>> {
+        self.submit(move |tx| {
+            let chat: Option<i64> = tx
+                .prepare_cached("SELECT chat FROM inbox WHERE id = ?1 AND state = 0")?
+                .query_row([id.0], |row| row.get(0))
+                .optional()?;
+            let Some(chat) = chat else { return Ok(None) };
+            tx.prepare_cached("INSERT INTO emission (session, event, at) VALUES (?1, ?2, ?3)")?
+                .execute([session.0, id.0, now])?;
+            let number = tx.last_insert_rowid();
+            tx.prepare_cached(
+                "UPDATE inbox SET state = ?4, emission = ?2, attempts = attempts + 1, verdict = ?3 WHERE id = ?1",
+            )?
+            .execute(params![id.0, number, verdict, state::EMITTED])?;
+            tx.prepare_cached(
+                "UPDATE inbox SET state = ?3, context_of = ?1 WHERE chat = ?2 AND id < ?1 AND state = 7",
+            )?
+            .execute([id.0, chat, state::GIVEN])?;
+            Ok(Some(number))
+        })
+    }
+
+    /// Refuses a message: keeps the verdict, erases what it said.
+    pub fn drop_denied(&self, id: RowId, verdict: String) -> Pending<()> {
+        self.submit(move |tx| {
+            tx.prepare_cached(
+                "UPDATE inbox SET state = ?2, verdict = ?3, draft = NULL, raw = NULL WHERE id = ?1 AND state IN (0, 7, 8)",
+            )?
+            .execute(params![id.0, state::DENIED, verdict])?;
+            Ok(())
+        })
+    }
+
+    /// Keeps a message back.
+    pub fn hold(&self, id: RowId, held: Held, verdict: String) -> Pending<()> {
+        let to = match held {
+            Held::Context => state::CONTEXT,
+            Held::Pairing => state::PAIRING,
+        };
+        self.submit(move |tx| {
+            tx.prepare_cached(
+                "UPDATE inbox SET state = ?2, verdict = ?3 WHERE id = ?1 AND state = 0",
+            )?
+            .execute(params![id.0, to, verdict])?;
+            Ok(())
+        })
+    }
+
+    /// The context for a group message: what was kept of its chat since the last event, at most the latest `limit`,
+    /// oldest first. A redelivered event gets the context that it had.
+    pub fn context(&self, id: RowId, limit: u32) -> Pending<Vec<Stored>> {
+        self.submit(move |tx| {
+            let mut rows = select(
+                tx,
+                "(context_of = ?1 OR (state = 7 AND id < ?1 AND chat = (SELECT chat FROM inbox WHERE id = ?1)))
+                 ORDER BY id DESC LIMIT ?2",
+                &[&id.0, &limit],
+            )?;
+            rows.reverse();
+            Ok(rows)
+        })
+    }
+
+    /// Lets go what waits for the approval of this sender and is not older than `max_age` seconds; how many it were.
+    pub fn release_pairing(&self, sender: PeerKey, max_age: i64, now: i64) -> Pending<usize> {
+        self.submit(move |tx| {
+            let n = tx
+                .prepare_cached(
+                    "UPDATE inbox SET state = 0 WHERE sender = ?1 AND state = 8 AND timestamp >= ?2",
+                )?
+                .execute([sender.0, now.saturating_sub(max_age)])?;
+            tx.inbound_changed();
+            Ok(n)
+        })
+    }
+
+    /// The original of a message, theirs or ours, for quoting it.
+    pub fn message(&self, chat: Address, stanza_id: String) -> Pending<Option<Original>> {
+        self.submit(move |tx| {
+            let Some(chat) = peers::find(tx, &chat)? else {
+                return Ok(None);
+            };
+            let theirs = tx
+                .prepare_cached(
+                    "SELECT p.route, i.raw FROM inbox i JOIN peer p ON p.key = i.sender
+                     WHERE i.chat = ?1 AND i.stanza = ?2 AND i.raw IS NOT NULL ORDER BY i.id DESC LIMIT 1",
+                )?
+                .query_row(params![chat.0, stanza_id], |row| {
+                    Ok(Original {
+                        sender: Some(address(row, 0)?),
+                        raw: row.get(1)?,
+                    })
+                })
+                .optional()?;
+            if theirs.is_some() {
+                return Ok(theirs);
+            }
+            tx.prepare_cached(
+                "SELECT payload FROM part WHERE message_id = ?1 AND chat = ?2 AND payload IS NOT NULL",
+            )?
+            .query_row(params![stanza_id, chat.0], |row| {
+                Ok(Original {
+                    sender: None,
+                    raw: row.get(0)?,
+                })
+            })
+            .optional()
+        })
+    }
+}
+
+fn insert(tx: &Tx<'_>, message: &NewInbound) -> rusqlite::Result<Inserted> {
+    let chat = peers::resolve(tx, &message.chat)?;
+    let sender = peers::resolve(tx, &message.sender)?;
+    // Where chat and sender are one, the sender's addresses may have shown that the peer is an older one.
+    let chat = peers::find(tx, &message.chat[0])?.unwrap_or(chat);
+    let draft = serde_json::to_string(&message.draft)
+        .map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))?;
+    let public = |key| peers::load(tx, key).map(|p| p.public_id);
+    let event_id = format!(
+        "whatsapp:{}:{}:{}",
+        public(chat)?,
+        public(sender)?,
+        message.stanza_id
+    );
+    let new = tx
+        .prepare_cached(
+            "INSERT INTO inbox (chat, sender, stanza, event_id, route, timestamp, push_name, draft, raw)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO NOTHING",
+        )?
+        .execute(params![
+            chat.0,
+            sender.0,
+            message.stanza_id,
+            event_id,
+            message.route.to_string(),
+            message.timestamp,
+            message.push_name,
+            draft,
+            message.raw
+        ])?;
+    if new == 0 {
+        return Ok(Inserted::Duplicate);
+    }
+    let id = RowId(tx.last_insert_rowid());
+    let name = message.push_name.as_deref();
+    if chat == sender {
+        peers::seen(tx, chat, Some(&message.route), name, message.timestamp)?;
+    } else {
+        peers::seen(tx, sender, message.sender.first(), name, message.timestamp)?;
+        peers::seen(tx, chat, Some(&message.route), None, message.timestamp)?;
+    }
+    Ok(Inserted::Inserted(id))
+}
+
+/// Rows that match `condition`, which may order and limit. A draft that cannot be read is set aside, not returned:
+/// it must not hold up the others.
+fn select(
+    tx: &Tx<'_>,
+    condition: &str,
+    args: &[&dyn rusqlite::ToSql],
+) -> rusqlite::Result<Vec<Stored>> {
+    let sql = format!(
+        "SELECT id, event_id, chat, sender, route, stanza, timestamp, push_name, draft, attempts
+         FROM inbox WHERE {condition}"
+    );
+    let mut known: HashMap<i64, Peer> = HashMap::new();
+    let mut stored = Vec::new();
+    let mut statement = tx.prepare_cached(&sql)?;
+    let mut rows = statement.query(args)?;
+    let mut unreadable = Vec::new();
+    while let Some(row) = rows.next()? {
+        let id: i64 = row.get(0)?;
+        let draft: Option<String> = row.get(8)?;
+        let Some(draft) = draft.and_then(|text| serde_json::from_str(&text).ok()) else {
+            unreadable.push(id);
+            continue;
+        };
+        let mut peer = |column: usize| -> rusqlite::Result<Peer> {
+            let key: i64 = row.get(column)?;
+            if let Some(peer) = known.get(&key) {
+                return Ok(peer.clone());
+            }
+            let peer = peers::load(tx, PeerKey(key))?;
+            known.insert(key, peer.clone());
+            Ok(peer)
+        };
+        let attempts: u32 = row.get(9)?;
+        stored.push(Stored {
+            id: RowId(id),
+            event_id: row.get(1)?,
+            chat: peer(2)?,
+            sender: peer(3)?,
+            route: address(row, 4)?,
+            stanza_id: row.get(5)?,
+            timestamp: row.get(6)?,
+            push_name: row.get(7)?,
+            draft,
+            attempt: attempts + 1,
+            redelivered: attempts > 0,
+        });
+    }
+    for id in unreadable {
+        tx.prepare_cached("UPDATE inbox SET state = ?2, verdict = 'unreadable' WHERE id = ?1")?
+            .execute([id, state::POISONED])?;
+    }
+    Ok(stored)
+}

@@ -1,0 +1,286 @@
+//! What the host's behaviour proves, and what is sent again after a restart.
+//!
+//! The host acknowledges nothing. It does take events strictly one after the other, so whatever shows that it got to
+//! event *n* of an ingress session shows that it is through with all that were emitted before it in that session:
+//! a cursor in a request, a reply to an event. Invariant: evidence only moves forward; a proven event is never
+//! emitted again.
+//!
+//! A polling session is one batch. Its host stores the batch's cursor before it runs the first event, so there the
+//! cursor says only that the batch arrived; replies are the only evidence.
+
+use rusqlite::{OptionalExtension, params};
+
+use super::inbox::{RowId, state};
+use super::{Peer, Pending, Store, Tx, peers};
+use crate::identity::Address;
+
+/// Most events of a session that are emitted again.
+const REPEATED: i64 = 20;
+
+/// Events written longer ago are not emitted again, seconds.
+const REPEATED_WITHIN: i64 = 3600;
+
+/// So many sessions may end in the turn of an event before it is set aside.
+const LOST_TURNS: i64 = 3;
+
+/// How the host takes events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// `start_ingress`: a stream of notifications.
+    Websocket,
+    /// `poll_ingress`: one batch in one answer.
+    Polling,
+}
+
+impl Mode {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Websocket => "websocket",
+            Self::Polling => "polling",
+        }
+    }
+}
+
+/// An ingress session: one `start_ingress` or one `poll_ingress`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub(super) i64);
+
+/// A session that has begun.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Begun {
+    /// The session.
+    pub session: SessionId,
+    /// The cursor to carry until the first event is emitted.
+    pub cursor: String,
+    /// Events of earlier sessions that are emitted again.
+    pub redelivered: usize,
+    /// Events of earlier sessions of which nobody knows what became.
+    pub unconfirmed: usize,
+    /// Events set aside because three sessions ended in their turn.
+    pub poisoned: usize,
+}
+
+impl Store {
+    /// The cursor that covers everything up to an emission number.
+    pub fn cursor(&self, emission: i64) -> String {
+        format!("{}:{emission}", self.id())
+    }
+
+    /// The emission number in a cursor of this store; anything else is nobody's evidence.
+    fn number(&self, cursor: &str) -> Option<i64> {
+        let (store, number) = cursor.split_once(':')?;
+        (store == self.id()).then(|| number.parse().ok()).flatten()
+    }
+
+    /// Begins an ingress session: takes the evidence of `cursor`, then decides about everything that earlier sessions
+    /// left unproven. Call it once the account is ours alone; it takes every other session for ended.
+    pub fn begin_session(&self, mode: Mode, cursor: Option<&str>, now: i64) -> Pending<Begun> {
+        let number = cursor.and_then(|c| self.number(c));
+        let store = self.id().to_owned();
+        self.submit(move |tx| {
+            if let Some(number) = number {
+                prove_cursor(tx, number)?;
+            }
+            let (redelivered, unconfirmed, poisoned) = settle(tx, now)?;
+            tx.prepare_cached("INSERT INTO ingress (mode, began) VALUES (?1, ?2)")?
+                .execute(params![mode.as_str(), now])?;
+            let session = SessionId(tx.last_insert_rowid());
+            let proven: i64 = tx
+                .prepare_cached("SELECT coalesce(max(proven), 0) FROM ingress")?
+                .query_row([], |row| row.get(0))?;
+            tx.inbound_changed();
+            Ok(Begun {
+                session,
+                cursor: format!("{store}:{}", number.map_or(proven, |n| n.max(proven))),
+                redelivered,
+                unconfirmed,
+                poisoned,
+            })
+        })
+    }
+
+    /// Notes that a session's answer was written whole. Until then a polling batch counts as never sent.
+    pub fn mark_written(&self, session: SessionId) -> Pending<()> {
+        self.submit(move |tx| {
+            tx.prepare_cached("UPDATE ingress SET written = 1 WHERE id = ?1")?
+                .execute([session.0])?;
+            Ok(())
+        })
+    }
+
+    /// Takes a cursor as evidence; how many events it has newly proven. A foreign or older one proves nothing.
+    pub fn prove_up_to(&self, cursor: &str) -> Pending<usize> {
+        let number = self.number(cursor);
+        self.submit(move |tx| number.map_or(Ok(0), |n| prove_cursor(tx, n)))
+    }
+
+    /// Takes a reply to a message as evidence; how many events it has newly proven.
+    pub fn prove_by_reply(&self, chat: Address, stanza_id: String) -> Pending<usize> {
+        self.submit(move |tx| match replied_to(tx, &chat, &stanza_id)? {
+            Some(emission) => prove_reply(tx, emission),
+            None => Ok(0),
+        })
+    }
+
+    /// The chat of the oldest event that is emitted and not proven, and when it was emitted.
+    pub fn oldest_unproven(&self) -> Pending<Option<(Peer, i64)>> {
+        self.submit(|tx| {
+            let found: Option<(i64, i64)> = tx
+                .prepare_cached(
+                    "SELECT i.chat, e.at FROM inbox i JOIN emission e ON e.number = i.emission
+                     WHERE i.state = 1 ORDER BY i.emission LIMIT 1",
+                )?
+                .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
+                .optional()?;
+            found
+                .map(|(chat, at)| Ok((peers::load(tx, super::PeerKey(chat))?, at)))
+                .transpose()
+        })
+    }
+
+    /// Sends a set-aside or unconfirmed event again; whether there was one with this id.
+    pub fn redeliver(&self, event_id: String) -> Pending<bool> {
+        self.submit(move |tx| {
+            let n = tx
+                .prepare_cached(
+                    "UPDATE inbox SET state = 0, lost_turns = 0 WHERE event_id = ?1 AND state IN (4, 5) AND draft IS NOT NULL",
+                )?
+                .execute([event_id])?;
+            tx.inbound_changed();
+            Ok(n > 0)
+        })
+    }
+}
+
+/// The latest emission of a message.
+pub(super) fn replied_to(
+    tx: &Tx<'_>,
+    chat: &Address,
+    stanza_id: &str,
+) -> rusqlite::Result<Option<i64>> {
+    let Some(chat) = peers::find(tx, chat)? else {
+        return Ok(None);
+    };
+    tx.prepare_cached("SELECT max(emission) FROM inbox WHERE chat = ?1 AND stanza = ?2")?
+        .query_row(params![chat.0, stanza_id], |row| row.get(0))
+}
+
+/// A reply to an event: it and all before it in its session.
+pub(super) fn prove_reply(tx: &Tx<'_>, emission: i64) -> rusqlite::Result<usize> {
+    let session = tx
+        .prepare_cached("SELECT session FROM emission WHERE number = ?1")?
+        .query_row([emission], |row| row.get(0))
+        .optional()?;
+    session.map_or(Ok(0), |session| prove(tx, session, emission))
+}
+
+fn prove_cursor(tx: &Tx<'_>, number: i64) -> rusqlite::Result<usize> {
+    let session: Option<(i64, String)> = tx
+        .prepare_cached(
+            "SELECT i.id, i.mode FROM emission e JOIN ingress i ON i.id = e.session WHERE e.number = ?1",
+        )?
+        .query_row([number], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    match session {
+        Some((id, mode)) if mode == Mode::Polling.as_str() => {
+            tx.prepare_cached("UPDATE ingress SET received = 1 WHERE id = ?1")?
+                .execute([id])?;
+            Ok(0)
+        }
+        Some((id, _)) => prove(tx, id, number),
+        None => Ok(0),
+    }
+}
+
+fn prove(tx: &Tx<'_>, session: i64, number: i64) -> rusqlite::Result<usize> {
+    // From the session's last evidence on, so that a long session does not read itself again with every reply.
+    let n = tx
+        .prepare_cached(
+            "UPDATE inbox SET state = ?3 WHERE state IN (0, 1, 4, 5) AND id IN
+                (SELECT e.event FROM emission e JOIN ingress s ON s.id = e.session
+                 WHERE e.session = ?1 AND e.number > s.proven AND e.number <= ?2)",
+        )?
+        .execute([session, number, state::PROVEN])?;
+    tx.prepare_cached(
+        "UPDATE ingress SET proven = ?2, received = 1 WHERE id = ?1 AND proven < ?2",
+    )?
+    .execute([session, number])?;
+    Ok(n)
+}
+
+/// An event that its session left unproven.
+struct Left {
+    id: RowId,
+    at: i64,
+    attempts: i64,
+    lost_turns: i64,
+}
+
+fn settle(tx: &Tx<'_>, now: i64) -> rusqlite::Result<(usize, usize, usize)> {
+    let sessions: Vec<(i64, bool, i64, bool, bool)> = tx
+        .prepare_cached(
+            "SELECT DISTINCT s.id, s.mode = 'polling', s.proven, s.written, s.received
+             FROM inbox i JOIN emission e ON e.number = i.emission JOIN ingress s ON s.id = e.session
+             WHERE i.state = 1 ORDER BY s.id",
+        )?
+        .query_map([], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
+        })?
+        .collect::<rusqlite::Result<_>>()?;
+    let mut counts = [0; 10];
+    for (session, polling, proven, written, received) in sessions {
+        let left: Vec<Left> = tx
+            .prepare_cached(
+                "SELECT i.id, e.at, i.attempts, i.lost_turns FROM inbox i JOIN emission e ON e.number = i.emission
+                 WHERE e.session = ?1 AND i.state = 1 ORDER BY e.number",
+            )?
+            .query_map([session], |row| {
+                Ok(Left {
+                    id: RowId(row.get(0)?),
+                    at: row.get(1)?,
+                    attempts: row.get(2)?,
+                    lost_turns: row.get(3)?,
+                })
+            })?
+            .collect::<rusqlite::Result<_>>()?;
+        for (nth, event) in (0..).zip(&left) {
+            let (to, lost) = if polling && (written || received) {
+                (after_batch(event, proven > 0, received), 0)
+            } else {
+                // Events are taken one after the other, so the session ended in the turn of the first.
+                let lost = i64::from(nth == 0);
+                (after_stream(event, nth, lost, now), lost)
+            };
+            counts[usize::try_from(to).unwrap_or(0)] += 1;
+            tx.prepare_cached(
+                "UPDATE inbox SET state = ?2, lost_turns = lost_turns + ?3 WHERE id = ?1",
+            )?
+            .execute([event.id.0, to, lost])?;
+        }
+    }
+    Ok((
+        counts[state::WAITING as usize],
+        counts[state::UNCONFIRMED as usize],
+        counts[state::POISONED as usize],
+    ))
+}
+
+fn after_stream(event: &Left, nth: i64, lost: i64, now: i64) -> i64 {
+    if event.lost_turns + lost >= LOST_TURNS {
+        state::POISONED
+    } else if nth < REPEATED && now.saturating_sub(event.at) <= REPEATED_WITHIN {
+        state::WAITING
+    } else {
+        state::UNCONFIRMED
+    }
+}
+
+fn after_batch(event: &Left, replied: bool, received: bool) -> i64 {
+    match (replied, received) {
+        // The agent answers, and has not answered these: once more.
+        (true, _) if event.attempts < 2 => state::WAITING,
+        // It never answers, so silence says nothing; that the batch arrived is all there will ever be.
+        (false, true) => state::PROVEN,
+        _ => state::UNCONFIRMED,
+    }
+}

@@ -1,0 +1,172 @@
+//! What the account is, and the numbers that an operator looks at.
+
+use rusqlite::{OptionalExtension, params};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::{Pending, Store, Tx};
+use crate::identity::Address;
+
+/// The account that is linked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Linked {
+    /// Its phone address.
+    pub phone: Address,
+    /// Its LID, once known.
+    #[serde(default)]
+    pub lid: Option<Address>,
+    /// The number of our companion device.
+    #[serde(default)]
+    pub device: u16,
+    /// The account's own name.
+    #[serde(default)]
+    pub push_name: Option<String>,
+}
+
+/// A state that forbids connecting.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terminal {
+    /// `logged_out`, `banned`, `replaced` or `outdated`.
+    pub state: String,
+    /// Since when, Unix seconds.
+    pub since: i64,
+    /// When it ends by itself, Unix seconds.
+    #[serde(default)]
+    pub until: Option<i64>,
+    /// What WhatsApp said.
+    pub reason: String,
+}
+
+/// The last connection's beginning and end.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connections {
+    /// When the last login succeeded, Unix seconds.
+    #[serde(default)]
+    pub connected: Option<i64>,
+    /// When the last connection ended, Unix seconds.
+    #[serde(default)]
+    pub disconnected: Option<i64>,
+    /// Why it ended.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// How many messages are where.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Waiting to be emitted.
+    pub waiting: i64,
+    /// Server time of the oldest of them, Unix seconds.
+    pub oldest_waiting: Option<i64>,
+    /// Emitted, not proven handled.
+    pub unproven: i64,
+    /// Emitted in an earlier session, fate unknown.
+    pub unconfirmed: i64,
+    /// Set aside after three sessions ended in their turn.
+    pub poisoned: i64,
+    /// Outgoing, not yet acknowledged.
+    pub queued: i64,
+    /// Outgoing, handed to the connection, never acknowledged.
+    pub unknown: i64,
+    /// Outgoing, acknowledged, but perhaps sent to no device.
+    pub suspect: i64,
+    /// Outgoing, refused.
+    pub rejected: i64,
+}
+
+impl Store {
+    /// The linked account.
+    pub fn linked(&self) -> Pending<Option<Linked>> {
+        self.submit(|tx| get(tx, "linked"))
+    }
+
+    /// Sets or removes the linked account.
+    pub fn set_linked(&self, linked: Option<Linked>) -> Pending<()> {
+        self.submit(move |tx| set(tx, "linked", linked.as_ref()))
+    }
+
+    /// The state that forbids connecting, if there is one.
+    pub fn terminal(&self) -> Pending<Option<Terminal>> {
+        self.submit(|tx| get(tx, "terminal"))
+    }
+
+    /// Sets or lifts the state that forbids connecting.
+    pub fn set_terminal(&self, terminal: Option<Terminal>) -> Pending<()> {
+        self.submit(move |tx| set(tx, "terminal", terminal.as_ref()))
+    }
+
+    /// The last connection's beginning and end.
+    pub fn connections(&self) -> Pending<Connections> {
+        self.submit(|tx| Ok(get(tx, "connections")?.unwrap_or_default()))
+    }
+
+    /// Notes a login.
+    pub fn set_connected(&self, now: i64) -> Pending<()> {
+        self.submit(move |tx| {
+            let mut seen: Connections = get(tx, "connections")?.unwrap_or_default();
+            seen.connected = Some(now);
+            set(tx, "connections", Some(&seen))
+        })
+    }
+
+    /// Notes the end of a connection.
+    pub fn set_disconnected(&self, now: i64, reason: String) -> Pending<()> {
+        self.submit(move |tx| {
+            let mut seen: Connections = get(tx, "connections")?.unwrap_or_default();
+            seen.disconnected = Some(now);
+            seen.reason = Some(reason);
+            set(tx, "connections", Some(&seen))
+        })
+    }
+
+    /// How many messages are where.
+    pub fn counts(&self) -> Pending<Counts> {
+        self.submit(|tx| {
+            let count = |sql: &str| -> rusqlite::Result<i64> {
+                tx.prepare_cached(sql)?.query_row([], |row| row.get(0))
+            };
+            Ok(Counts {
+                waiting: count("SELECT count(*) FROM inbox WHERE state = 0")?,
+                oldest_waiting: tx
+                    .prepare_cached("SELECT min(timestamp) FROM inbox WHERE state = 0")?
+                    .query_row([], |row| row.get(0))?,
+                unproven: count("SELECT count(*) FROM inbox WHERE state = 1")?,
+                unconfirmed: count("SELECT count(*) FROM inbox WHERE state = 4")?,
+                poisoned: count("SELECT count(*) FROM inbox WHERE state = 5")?,
+                queued: count("SELECT count(*) FROM part WHERE open = 1")?,
+                unknown: count("SELECT count(*) FROM part WHERE state = 2")?,
+                suspect: count("SELECT count(*) FROM part WHERE state = 4")?,
+                rejected: count("SELECT count(*) FROM part WHERE state = 8")?,
+            })
+        })
+    }
+}
+
+fn get<T: DeserializeOwned>(tx: &Tx<'_>, key: &str) -> rusqlite::Result<Option<T>> {
+    let text: Option<String> = tx
+        .prepare_cached("SELECT value FROM meta WHERE key = ?1")?
+        .query_row([key], |row| row.get(0))
+        .optional()?;
+    text.map(|text| {
+        serde_json::from_str(&text).map_err(|e| {
+            rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(e))
+        })
+    })
+    .transpose()
+}
+
+fn set<T: Serialize>(tx: &Tx<'_>, key: &str, value: Option<&T>) -> rusqlite::Result<()> {
+    match value {
+        Some(value) => {
+            let text = serde_json::to_string(value)
+                .map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))?;
+            tx.prepare_cached("INSERT OR REPLACE INTO meta (key, value) VALUES (?1, ?2)")?
+                .execute(params![key, text])?;
+        }
+        None => {
+            tx.prepare_cached("DELETE FROM meta WHERE key = ?1")?
+                .execute([key])?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,309 @@
+//! What goes out: requests, the messages they consist of, and which request a repeated call belongs to.
+//!
+//! Invariant: a message has its id here before a byte of it leaves, and keeps it; a call that repeats an earlier one
+//! gets the earlier one's ids.
+
+use rusqlite::{OptionalExtension, Row, params};
+
+use super::{Peer, Pending, Store, Tx, ledger, peers};
+use crate::identity::Address;
+
+/// An idempotency key stands for its request this long, seconds.
+const KEY_LIFETIME: i64 = 7 * 24 * 3600;
+
+/// A call for the outbox.
+#[derive(Debug, Clone)]
+pub struct OutboundRequest {
+    /// The caller's key for this request.
+    pub idempotency_key: Option<String>,
+    /// Tells whether two calls ask for the same; see `outbound::content_hash`.
+    pub content_hash: String,
+    /// The message that this answers: its chat and stanza id.
+    pub reply_to: Option<(Address, String)>,
+    /// The addresses of the destination, at least one.
+    pub chat: Vec<Address>,
+    /// The messages, in their order. Without any the request is done at once.
+    pub parts: Vec<NewPart>,
+    /// Until when it may wait for its first handing over, Unix seconds.
+    pub expires_at: i64,
+}
+
+/// One message of a request.
+#[derive(Debug, Clone)]
+pub struct NewPart {
+    /// Its id on the wire, minted by the caller; never used before.
+    pub message_id: String,
+    /// The `wa::Message`, encoded.
+    pub payload: Vec<u8>,
+    /// What it is: `text`, `image` and so on.
+    pub kind: String,
+}
+
+/// Key of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub(super) i64);
+
+/// What became of a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Enqueued {
+    /// It is a new request.
+    New {
+        /// Its key.
+        request: RequestId,
+        /// Where it goes.
+        chat: Peer,
+        /// Its messages.
+        parts: Vec<PartState>,
+    },
+    /// It repeats an earlier request, and has its outcome.
+    Joined {
+        /// The earlier request.
+        request: RequestId,
+        /// Where it goes.
+        chat: Peer,
+        /// The earlier request's messages.
+        parts: Vec<PartState>,
+    },
+    /// Its idempotency key belongs to a request with other content.
+    Conflict,
+}
+
+/// A message of the outbox and how far it got.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartState {
+    /// Its id on the wire.
+    pub message_id: String,
+    /// How far it got.
+    pub state: DeliveryState,
+    /// Why it was refused.
+    pub error: Option<String>,
+    /// When the server took it, Unix seconds.
+    pub sent_at: Option<i64>,
+}
+
+/// How far a message got. Up to `Played` each is further than the one before it, and a message only moves on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DeliveryState {
+    /// Nobody has tried yet.
+    Queued = 0,
+    /// With the connection; the server's answer is awaited.
+    Handed = 1,
+    /// Was handed over; whether the server took it is not known.
+    Unknown = 2,
+    /// The server took it.
+    Sent = 3,
+    /// The server took it, but there is reason to think that it reached no device.
+    Suspect = 4,
+    /// A device of the recipient has it.
+    Delivered = 5,
+    /// The recipient saw it.
+    Read = 6,
+    /// The recipient played it.
+    Played = 7,
+    /// It was refused.
+    Rejected = 8,
+    /// It waited too long for a connection.
+    Expired = 9,
+    /// The caller took it back before it went.
+    Withdrawn = 10,
+}
+
+impl DeliveryState {
+    /// The word of the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued | Self::Handed => "queued",
+            Self::Unknown => "unknown",
+            Self::Sent => "sent",
+            Self::Suspect => "suspect",
+            Self::Delivered => "delivered",
+            Self::Read => "read",
+            Self::Played => "played",
+            Self::Rejected => "rejected",
+            Self::Expired => "expired",
+            Self::Withdrawn => "withdrawn",
+        }
+    }
+
+    /// Whether the server has taken it.
+    pub fn is_confirmed(self) -> bool {
+        (Self::Sent..=Self::Played).contains(&self)
+    }
+
+    /// Whether nothing more is going to be tried. `Unknown` may still become better or be tried again.
+    pub fn is_final(self) -> bool {
+        self >= Self::Sent
+    }
+
+    pub(super) fn from_number(number: i64) -> Self {
+        match number {
+            0 => Self::Queued,
+            1 => Self::Handed,
+            3 => Self::Sent,
+            4 => Self::Suspect,
+            5 => Self::Delivered,
+            6 => Self::Read,
+            7 => Self::Played,
+            8 => Self::Rejected,
+            9 => Self::Expired,
+            10 => Self::Withdrawn,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+impl Store {
+    /// Enters a call into the outbox, or joins it to the request that it repeats. What it answers is proven handled
+    /// in the same transaction.
+    pub fn enqueue(&self, request: OutboundRequest, now: i64) -> Pending<Enqueued> {
+        self.submit(move |tx| enqueue(tx, &request, now))
+    }
+
+    /// The messages of a request and how far they got.
+    pub fn request(&self, request: RequestId) -> Pending<Vec<PartState>> {
+        self.submit(move |tx| parts(tx, request))
+    }
+
+    /// How far one message got; `None` if it is not ours.
+    pub fn part(&self, message_id: String) -> Pending<Option<PartState>> {
+        self.submit(move |tx| {
+            tx.prepare_cached(
+                "SELECT message_id, state, error, sent FROM part WHERE message_id = ?1",
+            )?
+            .query_row([message_id], part_state)
+            .optional()
+        })
+    }
+
+    /// Takes a request back as far as it has not been tried; the messages and what became of them.
+    pub fn withdraw(&self, request: RequestId) -> Pending<Vec<PartState>> {
+        self.submit(move |tx| {
+            tx.prepare_cached(
+                "UPDATE part SET state = 10, open = 0, payload = NULL WHERE request = ?1 AND state = 0",
+            )?
+            .execute([request.0])?;
+            tx.outbound_changed();
+            parts(tx, request)
+        })
+    }
+}
+
+fn enqueue(tx: &Tx<'_>, call: &OutboundRequest, now: i64) -> rusqlite::Result<Enqueued> {
+    let chat = peers::resolve(tx, &call.chat)?;
+    let emission = match &call.reply_to {
+        Some((chat, stanza)) => ledger::replied_to(tx, chat, stanza)?,
+        None => None,
+    };
+    if let Some(emission) = emission {
+        ledger::prove_reply(tx, emission)?;
+    }
+    let earlier = match &call.idempotency_key {
+        Some(key) => match with_key(tx, key, now)? {
+            Some((_, hash, _)) if hash != call.content_hash => return Ok(Enqueued::Conflict),
+            found => found.map(|(id, _, chat)| (id, chat)),
+        },
+        None => repeated_reply(tx, call, emission)?,
+    };
+    if let Some((id, chat)) = earlier {
+        return Ok(Enqueued::Joined {
+            request: RequestId(id),
+            chat: peers::load(tx, super::PeerKey(chat))?,
+            parts: parts(tx, RequestId(id))?,
+        });
+    }
+    let reply_chat = match &call.reply_to {
+        Some((chat, _)) => peers::find(tx, chat)?,
+        None => None,
+    };
+    tx.prepare_cached(
+        "INSERT INTO request (idempotency_key, content_hash, chat, reply_chat, reply_stanza, reply_emission, created, expires)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    )?
+    .execute(params![
+        call.idempotency_key,
+        call.content_hash,
+        chat.0,
+        reply_chat.map(|c| c.0),
+        call.reply_to.as_ref().map(|(_, stanza)| stanza),
+        emission,
+        now,
+        call.expires_at
+    ])?;
+    let request = RequestId(tx.last_insert_rowid());
+    for part in &call.parts {
+        tx.prepare_cached(
+            "INSERT INTO part (message_id, request, chat, kind, payload) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute(params![part.message_id, request.0, chat.0, part.kind, part.payload])?;
+    }
+    tx.outbound_changed();
+    Ok(Enqueued::New {
+        request,
+        chat: peers::load(tx, chat)?,
+        parts: parts(tx, request)?,
+    })
+}
+
+/// The request that has this key: its id, content hash and chat. A key that has expired is taken from it.
+fn with_key(tx: &Tx<'_>, key: &str, now: i64) -> rusqlite::Result<Option<(i64, String, i64)>> {
+    tx.prepare_cached(
+        "UPDATE request SET idempotency_key = NULL WHERE idempotency_key = ?1 AND created < ?2",
+    )?
+    .execute(params![key, now.saturating_sub(KEY_LIFETIME)])?;
+    tx.prepare_cached("SELECT id, content_hash, chat FROM request WHERE idempotency_key = ?1")?
+        .query_row([key], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .optional()
+}
+
+/// A host that died while it replied runs the event again, and the agent words its reply anew: then the first
+/// reply stands. And a host that gave up waiting asks for the same once more while it is still under way.
+fn repeated_reply(
+    tx: &Tx<'_>,
+    call: &OutboundRequest,
+    emission: Option<i64>,
+) -> rusqlite::Result<Option<(i64, i64)>> {
+    let Some((chat, stanza)) = &call.reply_to else {
+        return Ok(None);
+    };
+    let Some(chat) = peers::find(tx, chat)? else {
+        return Ok(None);
+    };
+    let found: Option<(i64, i64)> = tx
+        .prepare_cached(
+            "SELECT r.id, r.chat FROM request r
+             WHERE r.reply_chat = ?1 AND r.reply_stanza = ?2 AND r.idempotency_key IS NULL
+               AND NOT EXISTS (SELECT 1 FROM part p WHERE p.request = r.id AND p.state >= 8)
+               AND (r.reply_emission < ?3
+                    OR (r.content_hash = ?4 AND EXISTS (SELECT 1 FROM part p WHERE p.request = r.id AND p.state < 3)))
+             ORDER BY r.id LIMIT 1",
+        )?
+        .query_row(params![chat.0, stanza, emission, call.content_hash], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .optional()?;
+    if let Some((id, _)) = found {
+        // The next reply of this turn is the next one of the earlier turn, not the same again.
+        tx.prepare_cached(
+            "UPDATE request SET reply_emission = coalesce(?2, reply_emission) WHERE id = ?1",
+        )?
+        .execute(params![id, emission])?;
+    }
+    Ok(found)
+}
+
+pub(super) fn parts(tx: &Tx<'_>, request: RequestId) -> rusqlite::Result<Vec<PartState>> {
+    tx.prepare_cached(
+        "SELECT message_id, state, error, sent FROM part WHERE request = ?1 ORDER BY pos",
+    )?
+    .query_map([request.0], part_state)?
+    .collect()
+}
+
+fn part_state(row: &Row<'_>) -> rusqlite::Result<PartState> {
+    Ok(PartState {
+        message_id: row.get(0)?,
+        state: DeliveryState::from_number(row.get(1)?),
+        error: row.get(2)?,
+        sent_at: row.get(3)?,
+    })
+}

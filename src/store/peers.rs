@@ -1,0 +1,231 @@
+//! Persons and chats, and which addresses are one of them.
+//!
+//! Invariants: a peer's public id is the form first met and never changes; every public id is an alias of its peer;
+//! a peer has at most one LID. A direct chat is its peer. Two peers that turn out to be one become the older of them,
+//! with everything re-keyed in the same transaction.
+
+use rusqlite::types::Type;
+use rusqlite::{OptionalExtension, Row, params};
+
+use super::{Pending, Store, Tx};
+use crate::identity::{Address, ChatKind};
+
+/// Key of a person or chat within this store. Lower is older.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerKey(pub(super) i64);
+
+/// A person or a chat.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// Its key here. A merge can end a key's life; addresses and the public id stay good.
+    pub key: PeerKey,
+    /// The id that the host sees: the form first met.
+    pub public_id: Address,
+    /// The address that the peer used last; where sends, receipts and chatstates go.
+    pub route: Address,
+    /// Every address known to be this peer, the public id among them.
+    pub aliases: Vec<Address>,
+    /// The name that the person last sent along.
+    pub push_name: Option<String>,
+    /// Time of the latest message that came from here, by the server's clock; none ever came if absent.
+    pub last_inbound: Option<i64>,
+}
+
+impl Peer {
+    /// What kind of conversation this is.
+    pub fn kind(&self) -> ChatKind {
+        self.public_id.kind()
+    }
+
+    /// The peer's phone address, if one is known.
+    pub fn phone(&self) -> Option<&Address> {
+        self.aliases.iter().find(|a| a.phone().is_some())
+    }
+
+    /// The peer's LID, if it is known.
+    pub fn lid(&self) -> Option<&Address> {
+        self.aliases.iter().find(|a| matches!(a, Address::Lid(_)))
+    }
+}
+
+impl Store {
+    /// The peer with these addresses, which belong to one person or chat; created, linked or merged as need be.
+    /// At least one address has to be given; an empty list is an error.
+    pub fn resolve(&self, addresses: Vec<Address>) -> Pending<Peer> {
+        self.submit(move |tx| {
+            let key = resolve(tx, &addresses)?;
+            load(tx, key)
+        })
+    }
+
+    /// The peer that has this address, if it was ever met.
+    pub fn peer(&self, address: Address) -> Pending<Option<Peer>> {
+        self.submit(move |tx| find(tx, &address)?.map(|key| load(tx, key)).transpose())
+    }
+}
+
+pub(super) fn address(row: &Row<'_>, column: usize) -> rusqlite::Result<Address> {
+    let text: String = row.get(column)?;
+    text.parse()
+        .map_err(|e| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(e)))
+}
+
+pub(super) fn find(tx: &Tx<'_>, address: &Address) -> rusqlite::Result<Option<PeerKey>> {
+    tx.prepare_cached("SELECT peer FROM alias WHERE address = ?1")?
+        .query_row([address.to_string()], |row| row.get(0).map(PeerKey))
+        .optional()
+}
+
+pub(super) fn load(tx: &Tx<'_>, key: PeerKey) -> rusqlite::Result<Peer> {
+    let aliases = tx
+        .prepare_cached("SELECT address FROM alias WHERE peer = ?1 ORDER BY address")?
+        .query_map([key.0], |row| address(row, 0))?
+        .collect::<rusqlite::Result<_>>()?;
+    tx.prepare_cached("SELECT public_id, route, push_name, last_inbound FROM peer WHERE key = ?1")?
+        .query_row([key.0], |row| {
+            Ok(Peer {
+                key,
+                public_id: address(row, 0)?,
+                route: address(row, 1)?,
+                aliases,
+                push_name: row.get(2)?,
+                last_inbound: row.get(3)?,
+            })
+        })
+}
+
+pub(super) fn resolve(tx: &Tx<'_>, addresses: &[Address]) -> rusqlite::Result<PeerKey> {
+    let Some(first) = addresses.first() else {
+        return Err(rusqlite::Error::QueryReturnedNoRows);
+    };
+    let lid = addresses.iter().find(|a| matches!(a, Address::Lid(_)));
+    let mut known: Vec<PeerKey> = Vec::new();
+    for address in addresses {
+        // A LID is the person; a phone number is something that the person has at the moment. So a peer with
+        // another LID than the one at hand is somebody else, and keeps the number until an operator decides.
+        if let Some(key) = find(tx, address)?
+            && !known.contains(&key)
+            && (lid.is_none()
+                || Some(address) == lid
+                || lid_of(tx, key)?.is_none_or(|l| Some(&l) == lid))
+        {
+            known.push(key);
+        }
+    }
+    known.sort_unstable();
+    let key = match known.split_first() {
+        None => {
+            let phone = addresses.iter().find(|a| a.phone().is_some());
+            let mut public = phone.or(lid).unwrap_or(first);
+            if find(tx, public)?.is_some() {
+                public = lid.unwrap_or(first);
+            }
+            create(tx, public, first)?
+        }
+        Some((&oldest, others)) => {
+            for &other in others {
+                merge(tx, oldest, other)?;
+            }
+            oldest
+        }
+    };
+    for address in addresses {
+        tx.prepare_cached("INSERT OR IGNORE INTO alias (address, peer) VALUES (?1, ?2)")?
+            .execute(params![address.to_string(), key.0])?;
+    }
+    Ok(key)
+}
+
+/// Notes that a message came from this peer, by way of `route`.
+pub(super) fn seen(
+    tx: &Tx<'_>,
+    key: PeerKey,
+    route: Option<&Address>,
+    push_name: Option<&str>,
+    at: i64,
+) -> rusqlite::Result<()> {
+    tx.prepare_cached(
+        "UPDATE peer SET route = coalesce(?2, route), push_name = coalesce(?3, push_name),
+                last_inbound = max(coalesce(last_inbound, 0), ?4) WHERE key = ?1",
+    )?
+    .execute(params![key.0, route.map(Address::to_string), push_name, at])?;
+    Ok(())
+}
+
+fn lid_of(tx: &Tx<'_>, key: PeerKey) -> rusqlite::Result<Option<Address>> {
+    tx.prepare_cached("SELECT address FROM alias WHERE peer = ?1 AND address LIKE '%@lid'")?
+        .query_row([key.0], |row| address(row, 0))
+        .optional()
+}
+
+fn create(tx: &Tx<'_>, public: &Address, route: &Address) -> rusqlite::Result<PeerKey> {
+    tx.prepare_cached("INSERT INTO peer (public_id, route) VALUES (?1, ?2)")?
+        .execute([public.to_string(), route.to_string()])?;
+    let key = tx.last_insert_rowid();
+    tx.prepare_cached("INSERT INTO alias (address, peer) VALUES (?1, ?2)")?
+        .execute(params![public.to_string(), key])?;
+    Ok(PeerKey(key))
+}
+
+fn merge(tx: &Tx<'_>, into: PeerKey, from: PeerKey) -> rusqlite::Result<()> {
+    tx.prepare_cached("UPDATE alias SET peer = ?1 WHERE peer = ?2")?
+        .execute([into.0, from.0])?;
+    tx.prepare_cached(
+        "UPDATE peer AS w SET
+            route = CASE WHEN coalesce(l.last_inbound, 0) > coalesce(w.last_inbound, 0) THEN l.route ELSE w.route END,
+            push_name = CASE WHEN coalesce(l.last_inbound, 0) > coalesce(w.last_inbound, 0)
+                THEN coalesce(l.push_name, w.push_name) ELSE coalesce(w.push_name, l.push_name) END,
+            last_inbound = nullif(max(coalesce(l.last_inbound, 0), coalesce(w.last_inbound, 0)), 0)
+         FROM peer AS l WHERE w.key = ?1 AND l.key = ?2",
+    )?
+    .execute([into.0, from.0])?;
+    rekey_inbox(tx, into, from)?;
+    for sql in [
+        "UPDATE request SET chat = ?1 WHERE chat = ?2",
+        "UPDATE request SET reply_chat = ?1 WHERE reply_chat = ?2",
+        "UPDATE part SET chat = ?1 WHERE chat = ?2",
+        "DELETE FROM peer WHERE key = ?2 AND key <> ?1",
+    ] {
+        tx.prepare_cached(sql)?.execute([into.0, from.0])?;
+    }
+    Ok(())
+}
+
+/// The same message may have come once under each form. Then the copy that got further stays.
+fn rekey_inbox(tx: &Tx<'_>, into: PeerKey, from: PeerKey) -> rusqlite::Result<()> {
+    let rows: Vec<(i64, i64, i64, String, Option<i64>)> = tx
+        .prepare_cached(
+            "SELECT id, chat, sender, stanza, emission FROM inbox WHERE chat = ?1
+             UNION SELECT id, chat, sender, stanza, emission FROM inbox WHERE sender = ?1 ORDER BY id",
+        )?
+        .query_map([from.0], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
+        })?
+        .collect::<rusqlite::Result<_>>()?;
+    let new = |key: i64| if key == from.0 { into.0 } else { key };
+    for (id, chat, sender, stanza, emission) in rows {
+        let (chat, sender) = (new(chat), new(sender));
+        let twin: Option<(i64, Option<i64>)> = tx
+            .prepare_cached(
+                "SELECT id, emission FROM inbox WHERE chat = ?1 AND stanza = ?2 AND sender = ?3",
+            )?
+            .query_row(params![chat, stanza, sender], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
+            .optional()?;
+        let gone = match twin {
+            Some((twin, theirs)) if emission.is_some() && theirs.is_none() => Some(twin),
+            Some(_) => Some(id),
+            None => None,
+        };
+        if let Some(gone) = gone {
+            tx.prepare_cached("DELETE FROM inbox WHERE id = ?1")?
+                .execute([gone])?;
+        }
+        if gone != Some(id) {
+            tx.prepare_cached("UPDATE inbox SET chat = ?2, sender = ?3 WHERE id = ?1")?
+                .execute([id, chat, sender])?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,175 @@
+//! The tables, and how older files become newer ones.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::StoreError;
+
+/// One step a schema version; `user_version` counts the steps that a file has taken. Steps are never changed.
+const MIGRATIONS: &[&str] = &["
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+    INSERT INTO meta VALUES ('store_id', lower(hex(randomblob(8))));
+
+    CREATE TABLE peer (
+        key INTEGER PRIMARY KEY AUTOINCREMENT,
+        public_id TEXT NOT NULL UNIQUE,
+        route TEXT NOT NULL,
+        push_name TEXT,
+        last_inbound INTEGER
+    ) STRICT;
+    CREATE TABLE alias (address TEXT PRIMARY KEY, peer INTEGER NOT NULL REFERENCES peer) STRICT, WITHOUT ROWID;
+    CREATE INDEX alias_peer ON alias (peer);
+
+    CREATE TABLE inbox (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        chat INTEGER NOT NULL REFERENCES peer,
+        sender INTEGER NOT NULL REFERENCES peer,
+        stanza TEXT NOT NULL,
+        event_id TEXT NOT NULL,
+        route TEXT NOT NULL,
+        timestamp INTEGER NOT NULL,
+        push_name TEXT,
+        draft TEXT,
+        raw BLOB,
+        state INTEGER NOT NULL DEFAULT 0,
+        verdict TEXT,
+        emission INTEGER,
+        attempts INTEGER NOT NULL DEFAULT 0,
+        lost_turns INTEGER NOT NULL DEFAULT 0,
+        context_of INTEGER,
+        UNIQUE (chat, stanza, sender)
+    ) STRICT;
+    CREATE INDEX inbox_open ON inbox (state, id) WHERE state IN (0, 1, 4, 5);
+    CREATE INDEX inbox_sender ON inbox (sender);
+    CREATE INDEX inbox_event ON inbox (event_id);
+    CREATE INDEX inbox_context ON inbox (chat, id) WHERE state = 7;
+    CREATE INDEX inbox_context_of ON inbox (context_of) WHERE context_of IS NOT NULL;
+
+    CREATE TABLE ingress (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        mode TEXT NOT NULL,
+        began INTEGER NOT NULL,
+        proven INTEGER NOT NULL DEFAULT 0,
+        written INTEGER NOT NULL DEFAULT 0,
+        received INTEGER NOT NULL DEFAULT 0
+    ) STRICT;
+    CREATE TABLE emission (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        session INTEGER NOT NULL REFERENCES ingress,
+        event INTEGER NOT NULL,
+        at INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX emission_session ON emission (session, number);
+    CREATE INDEX emission_event ON emission (event);
+
+    CREATE TABLE request (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        idempotency_key TEXT UNIQUE,
+        content_hash TEXT NOT NULL,
+        chat INTEGER NOT NULL REFERENCES peer,
+        reply_chat INTEGER REFERENCES peer,
+        reply_stanza TEXT,
+        reply_emission INTEGER,
+        created INTEGER NOT NULL,
+        expires INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX request_chat ON request (chat);
+    CREATE INDEX request_reply ON request (reply_chat, reply_stanza) WHERE reply_stanza IS NOT NULL;
+    CREATE TABLE part (
+        pos INTEGER PRIMARY KEY AUTOINCREMENT,
+        message_id TEXT NOT NULL UNIQUE,
+        request INTEGER NOT NULL REFERENCES request,
+        chat INTEGER NOT NULL REFERENCES peer,
+        kind TEXT NOT NULL,
+        payload BLOB,
+        state INTEGER NOT NULL DEFAULT 0,
+        open INTEGER NOT NULL DEFAULT 1,
+        attempts INTEGER NOT NULL DEFAULT 0,
+        error TEXT,
+        sent INTEGER
+    ) STRICT;
+    CREATE INDEX part_open ON part (chat, pos) WHERE open = 1;
+    CREATE INDEX part_request ON part (request, pos);
+    CREATE INDEX part_trouble ON part (state) WHERE state IN (2, 4, 8);
+"];
+
+/// Opens or creates the file and brings its schema up to date.
+pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
+    create_private(path)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn =
+        Connection::open_with_flags(path, flags).map_err(|e| StoreError::from_sqlite(path, &e))?;
+    prepare(&conn, path).map_err(|e| match e {
+        Refused::Sqlite(e) => StoreError::from_sqlite(path, &e),
+        Refused::Store(e) => e,
+    })?;
+    Ok(conn)
+}
+
+enum Refused {
+    Sqlite(rusqlite::Error),
+    Store(StoreError),
+}
+
+impl From<rusqlite::Error> for Refused {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+fn prepare(conn: &Connection, path: &Path) -> Result<(), Refused> {
+    conn.busy_timeout(Duration::from_secs(10))?;
+    let known = MIGRATIONS.len() as i64;
+    // Before anything is written: a newer file stays untouched, its journal mode too.
+    check_version(conn, path, known)?;
+    conn.pragma_update(None, "journal_mode", "WAL")?;
+    // An event that was acknowledged to WhatsApp, and a message id that went out, survive a power cut.
+    conn.pragma_update(None, "synchronous", "FULL")?;
+    conn.pragma_update(None, "foreign_keys", "ON")?;
+    // What is erased here was written by people who were refused; it must not linger in free pages.
+    conn.pragma_update(None, "secure_delete", "ON")?;
+    conn.set_prepared_statement_cache_capacity(128);
+    conn.execute_batch("BEGIN IMMEDIATE")?;
+    // Once more under the lock: another process may have migrated it in between.
+    let found = check_version(conn, path, known)?;
+    for step in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0)) {
+        conn.execute_batch(step)?;
+    }
+    if found < known {
+        conn.pragma_update(None, "user_version", known)?;
+    }
+    conn.execute_batch("COMMIT")?;
+    Ok(())
+}
+
+fn check_version(conn: &Connection, path: &Path, known: i64) -> Result<i64, Refused> {
+    let found: i64 = conn.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if found > known {
+        return Err(Refused::Store(StoreError::TooNew {
+            path: path.to_owned(),
+            found,
+            known,
+        }));
+    }
+    Ok(found)
+}
+
+/// SQLite creates files as the umask says and gives a journal the mode of its database.
+fn create_private(path: &Path) -> Result<(), StoreError> {
+    use std::os::unix::fs::OpenOptionsExt;
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map(|_| ())
+        .map_err(|e| StoreError::Failed {
+            path: path.to_owned(),
+            detail: e.to_string(),
+        })
+}

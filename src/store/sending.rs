@@ -1,0 +1,198 @@
+//! The outbox from the sender's side: which message is next in each chat, and what became of it.
+//!
+//! Invariant: per chat first in, first out. A message stays at the head until it is acknowledged, refused or expired,
+//! or has been tried three times without an answer.
+
+use rusqlite::params;
+
+use super::outbox::DeliveryState;
+use super::{Peer, PeerKey, Pending, RequestId, Store, peers};
+
+/// So often is a message handed over before the chat goes on without knowing.
+const ATTEMPTS: u32 = 3;
+
+/// A message to send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outgoing {
+    /// Its id on the wire.
+    pub message_id: String,
+    /// The request that it belongs to.
+    pub request: RequestId,
+    /// Where it goes: to the peer's `route`.
+    pub chat: Peer,
+    /// The `wa::Message`, encoded.
+    pub payload: Vec<u8>,
+    /// What it is: `text`, `image` and so on.
+    pub kind: String,
+    /// How often it was handed over already.
+    pub attempts: u32,
+    /// Until when it may wait for its first handing over, Unix seconds.
+    pub expires_at: i64,
+}
+
+/// What a receipt of another device says about messages of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Receipt {
+    /// A device has it.
+    Delivered,
+    /// The person saw it.
+    Read,
+    /// The person played it.
+    Played,
+}
+
+impl Store {
+    /// Who becomes owner calls this first: what an earlier owner had handed over is of unknown fate, and tried again.
+    pub fn recover_outbox(&self) -> Pending<()> {
+        self.submit(|tx| {
+            tx.prepare_cached(
+                "UPDATE part SET state = 2, open = attempts < ?1 WHERE open = 1 AND state = 1",
+            )?
+            .execute([ATTEMPTS])?;
+            tx.outbound_changed();
+            Ok(())
+        })
+    }
+
+    /// The message at the head of each chat, unless it is with the connection; in the order in which they were
+    /// entered, at most `limit`.
+    pub fn next_to_send(&self, limit: u32) -> Pending<Vec<Outgoing>> {
+        self.submit(move |tx| {
+            let mut statement = tx.prepare_cached(
+                "SELECT p.message_id, p.request, p.chat, p.payload, p.kind, p.attempts, r.expires
+                 FROM part p JOIN request r ON r.id = p.request
+                 WHERE p.pos IN (SELECT min(pos) FROM part WHERE open = 1 GROUP BY chat) AND p.state <> 1
+                 ORDER BY p.pos LIMIT ?1",
+            )?;
+            let mut rows = statement.query([limit])?;
+            let mut heads = Vec::new();
+            while let Some(row) = rows.next()? {
+                heads.push(Outgoing {
+                    message_id: row.get(0)?,
+                    request: RequestId(row.get(1)?),
+                    chat: peers::load(tx, PeerKey(row.get(2)?))?,
+                    payload: row.get::<_, Option<Vec<u8>>>(3)?.unwrap_or_default(),
+                    kind: row.get(4)?,
+                    attempts: row.get(5)?,
+                    expires_at: row.get(6)?,
+                });
+            }
+            Ok(heads)
+        })
+    }
+
+    /// Notes, before it is handed to the connection, that a message may from now on have left; `false` if it was
+    /// withdrawn, expired or answered meanwhile and must not be sent.
+    pub fn mark_handed(&self, message_id: String) -> Pending<bool> {
+        self.submit(move |tx| {
+            let n = tx
+                .prepare_cached(
+                    "UPDATE part SET state = 1, attempts = attempts + 1 WHERE message_id = ?1 AND open = 1 AND state IN (0, 2)",
+                )?
+                .execute([message_id])?;
+            Ok(n > 0)
+        })
+    }
+
+    /// The connection never took the message: it was not an attempt. The message waits on.
+    pub fn mark_not_handed(&self, message_id: String) -> Pending<()> {
+        self.update(
+            "UPDATE part SET attempts = attempts - 1, state = CASE WHEN attempts > 1 THEN 2 ELSE 0 END
+             WHERE message_id = ?1 AND state = 1",
+            message_id,
+        )
+    }
+
+    /// The server took the message at `at`, Unix seconds.
+    pub fn mark_sent(&self, message_id: String, at: i64) -> Pending<()> {
+        self.submit(move |tx| {
+            tx.prepare_cached(
+                "UPDATE part SET state = 3, open = 0, sent = ?2 WHERE message_id = ?1 AND state < 3",
+            )?
+            .execute(params![message_id, at])?;
+            tx.outbound_changed();
+            Ok(())
+        })
+    }
+
+    /// The server took the message, but it may have gone to no device of the recipient.
+    pub fn mark_suspect(&self, message_id: String) -> Pending<()> {
+        self.update(
+            "UPDATE part SET state = 4, open = 0 WHERE message_id = ?1 AND state < 4",
+            message_id,
+        )
+    }
+
+    /// The message was refused, with this error code.
+    pub fn mark_rejected(&self, message_id: String, code: String) -> Pending<()> {
+        self.submit(move |tx| {
+            tx.prepare_cached(
+                "UPDATE part SET state = 8, open = 0, error = ?2 WHERE message_id = ?1 AND state < 3",
+            )?
+            .execute(params![message_id, code])?;
+            tx.outbound_changed();
+            Ok(())
+        })
+    }
+
+    /// The message was handed over and no answer came. It is tried again under its id, three times in all.
+    pub fn mark_unknown(&self, message_id: String) -> Pending<()> {
+        self.submit(move |tx| {
+            tx.prepare_cached(
+                "UPDATE part SET state = 2, open = attempts < ?2 WHERE message_id = ?1 AND state = 1",
+            )?
+            .execute(params![message_id, ATTEMPTS])?;
+            tx.outbound_changed();
+            Ok(())
+        })
+    }
+
+    /// Gives up what has waited too long without being tried; how many messages it were.
+    pub fn expire(&self, now: i64) -> Pending<usize> {
+        self.submit(move |tx| {
+            let n = tx
+                .prepare_cached(
+                    "UPDATE part SET state = 9, open = 0, payload = NULL WHERE open = 1 AND state = 0
+                     AND request IN (SELECT id FROM request WHERE expires <= ?1)",
+                )?
+                .execute([now])?;
+            if n > 0 {
+                tx.outbound_changed();
+            }
+            Ok(n)
+        })
+    }
+
+    /// Takes a receipt for these stanza ids; those of them that are ours and got further by it.
+    pub fn receipt(&self, message_ids: Vec<String>, receipt: Receipt) -> Pending<Vec<String>> {
+        let to = match receipt {
+            Receipt::Delivered => DeliveryState::Delivered,
+            Receipt::Read => DeliveryState::Read,
+            Receipt::Played => DeliveryState::Played,
+        };
+        self.submit(move |tx| {
+            let mut moved = Vec::new();
+            for id in message_ids {
+                // A receipt is also the proof for a message whose acknowledgement never came.
+                let n = tx
+                    .prepare_cached("UPDATE part SET state = ?2, open = 0 WHERE message_id = ?1 AND state BETWEEN 1 AND ?2 - 1")?
+                    .execute(params![id, to as i64])?;
+                if n > 0 {
+                    moved.push(id);
+                }
+            }
+            if !moved.is_empty() {
+                tx.outbound_changed();
+            }
+            Ok(moved)
+        })
+    }
+
+    fn update(&self, sql: &'static str, message_id: String) -> Pending<()> {
+        self.submit(move |tx| {
+            tx.prepare_cached(sql)?.execute([message_id])?;
+            tx.outbound_changed();
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,234 @@
+//! The one thread that talks to SQLite, and the group commit.
+//!
+//! Invariant: a [`Pending`] resolves to `Ok` only after the transaction that holds its work is on the disk.
+//! Whatever waits in the channel shares one transaction and so one sync; the thread never waits for more to come.
+//! Each piece of work has a savepoint of its own, so that a failing one takes nothing else with it.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::ops::Deref;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::task::{Context, Poll};
+use std::thread::JoinHandle;
+
+use rusqlite::Connection;
+use tokio::sync::{oneshot, watch};
+
+use super::StoreError;
+
+/// Work that may wait. Who has more to store is held up, which is the back pressure towards WhatsApp.
+const QUEUE: usize = 1024;
+
+/// Most work in one transaction; keeps the answer to the first of a long queue from waiting for the last.
+const BATCH: usize = 512;
+
+/// The transaction as the work sees it: the connection, and what to tell the listeners once it is committed.
+pub(super) struct Tx<'a> {
+    conn: &'a Connection,
+    inbound: Cell<bool>,
+    outbound: Cell<bool>,
+}
+
+impl Tx<'_> {
+    /// Wakes who waits for events to emit.
+    pub(super) fn inbound_changed(&self) {
+        self.inbound.set(true);
+    }
+
+    /// Wakes who waits for the outbox.
+    pub(super) fn outbound_changed(&self) {
+        self.outbound.set(true);
+    }
+}
+
+impl Deref for Tx<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        self.conn
+    }
+}
+
+/// The answer to come. Await it, or [`wait`](Self::wait) for it on a thread without a runtime.
+/// Dropping it does not take the work back.
+#[must_use = "an answer that nobody looks at may hide a full disk"]
+pub struct Pending<T>(oneshot::Receiver<Result<T, StoreError>>);
+
+impl<T> Pending<T> {
+    /// Blocks until the work is committed or has failed. Panics inside an asynchronous runtime; await it there.
+    pub fn wait(self) -> Result<T, StoreError> {
+        self.0.blocking_recv().unwrap_or(Err(StoreError::Stopped))
+    }
+}
+
+impl<T> Future for Pending<T> {
+    type Output = Result<T, StoreError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0)
+            .poll(cx)
+            .map(|answer| answer.unwrap_or(Err(StoreError::Stopped)))
+    }
+}
+
+trait Job: Send {
+    fn run(&mut self, tx: &Tx<'_>) -> rusqlite::Result<()>;
+    fn answer(self: Box<Self>, outcome: Result<(), StoreError>);
+}
+
+struct Task<T, F> {
+    work: Option<F>,
+    value: Option<T>,
+    reply: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<T, F> Job for Task<T, F>
+where
+    T: Send,
+    F: FnOnce(&Tx<'_>) -> rusqlite::Result<T> + Send,
+{
+    fn run(&mut self, tx: &Tx<'_>) -> rusqlite::Result<()> {
+        if let Some(work) = self.work.take() {
+            self.value = Some(work(tx)?);
+        }
+        Ok(())
+    }
+
+    fn answer(self: Box<Self>, outcome: Result<(), StoreError>) {
+        let Self { value, reply, .. } = *self;
+        // Who asked may have gone away; the work is done all the same.
+        let _ = reply.send(outcome.and_then(|()| value.ok_or(StoreError::Stopped)));
+    }
+}
+
+/// The sending half. Dropping it ends the thread after what is queued has been committed.
+pub(super) struct Writer {
+    queue: Option<SyncSender<Box<dyn Job>>>,
+    thread: Option<JoinHandle<()>>,
+    pub(super) inbound: watch::Receiver<u64>,
+    pub(super) outbound: watch::Receiver<u64>,
+}
+
+impl Writer {
+    pub(super) fn start(conn: Connection, path: PathBuf) -> Result<Self, StoreError> {
+        let (queue, jobs) = sync_channel(QUEUE);
+        let (inbound_tx, inbound) = watch::channel(0);
+        let (outbound_tx, outbound) = watch::channel(0);
+        let failed = StoreError::Failed {
+            path: path.clone(),
+            detail: "no thread could be started".to_owned(),
+        };
+        let thread = std::thread::Builder::new()
+            .name("channel-store".to_owned())
+            .spawn(move || run(&conn, &path, &jobs, &inbound_tx, &outbound_tx))
+            .map_err(|_| failed)?;
+        Ok(Self {
+            queue: Some(queue),
+            thread: Some(thread),
+            inbound,
+            outbound,
+        })
+    }
+
+    pub(super) fn submit<T, F>(&self, work: F) -> Pending<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let task = Task {
+            work: Some(work),
+            value: None,
+            reply,
+        };
+        if let Some(queue) = &self.queue {
+            // A thread that is gone drops the task and with it the reply, which reads as `Stopped`.
+            let _ = queue.send(Box::new(task));
+        }
+        Pending(answer)
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn run(
+    conn: &Connection,
+    path: &std::path::Path,
+    jobs: &Receiver<Box<dyn Job>>,
+    inbound: &watch::Sender<u64>,
+    outbound: &watch::Sender<u64>,
+) {
+    while let Ok(first) = jobs.recv() {
+        let mut batch = vec![first];
+        batch.extend(jobs.try_iter().take(BATCH - 1));
+        let tx = Tx {
+            conn,
+            inbound: Cell::new(false),
+            outbound: Cell::new(false),
+        };
+        let outcomes = commit(&tx, path, &mut batch);
+        if tx.inbound.get() {
+            inbound.send_modify(|n| *n += 1);
+        }
+        if tx.outbound.get() {
+            outbound.send_modify(|n| *n += 1);
+        }
+        for (job, outcome) in batch.into_iter().zip(outcomes) {
+            job.answer(outcome);
+        }
+    }
+}
+
+fn commit(
+    tx: &Tx<'_>,
+    path: &std::path::Path,
+    batch: &mut [Box<dyn Job>],
+) -> Vec<Result<(), StoreError>> {
+    let error = |e: rusqlite::Error| StoreError::from_sqlite(path, &e);
+    let statement =
+        |sql: &str| -> rusqlite::Result<()> { tx.prepare_cached(sql)?.execute([]).map(|_| ()) };
+    // Immediate: a transaction that reads first and writes later cannot wait for another process's lock.
+    if let Err(e) = statement("BEGIN IMMEDIATE") {
+        return vec![Err(error(e)); batch.len()];
+    }
+    let mut outcomes = Vec::with_capacity(batch.len());
+    for job in batch.iter_mut() {
+        let outcome = statement("SAVEPOINT job")
+            .and_then(|()| {
+                let done = job.run(tx);
+                // A full disk may have rolled back everything; then there is no savepoint left to return to.
+                if done.is_err() && !tx.is_autocommit() {
+                    statement("ROLLBACK TO job")?;
+                }
+                if !tx.is_autocommit() {
+                    statement("RELEASE job")?;
+                }
+                done
+            })
+            .map_err(error);
+        let lost = tx.is_autocommit();
+        let all = outcome.clone().err();
+        outcomes.push(outcome);
+        if let (true, Some(e)) = (lost, all) {
+            return vec![Err(e); batch.len()];
+        }
+    }
+    if let Err(e) = statement("COMMIT") {
+        let e = error(e);
+        if !tx.is_autocommit() {
+            // If this fails too, the next BEGIN does and says so.
+            let _ = statement("ROLLBACK");
+        }
+        return vec![Err(e); batch.len()];
+    }
+    outcomes
+}
