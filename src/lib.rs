@@ -2,4 +2,8 @@
 
 pub mod identity;
 pub mod inbound;
+pub mod protocol;
 pub mod store;
+
+/// Version of this binary, with the commit it was built from where that is known.
+pub const VERSION: &str = env!("CHANNEL_WHATSAPP_VERSION");
