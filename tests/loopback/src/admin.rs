@@ -137,7 +137,7 @@ async fn answer(core: &Arc<Core>, request: Request<Incoming>) -> Result<Reply, R
                 "no_such_file",
             )
         }
-        (_, path) if ROUTES.iter().any(|route| *route == path) => Err(Refusal(
+        (_, path) if ROUTES.contains(&path) => Err(Refusal(
             StatusCode::METHOD_NOT_ALLOWED,
             "wrong_method",
             format!("{path} does not take {}", head.method),

@@ -18,6 +18,7 @@ use hyper::StatusCode;
 use sha2::{Digest, Sha256};
 
 use self::faults::MediaFaults;
+pub use self::faults::MediaOp;
 
 /// SHA-256 of an encrypted file, by which uploads are named.
 type Hash = [u8; 32];
@@ -25,7 +26,8 @@ type Hash = [u8; 32];
 /// The token of an upload's path; clients differ in whether they pad it.
 const TOKEN: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::URL_SAFE,
-    GeneralPurposeConfig::new().with_decode_padding_mode(base64::engine::DecodePaddingMode::Indifferent),
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(base64::engine::DecodePaddingMode::Indifferent),
 );
 
 /// What the store holds at most, in bytes.
@@ -39,18 +41,22 @@ pub struct MediaLimits {
 
 impl Default for MediaLimits {
     fn default() -> Self {
-        Self { blob: 256 << 20, total: 2 << 30 }
+        Self {
+            blob: 256 << 20,
+            total: 2 << 30,
+        }
     }
 }
 
 /// The media of one server, and the faults put on them.
+#[derive(Default)]
 pub struct MediaStore {
-    limits: MediaLimits,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
+    limits: MediaLimits,
     hosts: Vec<String>,
     /// Goes into the token that `media_conn` hands out; see [`MediaStore::rotate_auth`].
     auth_generation: u64,
@@ -71,20 +77,14 @@ struct Blob {
     expired: Option<StatusCode>,
 }
 
-impl Default for MediaStore {
-    fn default() -> Self {
-        Self::new(MediaLimits::default())
-    }
-}
-
 impl MediaStore {
-    /// An empty store.
-    pub fn new(limits: MediaLimits) -> Self {
-        Self { limits, state: Mutex::default() }
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes what the store may hold; what it holds already stays.
+    pub fn set_limits(&self, limits: MediaLimits) {
+        self.state().limits = limits;
     }
 
     /// Host names with ports for `media_conn`, the primary one first.
@@ -119,18 +119,31 @@ impl MediaStore {
     /// `None` when the store is full.
     pub fn publish(&self, bytes: impl Into<Bytes>) -> Option<String> {
         let bytes = bytes.into();
-        let path = format!("/v/t61.24694-24/{}.jpg", URL_SAFE_NO_PAD.encode(Sha256::digest(&bytes)));
+        let path = format!(
+            "/v/t61.24694-24/{}.jpg",
+            URL_SAFE_NO_PAD.encode(Sha256::digest(&bytes))
+        );
         let mut state = self.state();
         if !state.blobs.contains_key(&path) {
-            state.reserve(bytes.len() as u64, &self.limits)?;
+            state.reserve(bytes.len() as u64)?;
         }
-        state.blobs.insert(path.clone(), Blob { bytes, kind: "image/jpeg", expired: None });
+        state.blobs.insert(
+            path.clone(),
+            Blob {
+                bytes,
+                kind: "image/jpeg",
+                expired: None,
+            },
+        );
         Some(path)
     }
 
     /// The bytes at a path, as they were uploaded, whether expired or not.
     pub fn blob(&self, path: &str) -> Option<Bytes> {
-        self.state().blobs.get(without_query(path)).map(|blob| blob.bytes.clone())
+        self.state()
+            .blobs
+            .get(without_query(path))
+            .map(|blob| blob.bytes.clone())
     }
 
     /// Paths of all blobs, in no order.
@@ -160,8 +173,11 @@ impl MediaStore {
 
 impl State {
     /// Takes `bytes` of the total, or nothing.
-    fn reserve(&mut self, bytes: u64, limits: &MediaLimits) -> Option<()> {
-        let held = self.held.checked_add(bytes).filter(|held| *held <= limits.total)?;
+    fn reserve(&mut self, bytes: u64) -> Option<()> {
+        let held = self
+            .held
+            .checked_add(bytes)
+            .filter(|held| *held <= self.limits.total)?;
         self.held = held;
         Some(())
     }
@@ -192,5 +208,7 @@ fn direct_path(kind: &str, hash: &Hash) -> String {
 
 /// Whether a request's path belongs to the media side of the port.
 pub(crate) fn is_media_path(path: &str) -> bool {
-    ["/v/", "/mms/", "/product/", "/newsletter/", "/pps/"].iter().any(|prefix| path.starts_with(prefix))
+    ["/v/", "/mms/", "/product/", "/newsletter/", "/pps/"]
+        .iter()
+        .any(|prefix| path.starts_with(prefix))
 }

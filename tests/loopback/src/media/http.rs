@@ -88,7 +88,7 @@ impl MediaStore {
             }
         };
         let mut body = request.into_body();
-        if body.size_hint().lower() > self.limits.blob {
+        if body.size_hint().lower() > self.state().limits.blob {
             return Ok(refusal(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "the file is too large",
@@ -241,14 +241,11 @@ impl<'a> Upload<'a> {
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<(), StatusCode> {
-        if (self.data.len() + bytes.len()) as u64 > self.store.limits.blob {
+        if (self.data.len() + bytes.len()) as u64 > self.store.state().limits.blob {
             return Err(StatusCode::PAYLOAD_TOO_LARGE);
         }
         let full = StatusCode::INSUFFICIENT_STORAGE;
-        self.store
-            .state()
-            .reserve(bytes.len() as u64, &self.store.limits)
-            .ok_or(full)?;
+        self.store.state().reserve(bytes.len() as u64).ok_or(full)?;
         self.received += bytes.len() as u64;
         self.data.extend_from_slice(bytes);
         Ok(())
@@ -405,5 +402,59 @@ fn refusal(status: StatusCode, why: &str) -> Reply {
 fn set(reply: &mut Reply, name: header::HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         reply.headers_mut().insert(name, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base64::engine::general_purpose::URL_SAFE;
+
+    fn bounds(value: &str, total: u64) -> Option<(u64, u64)> {
+        match range_of(&HeaderValue::from_str(value).expect("a header"), total) {
+            Range::Whole => Some((0, total)),
+            Range::Part(start, end) => Some((start, end)),
+            Range::Outside => None,
+        }
+    }
+
+    #[test]
+    fn ranges_are_those_of_rfc_9110() {
+        assert_eq!(bounds("bytes=0-0", 10), Some((0, 1)));
+        assert_eq!(bounds("bytes=3-", 10), Some((3, 10)));
+        assert_eq!(bounds("bytes=-4", 10), Some((6, 10)));
+        assert_eq!(bounds("bytes=-40", 10), Some((0, 10)));
+        assert_eq!(bounds("bytes=5-400", 10), Some((5, 10)));
+        assert_eq!(bounds("bytes=10-", 10), None);
+        assert_eq!(bounds("bytes=-0", 10), None);
+        assert_eq!(bounds("bytes=0-", 0), None);
+        for ignored in [
+            "bytes=5-3",
+            "bytes=a-b",
+            "lines=1-2",
+            "bytes=",
+            "bytes=1-2,4-5",
+        ] {
+            assert_eq!(bounds(ignored, 10), Some((0, 10)), "{ignored}");
+        }
+    }
+
+    #[test]
+    fn upload_paths_name_kind_and_hash() {
+        let token = URL_SAFE.encode([0xFB; 32]);
+        let bare = token.trim_end_matches('=');
+        let expected = Some(("image".to_owned(), [0xFB; 32]));
+        assert_eq!(upload_target(&format!("/mms/image/{bare}")), expected);
+        assert_eq!(upload_target(&format!("/mms/image/{token}")), expected);
+        assert_eq!(upload_target(&format!("/mms/image/{bare}%3D")), expected);
+        for wrong in [
+            "/mms/image/",
+            "/mms/image",
+            "/mms/image/AAAA",
+            "/mms/image/%%%",
+            "/",
+        ] {
+            assert_eq!(upload_target(wrong), None, "{wrong}");
+        }
     }
 }

@@ -115,22 +115,27 @@ impl Person {
     /// # Errors
     /// As [`Person::join`].
     pub async fn join_as(server: &Server, spec: PersonSpec) -> Result<Self> {
+        let person = Self::unlinked(server, spec).await?;
+        let linked = person.link().await;
+        linked.with_context(|| format!("{} could not join", person.name()))?;
+        Ok(person)
+    }
+
+    /// A person whose client is not linked yet, and shows QRs: see [`Seen::qrs`].
+    ///
+    /// # Errors
+    /// The account cannot be made, or the client cannot be started.
+    pub async fn unlinked(server: &Server, spec: PersonSpec) -> Result<Self> {
         let account = server.core().create_account(spec.account.clone())?;
-        let store = Arc::new(InMemoryBackend::new());
-        let recorder = Arc::new(Recorder::default());
-        let server = server.clone();
         let person = Self(Arc::new(Inner {
-            server,
+            server: server.clone(),
             account,
             spec,
-            store,
-            recorder,
+            store: Arc::new(InMemoryBackend::new()),
+            recorder: Arc::new(Recorder::default()),
             line: Mutex::default(),
         }));
-        person
-            .link()
-            .await
-            .with_context(|| format!("{} could not join", person.name()))?;
+        person.dial().await?;
         Ok(person)
     }
 
@@ -145,11 +150,18 @@ impl Person {
     }
 
     async fn link(&self) -> Result<()> {
-        self.dial().await?;
         let qr = self
             .wait_for("a QR", |seen| seen.qrs.last().cloned())
             .await?;
         self.0.server.core().scan_qr(&qr, Some(self.phone()))?;
+        self.wait_ready().await
+    }
+
+    /// Waits until a client that has just been linked is ready.
+    ///
+    /// # Errors
+    /// As [`Person::wait_for`].
+    pub async fn wait_ready(&self) -> Result<()> {
         self.wait_for("to be ready", |seen| (seen.connected > 0).then_some(()))
             .await
     }
