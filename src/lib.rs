@@ -1,5 +1,6 @@
 //! WhatsApp channel plugin for the Dispatch agent host.
 
+pub mod config;
 pub mod identity;
 pub mod inbound;
 pub mod protocol;

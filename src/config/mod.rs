@@ -1,0 +1,528 @@
+//! The configuration that comes with every request: typed, defaulted, and when it is wrong, explained.
+//!
+//! Invariant: a [`Config`] is valid. An unknown key is reported and ignored, so that one configuration serves several
+//! versions; a known key with a bad value is an error, since a guess at a policy is worse than a stop.
+
+mod read;
+mod words;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::identity::{Address, IdEntry, parse_target};
+use crate::protocol::StringMap;
+use crate::protocol::capabilities::DEFAULT_MAX_ATTACHMENT_BYTES;
+pub use read::ConfigError;
+use read::{Keys, word};
+pub use words::{
+    DeliverErrors, DmPolicy, Download, Family, GroupActivation, Permission, Presence, ReadReceipts,
+    ReplyDelivery, TextFormat, Typing,
+};
+
+/// The account that a request without `account` means.
+pub const DEFAULT_ACCOUNT: &str = "default";
+const DAY: u64 = 86_400;
+const YEAR: u64 = 366 * DAY;
+
+/// The settings of one request. Lists are empty where the key is absent.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Name of the account's directory.
+    pub account: String,
+    /// Absolute; instead of the account's directory.
+    pub sqlite_store_path: Option<PathBuf>,
+    /// Where a message without a destination goes.
+    pub default_recipient: Option<Address>,
+    /// Longest one `poll_ingress`.
+    pub poll_timeout: Duration,
+    /// A drain is over when nothing came for this long.
+    pub poll_idle: Duration,
+    /// Most events in one answer.
+    pub poll_max_events: usize,
+    /// Older messages are not emitted.
+    pub max_event_age: Duration,
+    /// As it is written; see [`crate::access::Policy`] for what follows from its absence.
+    pub dm_policy: Option<DmPolicy>,
+    /// Who may write in direct chats. `allowed_dm_sender_ids` is another name for it.
+    pub allowed_sender_ids: Vec<IdEntry>,
+    /// Persons with a permission of their own.
+    pub contacts: Vec<Contact>,
+    /// The answer to a contact who may only read.
+    pub read_only_reply: Option<String>,
+    /// Always allowed, as an administrator.
+    pub owner_id: Option<IdEntry>,
+    /// Whether groups may speak at all.
+    pub allow_group_messages: bool,
+    /// Groups and chats that may speak. `allowed_chat_ids` is another name for it.
+    pub allowed_conversation_ids: Vec<IdEntry>,
+    /// Within an allowed group only these; `None` is all members.
+    pub allowed_group_sender_ids: Option<Vec<IdEntry>>,
+    /// Which group messages are for the agent.
+    pub group_activation: GroupActivation,
+    /// Regular expressions that count as a mention.
+    pub mention_patterns: Vec<String>,
+    /// Unaddressed group messages that are given with the next addressed one.
+    pub group_context_messages: usize,
+    /// Who may be written to; empty is no wider than inbound.
+    pub outbound_recipient_ids: Vec<IdEntry>,
+    /// In order; the first that matches names the event's route.
+    pub routes: Vec<Route>,
+    /// The families of events to emit.
+    pub events: BTreeSet<Family>,
+    /// Inbound media.
+    pub media: Media,
+    /// Outbound, in bytes.
+    pub max_attachment_bytes: u64,
+    /// How outbound text is written.
+    pub text_format: TextFormat,
+    /// Longest part of an outbound text, in characters.
+    pub text_chunk_chars: usize,
+    /// When a typing indicator is shown.
+    pub typing: Typing,
+    /// Go available while typing.
+    pub typing_presence: bool,
+    /// When messages are marked read.
+    pub read_receipts: ReadReceipts,
+    /// What others see of us.
+    pub presence: Presence,
+    /// How fast messages go out.
+    pub pacing: Pacing,
+    /// As it is written; see [`Config::deliver_errors`].
+    pub deliver_errors: Option<DeliverErrors>,
+    /// How long a queued message waits for a connection.
+    pub queue_ttl: Duration,
+    /// How long one `deliver` or `push` may take.
+    pub send_timeout: Duration,
+    /// Attachments by URL may point at private addresses.
+    pub allow_private_urls: bool,
+    /// Passed on to the host.
+    pub reply_delivery: ReplyDelivery,
+    /// WhatsApp Web version to present instead of the one that is looked up.
+    pub web_version: Option<(u32, u32, u32)>,
+    /// `health` may open a connection of its own.
+    pub health_probe: bool,
+}
+
+/// A person with a permission.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Contact {
+    /// Who.
+    pub id: IdEntry,
+    /// What the operator calls them.
+    pub name: Option<String>,
+    /// What they may do.
+    pub permission: Permission,
+}
+
+/// One route. A condition that is absent holds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Route {
+    /// Becomes `event.metadata.route`.
+    pub name: String,
+    /// The platform: `whatsapp`.
+    pub channel: Option<String>,
+    /// The conversation.
+    pub chat: Option<IdEntry>,
+    /// A group, or somebody who writes in one.
+    pub group: Option<IdEntry>,
+    /// The sender.
+    pub from: Option<IdEntry>,
+    /// Our own account.
+    pub to: Option<IdEntry>,
+    /// A regular expression for the text.
+    pub text_regex: Option<String>,
+}
+
+/// What becomes of inbound media.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Media {
+    /// Whether it is fetched.
+    pub download: Download,
+    /// Larger media is left at the server.
+    pub max_bytes: u64,
+    /// `file`, or the URL of an object store.
+    pub store: String,
+    /// How long it is kept.
+    pub retention: Duration,
+}
+
+/// Limits of outbound speed, each a steady rate with a burst.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pacing {
+    /// Messages a second to one chat.
+    pub chat_per_second: u32,
+    /// At once to one chat.
+    pub chat_burst: u32,
+    /// Messages a minute of the account.
+    pub account_per_minute: u32,
+    /// At once of the account.
+    pub account_burst: u32,
+    /// First messages to strangers a day.
+    pub strangers_per_day: u32,
+}
+
+/// A configuration that was read, and what is to be said about it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Parsed {
+    /// The settings.
+    pub config: Config,
+    /// Keys that this version does not know, with their path.
+    pub unknown_keys: Vec<String>,
+    /// Settings that are valid and do less than they say. One sentence each.
+    pub warnings: Vec<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        // Null has no values that could be wrong; a test holds that.
+        match Self::parse(&Value::Null) {
+            Ok(parsed) => parsed.config,
+            Err(error) => unreachable!("{error}"),
+        }
+    }
+}
+
+impl Config {
+    /// Reads the `config` of a request; null is an empty object.
+    ///
+    /// # Errors
+    /// The first known key whose value is not allowed.
+    pub fn parse(value: &Value) -> Result<Parsed, ConfigError> {
+        let mut unknown_keys = Vec::new();
+        let mut keys = Keys::new("", value)?;
+        let k = &mut keys;
+        let account = k
+            .text("account", account_name)?
+            .unwrap_or_else(|| DEFAULT_ACCOUNT.to_owned());
+        let seconds = |n| Ok(Duration::from_secs(n));
+        let config = Self {
+            sqlite_store_path: k.text("sqlite_store_path", absolute_path)?,
+            default_recipient: k.text("default_recipient", |text| {
+                parse_target(text, &account).map_err(|error| format!("a destination ({error})"))
+            })?,
+            poll_timeout: k
+                .number("poll_timeout_secs", 1..=3600, 10)
+                .and_then(seconds)?,
+            poll_idle: Duration::from_millis(k.number("poll_idle_ms", 1..=3_600_000, 1500)?),
+            poll_max_events: k.number("poll_max_events", 1..=10_000, 50)? as usize,
+            max_event_age: k
+                .number("max_event_age_secs", 1..=YEAR, 7 * DAY)
+                .and_then(seconds)?,
+            dm_policy: k.word("dm_policy")?,
+            allowed_sender_ids: ids(k, "allowed_sender_ids", "allowed_dm_sender_ids")?,
+            contacts: contacts(k, &mut unknown_keys)?,
+            read_only_reply: k.text("read_only_reply", some_text)?,
+            owner_id: k.text("owner_id", person)?,
+            allow_group_messages: k.flag("allow_group_messages")?,
+            allowed_conversation_ids: ids(k, "allowed_conversation_ids", "allowed_chat_ids")?,
+            allowed_group_sender_ids: k.list("allowed_group_sender_ids", id_entry)?,
+            group_activation: k
+                .word("group_activation")?
+                .unwrap_or(GroupActivation::Mention),
+            mention_patterns: k.list("mention_patterns", some_text)?.unwrap_or_default(),
+            group_context_messages: k.number("group_context_messages", 0..=1000, 20)? as usize,
+            outbound_recipient_ids: k
+                .list("outbound_recipient_ids", id_entry)?
+                .unwrap_or_default(),
+            routes: routes(k, &mut unknown_keys)?,
+            events: match k.list("events", word::<Family>)? {
+                Some(families) => families.into_iter().collect(),
+                None => [
+                    Family::Message,
+                    Family::MessageEdited,
+                    Family::MessageRevoked,
+                ]
+                .into(),
+            },
+            media: media(k, &mut unknown_keys)?,
+            max_attachment_bytes: k.number(
+                "max_attachment_bytes",
+                0..=2 << 30,
+                DEFAULT_MAX_ATTACHMENT_BYTES,
+            )?,
+            text_format: k.word("text_format")?.unwrap_or(TextFormat::Markdown),
+            text_chunk_chars: k.number("text_chunk_chars", 1..=65_536, 4000)? as usize,
+            typing: k.word("typing")?.unwrap_or(Typing::Auto),
+            typing_presence: k.flag("typing_presence")?,
+            read_receipts: k.word("read_receipts")?.unwrap_or(ReadReceipts::Off),
+            presence: k.word("presence")?.unwrap_or(Presence::Offline),
+            pacing: pacing(k, &mut unknown_keys)?,
+            deliver_errors: k.word("deliver_errors")?,
+            queue_ttl: k
+                .number("queue_ttl_secs", 0..=YEAR, 3600)
+                .and_then(seconds)?,
+            send_timeout: k
+                .number("send_timeout_secs", 1..=3600, 25)
+                .and_then(seconds)?,
+            allow_private_urls: k.flag("allow_private_urls")?,
+            reply_delivery: k
+                .word("reply_delivery")?
+                .unwrap_or(ReplyDelivery::RuntimeOwned),
+            web_version: k.text("web_version", web_version)?,
+            health_probe: k.flag("health_probe")?,
+            account,
+        };
+        keys.unknown(&mut unknown_keys);
+        let warnings = config.warnings();
+        Ok(Parsed {
+            config,
+            unknown_keys,
+            warnings,
+        })
+    }
+
+    /// What becomes of a message that cannot be sent as asked. A failed reply ends the host's whole runtime, so
+    /// replies degrade unless the operator says otherwise.
+    pub fn deliver_errors(&self, is_reply: bool) -> DeliverErrors {
+        let default = if is_reply {
+            DeliverErrors::Degrade
+        } else {
+            DeliverErrors::Fail
+        };
+        self.deliver_errors.unwrap_or(default)
+    }
+
+    /// The resolved settings for people, as strings. Of lists only their length: they are persons.
+    pub fn settings(&self) -> StringMap {
+        let families: Vec<&str> = self.events.iter().map(|family| family.as_str()).collect();
+        let mut settings: StringMap = [
+            ("account", self.account.clone()),
+            (
+                "allow_group_messages",
+                self.allow_group_messages.to_string(),
+            ),
+            (
+                "allowed_conversation_count",
+                self.allowed_conversation_ids.len().to_string(),
+            ),
+            (
+                "allowed_sender_count",
+                self.allowed_sender_ids.len().to_string(),
+            ),
+            ("contact_count", self.contacts.len().to_string()),
+            ("events", families.join(",")),
+            (
+                "group_activation",
+                self.group_activation.as_str().to_owned(),
+            ),
+            (
+                "max_attachment_bytes",
+                self.max_attachment_bytes.to_string(),
+            ),
+            (
+                "max_event_age_secs",
+                self.max_event_age.as_secs().to_string(),
+            ),
+            (
+                "outbound_recipient_count",
+                self.outbound_recipient_ids.len().to_string(),
+            ),
+            ("poll_idle_ms", self.poll_idle.as_millis().to_string()),
+            ("poll_max_events", self.poll_max_events.to_string()),
+            ("poll_timeout_secs", self.poll_timeout.as_secs().to_string()),
+            ("presence", self.presence.as_str().to_owned()),
+            ("queue_ttl_secs", self.queue_ttl.as_secs().to_string()),
+            ("read_receipts", self.read_receipts.as_str().to_owned()),
+            ("reply_delivery", self.reply_delivery.as_str().to_owned()),
+            ("route_count", self.routes.len().to_string()),
+            ("send_timeout_secs", self.send_timeout.as_secs().to_string()),
+            ("text_chunk_chars", self.text_chunk_chars.to_string()),
+            ("text_format", self.text_format.as_str().to_owned()),
+            ("typing", self.typing.as_str().to_owned()),
+        ]
+        .map(|(key, value)| (key.to_owned(), value))
+        .into();
+        if let Some(path) = &self.sqlite_store_path {
+            settings.insert("sqlite_store_path".to_owned(), path.display().to_string());
+        }
+        settings
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.sqlite_store_path.is_some() && self.account != DEFAULT_ACCOUNT {
+            warnings
+                .push("sqlite_store_path is set, so account does not select the store".to_owned());
+        }
+        if !self.allow_group_messages
+            && (self.allowed_group_sender_ids.is_some()
+                || self.allowed_conversation_ids.iter().any(is_group))
+        {
+            warnings.push(
+                "groups are listed, but allow_group_messages is not true, so none may speak"
+                    .to_owned(),
+            );
+        }
+        if self.allow_group_messages && self.allowed_conversation_ids.is_empty() {
+            warnings.push(
+                "allow_group_messages is true, but allowed_conversation_ids lists no group, so none may speak; \
+                 [\"*\"] allows all"
+                    .to_owned(),
+            );
+        }
+        if self.dm_policy == Some(DmPolicy::Deny) && !self.allowed_sender_ids.is_empty() {
+            warnings.push(
+                "dm_policy is deny, yet those in allowed_sender_ids may write: lists come first"
+                    .to_owned(),
+            );
+        }
+        warnings
+    }
+}
+
+fn is_group(entry: &IdEntry) -> bool {
+    matches!(entry, IdEntry::One(Address::Group(_)))
+}
+
+fn media(keys: &mut Keys<'_>, unknown: &mut Vec<String>) -> Result<Media, ConfigError> {
+    let mut k = keys.object("media")?;
+    let media = Media {
+        download: k.word("download")?.unwrap_or(Download::Auto),
+        max_bytes: k.number("max_bytes", 0..=2 << 30, 64 << 20)?,
+        store: k
+            .text("store", media_store)?
+            .unwrap_or_else(|| "file".to_owned()),
+        retention: Duration::from_secs(k.number("retention_days", 1..=3660, 30)? * DAY),
+    };
+    k.unknown(unknown);
+    Ok(media)
+}
+
+fn pacing(keys: &mut Keys<'_>, unknown: &mut Vec<String>) -> Result<Pacing, ConfigError> {
+    let mut k = keys.object("pacing")?;
+    let mut rate = |key, default| k.number(key, 1..=100_000, default).map(|n| n as u32);
+    let pacing = Pacing {
+        chat_per_second: rate("chat_per_second", 1)?,
+        chat_burst: rate("chat_burst", 5)?,
+        account_per_minute: rate("account_per_minute", 20)?,
+        account_burst: rate("account_burst", 20)?,
+        strangers_per_day: k.number("strangers_per_day", 0..=100_000, 20)? as u32,
+    };
+    k.unknown(unknown);
+    Ok(pacing)
+}
+
+fn contacts(keys: &mut Keys<'_>, unknown: &mut Vec<String>) -> Result<Vec<Contact>, ConfigError> {
+    let read = |mut k: Keys<'_>| {
+        let contact = Contact {
+            id: k.text("id", person)?.ok_or_else(|| k.error("id", PERSON))?,
+            name: k.text("name", some_text)?,
+            permission: k
+                .word("permission")?
+                .ok_or_else(|| k.error("permission", "one of read, write, admin"))?,
+        };
+        k.unknown(unknown);
+        Ok(contact)
+    };
+    keys.objects("contacts")?.into_iter().map(read).collect()
+}
+
+fn routes(keys: &mut Keys<'_>, unknown: &mut Vec<String>) -> Result<Vec<Route>, ConfigError> {
+    let read = |mut k: Keys<'_>| {
+        let name = k
+            .text("name", some_text)?
+            .ok_or_else(|| k.error("name", "a text"))?;
+        let mut m = k.object("match")?;
+        let route = Route {
+            name,
+            channel: m.text("channel", some_text)?,
+            chat: m.text("chat", id_entry)?,
+            group: m.text("group", id_entry)?,
+            from: m.text("from", id_entry)?,
+            to: m.text("to", id_entry)?,
+            text_regex: m.text("text_regex", some_text)?,
+        };
+        m.unknown(unknown);
+        k.unknown(unknown);
+        Ok(route)
+    };
+    keys.objects("routes")?.into_iter().map(read).collect()
+}
+
+/// Both names of a list, together.
+fn ids(
+    keys: &mut Keys<'_>,
+    name: &'static str,
+    other: &'static str,
+) -> Result<Vec<IdEntry>, ConfigError> {
+    let mut ids = keys.list(name, id_entry)?.unwrap_or_default();
+    for id in keys.list(other, id_entry)?.unwrap_or_default() {
+        if !ids.contains(&id) {
+            ids.push(id);
+        }
+    }
+    Ok(ids)
+}
+
+const PERSON: &str = "a phone number like +15551230000, or a person's JID or LID";
+
+fn id_entry(text: &str) -> Result<IdEntry, String> {
+    text.parse()
+        .map_err(|_| "a phone number like +15551230000, a JID, a LID, or \"*\"".to_owned())
+}
+
+fn person(text: &str) -> Result<IdEntry, String> {
+    match text.parse() {
+        Ok(IdEntry::One(address)) if address.is_user() => Ok(IdEntry::One(address)),
+        _ => Err(PERSON.to_owned()),
+    }
+}
+
+/// An account's name is a directory's: nothing in it may lead elsewhere.
+///
+/// # Errors
+/// What is allowed.
+pub fn account_name(text: &str) -> Result<String, String> {
+    let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    let first = text
+        .bytes()
+        .next()
+        .is_some_and(|b| b.is_ascii_alphanumeric());
+    if first && text.len() <= 64 && text.bytes().all(inner) {
+        Ok(text.to_owned())
+    } else {
+        Err("a name of up to 64 letters, digits, dots, underscores and dashes that begins with a letter or digit".to_owned())
+    }
+}
+
+fn absolute_path(text: &str) -> Result<PathBuf, String> {
+    let path = Path::new(text);
+    if path.is_absolute() && path.file_name().is_some() && !text.contains('\0') {
+        Ok(path.to_owned())
+    } else {
+        Err("the absolute path of a file".to_owned())
+    }
+}
+
+fn some_text(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() {
+        Err("a text that is not empty".to_owned())
+    } else {
+        Ok(text.to_owned())
+    }
+}
+
+fn media_store(text: &str) -> Result<String, String> {
+    let url = text
+        .split_once("://")
+        .is_some_and(|(scheme, rest)| !scheme.is_empty() && !rest.is_empty());
+    if text == "file" || url {
+        Ok(text.to_owned())
+    } else {
+        Err("\"file\" or the URL of an object store".to_owned())
+    }
+}
+
+fn web_version(text: &str) -> Result<(u32, u32, u32), String> {
+    let mut parts = text.split('.').map(str::parse);
+    match (parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some(Ok(a)), Some(Ok(b)), Some(Ok(c)), None) => Ok((a, b, c)),
+        _ => Err("three numbers like 2.3000.1023456789".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests;
