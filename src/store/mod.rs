@@ -8,6 +8,7 @@
 //! A [`Store`] is a handle to one thread ([`writer`]); calls return a [`Pending`] that resolves once the work is on
 //! the disk. Times are Unix seconds and come in as arguments.
 
+mod device;
 mod error;
 mod inbox;
 mod ledger;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+pub use device::linked_device;
 pub use error::StoreError;
 pub use inbox::{Held, Inserted, NewInbound, Original, RowId, Stored};
 pub use ledger::{Begun, Mode, SessionId};

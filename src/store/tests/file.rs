@@ -1,0 +1,194 @@
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+
+#[test]
+fn a_new_file_is_its_owners_alone_and_keeps_its_id() {
+    let store = TestStore::new();
+    let mode = std::fs::metadata(store.path())
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let id = store.id().to_owned();
+    assert_eq!(store.reopen().id(), id);
+    assert_ne!(TestStore::new().id(), id);
+}
+
+#[test]
+fn what_is_no_database_is_corrupt() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("channel.db");
+    std::fs::write(&path, vec![b'x'; 8192]).unwrap();
+    let error = Store::open(&path).map(|_| ()).unwrap_err();
+    assert_eq!(error.code(), "store_corrupt");
+    assert!(error.to_string().contains("doctor --repair"), "{error}");
+    assert_eq!(std::fs::read(&path).unwrap(), vec![b'x'; 8192]);
+}
+
+#[test]
+fn damage_in_the_middle_is_seen_when_it_is_met() {
+    let store = TestStore::new();
+    let messages = (0..200).map(|n| direct(ANN, &format!("M{n}"))).collect();
+    store.insert(messages).wait().unwrap();
+    let path = store.path();
+    let TestStore { store, dir } = store;
+    drop(store);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let length = bytes.len();
+    bytes[4096..length].fill(0xa5);
+    std::fs::write(&path, bytes).unwrap();
+    let met =
+        Store::open(&path).and_then(|store| store.next_to_emit(9, WEEK, NOW).wait().map(|_| ()));
+    assert_eq!(met.unwrap_err().code(), "store_corrupt");
+    drop(dir);
+}
+
+#[test]
+fn a_newer_schema_is_left_alone() {
+    let store = TestStore::new();
+    let path = store.path();
+    let TestStore { store, dir } = store;
+    drop(store);
+    let conn = rusqlite::Connection::open(&path).unwrap();
+    conn.pragma_update(None, "user_version", 999).unwrap();
+    drop(conn);
+    let before = std::fs::read(&path).unwrap();
+    let error = Store::open(&path).map(|_| ()).unwrap_err();
+    assert_eq!(error.code(), "store_too_new");
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    drop(dir);
+}
+
+#[test]
+fn a_missing_directory_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let error = Store::open(&dir.path().join("no/channel.db"))
+        .map(|_| ())
+        .unwrap_err();
+    assert_eq!(error.code(), "store_failed");
+}
+
+#[test]
+fn what_was_answered_is_there_for_another_connection() {
+    let store = TestStore::new();
+    store.put(direct(ANN, "M1"));
+    // The first handle is still open, as it is when its process is killed.
+    let second = Store::open(&store.path()).unwrap();
+    assert_eq!(second.next_to_emit(9, WEEK, NOW).wait().unwrap().len(), 1);
+}
+
+#[test]
+fn one_failing_call_takes_no_other_with_it() {
+    let store = TestStore::new();
+    // Held up by the first, the others share a transaction.
+    let (go, gate) = std::sync::mpsc::channel::<()>();
+    let first = store.submit(move |_| {
+        let _ = gate.recv();
+        Ok(())
+    });
+    let good = store.insert(vec![direct(ANN, "M1")]);
+    let bad = store.submit(|tx| {
+        tx.execute("UPDATE inbox SET stanza = 'changed'", [])?;
+        tx.execute("INSERT INTO inbox (chat) VALUES (1)", [])
+    });
+    let also_good = store.insert(vec![direct(ANN, "M2")]);
+    go.send(()).unwrap();
+    first.wait().unwrap();
+    assert!(good.wait().is_ok());
+    assert_eq!(bad.wait().unwrap_err().code(), "store_failed");
+    assert!(also_good.wait().is_ok());
+    let ids: Vec<_> = store.waiting().into_iter().map(|m| m.stanza_id).collect();
+    assert_eq!(ids, ["M1", "M2"]);
+}
+
+#[test]
+fn dropping_the_last_handle_commits_what_was_asked_for() {
+    let store = TestStore::new();
+    let clone = store.store.clone();
+    for n in 0..300 {
+        drop(clone.insert(vec![direct(ANN, &format!("M{n}"))]));
+    }
+    drop(clone);
+    assert_eq!(store.reopen().counts().wait().unwrap().waiting, 300);
+}
+
+#[test]
+fn a_full_disk_is_named_and_passes() {
+    let store = TestStore::new();
+    store.put(direct(ANN, "M0"));
+    store
+        .submit(|tx| {
+            let pages: i64 = tx.pragma_query_value(None, "page_count", |row| row.get(0))?;
+            tx.pragma_update(None, "max_page_count", pages)
+        })
+        .wait()
+        .unwrap();
+    let mut big = direct(ANN, "M1");
+    big.raw = vec![0; 1 << 20];
+    let error = store.insert(vec![big.clone()]).wait().unwrap_err();
+    assert_eq!(error.code(), "storage_full");
+    store
+        .submit(|tx| tx.pragma_update(None, "max_page_count", 1_000_000))
+        .wait()
+        .unwrap();
+    assert!(matches!(store.put(big), Inserted::Inserted(_)));
+}
+
+#[tokio::test]
+async fn what_waits_together_is_committed_together() {
+    let store = TestStore::new();
+    let mut signal = store.inbound_signal();
+    let (go, gate) = std::sync::mpsc::channel::<()>();
+    let first = store.submit(move |_| {
+        let _ = gate.recv();
+        Ok(())
+    });
+    let calls: Vec<_> = (0..500)
+        .map(|n| store.insert(vec![direct(ANN, &format!("M{n}"))]))
+        .collect();
+    go.send(()).unwrap();
+    first.await.unwrap();
+    for call in calls {
+        assert!(matches!(call.await.unwrap()[..], [Inserted::Inserted(_)]));
+    }
+    assert_eq!(*signal.borrow_and_update(), 1, "one commit for 500 calls");
+}
+
+#[test]
+fn notes_about_the_account_survive() {
+    let store = TestStore::new();
+    assert_eq!(store.linked().wait().unwrap(), None);
+    let linked = Linked {
+        phone: jid(ANN),
+        lid: Some(jid(ANN_LID)),
+        device: 7,
+        push_name: Some("Ann".to_owned()),
+    };
+    let terminal = Terminal {
+        state: "banned".to_owned(),
+        since: NOW,
+        until: Some(NOW + 60),
+        reason: "402".to_owned(),
+    };
+    store.set_linked(Some(linked.clone())).wait().unwrap();
+    store.set_terminal(Some(terminal.clone())).wait().unwrap();
+    store.set_connected(NOW).wait().unwrap();
+    store
+        .set_disconnected(NOW + 5, "stream ended".to_owned())
+        .wait()
+        .unwrap();
+    let store = store.reopen();
+    assert_eq!(store.linked().wait().unwrap(), Some(linked));
+    assert_eq!(store.terminal().wait().unwrap(), Some(terminal));
+    assert_eq!(
+        store.connections().wait().unwrap(),
+        Connections {
+            connected: Some(NOW),
+            disconnected: Some(NOW + 5),
+            reason: Some("stream ended".to_owned()),
+        }
+    );
+    store.set_terminal(None).wait().unwrap();
+    assert_eq!(store.terminal().wait().unwrap(), None);
+}

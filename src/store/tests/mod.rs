@@ -1,0 +1,109 @@
+//! The store on a real file in a temporary directory.
+
+mod file;
+mod inbox;
+mod ledger;
+mod model;
+mod outbox;
+mod peers;
+
+use super::*;
+use crate::identity::Address;
+use crate::inbound::Draft;
+
+pub(super) const NOW: i64 = 1_700_000_000;
+pub(super) const WEEK: i64 = 604_800;
+
+pub(super) const ANN: &str = "15551230001@s.whatsapp.net";
+pub(super) const ANN_LID: &str = "100000000000001@lid";
+pub(super) const BOB: &str = "15551230002@s.whatsapp.net";
+pub(super) const BOB_LID: &str = "100000000000002@lid";
+pub(super) const GROUP: &str = "120363000000000001@g.us";
+
+pub(super) struct TestStore {
+    pub store: Store,
+    dir: tempfile::TempDir,
+}
+
+impl std::ops::Deref for TestStore {
+    type Target = Store;
+
+    fn deref(&self) -> &Store {
+        &self.store
+    }
+}
+
+impl TestStore {
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("channel.db")).unwrap();
+        Self { store, dir }
+    }
+
+    /// Opens the same file once more, as the next process does.
+    pub fn reopen(self) -> Self {
+        let Self { store, dir } = self;
+        drop(store);
+        let store = Store::open(&dir.path().join("channel.db")).unwrap();
+        Self { store, dir }
+    }
+
+    pub fn path(&self) -> std::path::PathBuf {
+        self.dir.path().join("channel.db")
+    }
+
+    pub fn put(&self, message: NewInbound) -> Inserted {
+        self.insert(vec![message]).wait().unwrap()[0]
+    }
+
+    pub fn waiting(&self) -> Vec<Stored> {
+        self.next_to_emit(100, WEEK, NOW).wait().unwrap()
+    }
+
+    /// Emits everything that waits; the stanza ids in their order.
+    pub fn emit_all(&self, session: SessionId) -> Vec<String> {
+        self.waiting()
+            .into_iter()
+            .map(|row| {
+                self.assign_emission(row.id, session, "allowed".to_owned(), NOW)
+                    .wait()
+                    .unwrap()
+                    .unwrap();
+                row.stanza_id
+            })
+            .collect()
+    }
+
+    pub fn begin(&self, mode: Mode, cursor: Option<&str>) -> Begun {
+        self.begin_session(mode, cursor, NOW).wait().unwrap()
+    }
+}
+
+pub(super) fn addresses(list: &[&str]) -> Vec<Address> {
+    list.iter().map(|a| a.parse().unwrap()).collect()
+}
+
+pub(super) fn jid(text: &str) -> Address {
+    text.parse().unwrap()
+}
+
+pub(super) fn message(chat: &[&str], sender: &[&str], id: &str) -> NewInbound {
+    NewInbound {
+        chat: addresses(chat),
+        sender: addresses(sender),
+        route: jid(chat[0]),
+        stanza_id: id.to_owned(),
+        timestamp: NOW,
+        push_name: Some("Ann".to_owned()),
+        draft: Draft {
+            event_type: "message.received".to_owned(),
+            content: format!("text of {id}"),
+            ..Draft::default()
+        },
+        raw: format!("raw of {id}").into_bytes(),
+    }
+}
+
+pub(super) fn direct(from: &str, id: &str) -> NewInbound {
+    message(&[from], &[from], id)
+}
