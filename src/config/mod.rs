@@ -8,7 +8,6 @@ mod words;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde_json::Value;
 
@@ -34,16 +33,16 @@ pub struct Config {
     pub account: String,
     /// Absolute; instead of the account's directory.
     pub sqlite_store_path: Option<PathBuf>,
-    /// Where a message without a destination goes.
-    pub default_recipient: Option<Address>,
-    /// Longest one `poll_ingress`.
-    pub poll_timeout: Duration,
-    /// A drain is over when nothing came for this long.
-    pub poll_idle: Duration,
+    /// Where a message without a destination goes, as it is written; it is a destination of this account.
+    pub default_recipient: Option<String>,
+    /// Longest one `poll_ingress`, in seconds.
+    pub poll_timeout_secs: u32,
+    /// A drain is over when nothing came for this many milliseconds.
+    pub poll_idle_ms: u32,
     /// Most events in one answer.
-    pub poll_max_events: usize,
-    /// Older messages are not emitted.
-    pub max_event_age: Duration,
+    pub poll_max_events: u32,
+    /// Messages older than this many seconds are not emitted.
+    pub max_event_age_secs: u32,
     /// As it is written; see [`crate::access::Policy`] for what follows from its absence.
     pub dm_policy: Option<DmPolicy>,
     /// Who may write in direct chats. `allowed_dm_sender_ids` is another name for it.
@@ -90,12 +89,13 @@ pub struct Config {
     pub presence: Presence,
     /// How fast messages go out.
     pub pacing: Pacing,
-    /// As it is written; see [`Config::deliver_errors`].
+    /// What becomes of a message that cannot be sent as asked. Absent: replies degrade, since a failed reply ends the
+    /// host's whole runtime, and all else fails.
     pub deliver_errors: Option<DeliverErrors>,
-    /// How long a queued message waits for a connection.
-    pub queue_ttl: Duration,
-    /// How long one `deliver` or `push` may take.
-    pub send_timeout: Duration,
+    /// How many seconds a queued message waits for a connection.
+    pub queue_ttl_secs: u32,
+    /// How many seconds one `deliver` or `push` may take.
+    pub send_timeout_secs: u32,
     /// Attachments by URL may point at private addresses.
     pub allow_private_urls: bool,
     /// Passed on to the host.
@@ -145,8 +145,8 @@ pub struct Media {
     pub max_bytes: u64,
     /// `file`, or the URL of an object store.
     pub store: String,
-    /// How long it is kept.
-    pub retention: Duration,
+    /// Days for which it is kept.
+    pub retention_days: u32,
 }
 
 /// Limits of outbound speed, each a steady rate with a burst.
@@ -197,20 +197,17 @@ impl Config {
         let account = k
             .text("account", account_name)?
             .unwrap_or_else(|| DEFAULT_ACCOUNT.to_owned());
-        let seconds = |n| Ok(Duration::from_secs(n));
         let config = Self {
             sqlite_store_path: k.text("sqlite_store_path", absolute_path)?,
             default_recipient: k.text("default_recipient", |text| {
-                parse_target(text, &account).map_err(|error| format!("a destination ({error})"))
+                parse_target(text, &account)
+                    .map(|_| text.to_owned())
+                    .map_err(|error| format!("a destination ({error})"))
             })?,
-            poll_timeout: k
-                .number("poll_timeout_secs", 1..=3600, 10)
-                .and_then(seconds)?,
-            poll_idle: Duration::from_millis(k.number("poll_idle_ms", 1..=3_600_000, 1500)?),
-            poll_max_events: k.number("poll_max_events", 1..=10_000, 50)? as usize,
-            max_event_age: k
-                .number("max_event_age_secs", 1..=YEAR, 7 * DAY)
-                .and_then(seconds)?,
+            poll_timeout_secs: k.number("poll_timeout_secs", 1..=3600, 10)? as u32,
+            poll_idle_ms: k.number("poll_idle_ms", 1..=3_600_000, 1500)? as u32,
+            poll_max_events: k.number("poll_max_events", 1..=10_000, 50)? as u32,
+            max_event_age_secs: k.number("max_event_age_secs", 1..=YEAR, 7 * DAY)? as u32,
             dm_policy: k.word("dm_policy")?,
             allowed_sender_ids: ids(k, "allowed_sender_ids", "allowed_dm_sender_ids")?,
             contacts: contacts(k, &mut unknown_keys)?,
@@ -251,12 +248,8 @@ impl Config {
             presence: k.word("presence")?.unwrap_or(Presence::Offline),
             pacing: pacing(k, &mut unknown_keys)?,
             deliver_errors: k.word("deliver_errors")?,
-            queue_ttl: k
-                .number("queue_ttl_secs", 0..=YEAR, 3600)
-                .and_then(seconds)?,
-            send_timeout: k
-                .number("send_timeout_secs", 1..=3600, 25)
-                .and_then(seconds)?,
+            queue_ttl_secs: k.number("queue_ttl_secs", 0..=YEAR, 3600)? as u32,
+            send_timeout_secs: k.number("send_timeout_secs", 1..=3600, 25)? as u32,
             allow_private_urls: k.flag("allow_private_urls")?,
             reply_delivery: k
                 .word("reply_delivery")?
@@ -274,19 +267,33 @@ impl Config {
         })
     }
 
-    /// What becomes of a message that cannot be sent as asked. A failed reply ends the host's whole runtime, so
-    /// replies degrade unless the operator says otherwise.
-    pub fn deliver_errors(&self, is_reply: bool) -> DeliverErrors {
-        let default = if is_reply {
-            DeliverErrors::Degrade
-        } else {
-            DeliverErrors::Fail
+    /// Whether events of this type are to be emitted. A type of no known family is not.
+    pub fn emits(&self, event_type: &str) -> bool {
+        let family = match event_type.split_once('.').unwrap_or((event_type, "")) {
+            ("message", "edited") => Family::MessageEdited,
+            ("message", "revoked") => Family::MessageRevoked,
+            ("message", "undecryptable") | ("undecryptable", _) => Family::Undecryptable,
+            ("message", _) => Family::Message,
+            ("reaction", _) => Family::Reaction,
+            ("receipt", _) => Family::Receipt,
+            ("poll", "vote") => Family::PollVote,
+            ("group", _) => Family::Group,
+            ("call", _) => Family::Call,
+            ("presence", _) => Family::Presence,
+            ("contact", _) => Family::Contact,
+            ("connection", _) => Family::Connection,
+            _ => return false,
         };
-        self.deliver_errors.unwrap_or(default)
+        self.events.contains(&family)
+    }
+
+    /// Whether others are to see us as available.
+    pub fn presence_online(&self) -> bool {
+        self.presence == Presence::Online
     }
 
     /// The resolved settings for people, as strings. Of lists only their length: they are persons.
-    pub fn settings(&self) -> StringMap {
+    pub fn resolved(&self) -> StringMap {
         let families: Vec<&str> = self.events.iter().map(|family| family.as_str()).collect();
         let mut settings: StringMap = [
             ("account", self.account.clone()),
@@ -312,23 +319,20 @@ impl Config {
                 "max_attachment_bytes",
                 self.max_attachment_bytes.to_string(),
             ),
-            (
-                "max_event_age_secs",
-                self.max_event_age.as_secs().to_string(),
-            ),
+            ("max_event_age_secs", self.max_event_age_secs.to_string()),
             (
                 "outbound_recipient_count",
                 self.outbound_recipient_ids.len().to_string(),
             ),
-            ("poll_idle_ms", self.poll_idle.as_millis().to_string()),
+            ("poll_idle_ms", self.poll_idle_ms.to_string()),
             ("poll_max_events", self.poll_max_events.to_string()),
-            ("poll_timeout_secs", self.poll_timeout.as_secs().to_string()),
+            ("poll_timeout_secs", self.poll_timeout_secs.to_string()),
             ("presence", self.presence.as_str().to_owned()),
-            ("queue_ttl_secs", self.queue_ttl.as_secs().to_string()),
+            ("queue_ttl_secs", self.queue_ttl_secs.to_string()),
             ("read_receipts", self.read_receipts.as_str().to_owned()),
             ("reply_delivery", self.reply_delivery.as_str().to_owned()),
             ("route_count", self.routes.len().to_string()),
-            ("send_timeout_secs", self.send_timeout.as_secs().to_string()),
+            ("send_timeout_secs", self.send_timeout_secs.to_string()),
             ("text_chunk_chars", self.text_chunk_chars.to_string()),
             ("text_format", self.text_format.as_str().to_owned()),
             ("typing", self.typing.as_str().to_owned()),
@@ -385,7 +389,7 @@ fn media(keys: &mut Keys<'_>, unknown: &mut Vec<String>) -> Result<Media, Config
         store: k
             .text("store", media_store)?
             .unwrap_or_else(|| "file".to_owned()),
-        retention: Duration::from_secs(k.number("retention_days", 1..=3660, 30)? * DAY),
+        retention_days: k.number("retention_days", 1..=3660, 30)? as u32,
     };
     k.unknown(unknown);
     Ok(media)

@@ -20,22 +20,21 @@ fn the_defaults() {
     assert_eq!(config, parse(json!({})));
     assert_eq!(config, Config::default());
     assert_eq!(config.account, "default");
-    assert_eq!(config.poll_timeout, Duration::from_secs(10));
-    assert_eq!(config.poll_idle, Duration::from_millis(1500));
+    assert_eq!(config.poll_timeout_secs, 10);
+    assert_eq!(config.poll_idle_ms, 1500);
     assert_eq!(config.poll_max_events, 50);
-    assert_eq!(config.max_event_age, Duration::from_secs(604_800));
+    assert_eq!(config.max_event_age_secs, 604_800);
     assert_eq!(config.dm_policy, None);
     assert!(config.allowed_sender_ids.is_empty() && config.allowed_conversation_ids.is_empty());
     assert!(!config.allow_group_messages);
     assert_eq!(config.group_activation, GroupActivation::Mention);
     assert_eq!(config.group_context_messages, 20);
     assert_eq!(config.events.len(), 3);
-    let retention = Duration::from_secs(30 * 86_400);
     let media = Media {
         download: Download::Auto,
         max_bytes: 67_108_864,
         store: "file".into(),
-        retention,
+        retention_days: 30,
     };
     assert_eq!(config.media, media);
     assert_eq!(config.max_attachment_bytes, 67_108_864);
@@ -54,11 +53,10 @@ fn the_defaults() {
         (1, 5, 20)
     );
     assert_eq!((pacing.account_per_minute, pacing.account_burst), (20, 20));
-    assert_eq!(config.queue_ttl, Duration::from_secs(3600));
-    assert_eq!(config.send_timeout, Duration::from_secs(25));
+    assert_eq!(config.queue_ttl_secs, 3600);
+    assert_eq!(config.send_timeout_secs, 25);
     assert_eq!(config.reply_delivery, ReplyDelivery::RuntimeOwned);
-    assert_eq!(config.deliver_errors(true), DeliverErrors::Degrade);
-    assert_eq!(config.deliver_errors(false), DeliverErrors::Fail);
+    assert_eq!(config.deliver_errors, None);
 }
 
 #[test]
@@ -111,12 +109,12 @@ fn every_key_is_taken() {
     );
     assert_eq!(
         config.default_recipient,
-        Some("15551230000@s.whatsapp.net".parse().unwrap())
+        Some("whatsapp:work-2:contact:+1 555 123 0000".to_owned())
     );
-    assert_eq!(config.poll_timeout, Duration::from_secs(5));
-    assert_eq!(config.poll_idle, Duration::from_millis(200));
+    assert_eq!(config.poll_timeout_secs, 5);
+    assert_eq!(config.poll_idle_ms, 200);
     assert_eq!(config.poll_max_events, 7);
-    assert_eq!(config.max_event_age, Duration::from_secs(60));
+    assert_eq!(config.max_event_age_secs, 60);
     assert_eq!(config.dm_policy, Some(DmPolicy::Pairing));
     assert_eq!(
         config.allowed_sender_ids,
@@ -153,8 +151,8 @@ fn every_key_is_taken() {
         (Download::None, 1)
     );
     assert_eq!(
-        (config.media.store.as_str(), config.media.retention),
-        ("s3://bucket/x", Duration::from_secs(86_400))
+        (config.media.store.as_str(), config.media.retention_days),
+        ("s3://bucket/x", 1)
     );
     assert_eq!(config.max_attachment_bytes, 1024);
     assert_eq!(config.text_format, TextFormat::Plain);
@@ -170,10 +168,10 @@ fn every_key_is_taken() {
         ),
         (2, 0)
     );
-    assert_eq!(config.deliver_errors(true), DeliverErrors::Fail);
-    assert_eq!(config.queue_ttl, Duration::ZERO);
-    assert_eq!(config.send_timeout, Duration::from_secs(20));
-    assert!(config.allow_private_urls && config.health_probe);
+    assert_eq!(config.deliver_errors, Some(DeliverErrors::Fail));
+    assert_eq!(config.queue_ttl_secs, 0);
+    assert_eq!(config.send_timeout_secs, 20);
+    assert!(config.allow_private_urls && config.health_probe && config.presence_online());
     assert_eq!(config.reply_delivery, ReplyDelivery::ToolOwned);
     assert_eq!(config.web_version, Some((2, 3000, 1_023_456_789)));
 }
@@ -393,9 +391,39 @@ fn settings_that_do_less_than_they_say() {
 fn settings_for_people_name_no_person() {
     let config =
         parse(json!({"allowed_sender_ids": ["+15551230000"], "sqlite_store_path": "/srv/x.db"}));
-    let settings = config.settings();
+    let settings = config.resolved();
     assert_eq!(settings["allowed_sender_count"], "1");
     assert_eq!(settings["sqlite_store_path"], "/srv/x.db");
     assert_eq!(settings["events"], "message,message.edited,message.revoked");
     assert!(!settings.values().any(|value| value.contains("1555")));
+}
+
+#[test]
+fn families_of_event_types() {
+    let config = Config::default();
+    for (event_type, emitted) in [
+        ("message.received", true),
+        ("message.edited", true),
+        ("message.revoked", true),
+        ("reaction.added", false),
+        ("receipt.read", false),
+        ("poll.vote", false),
+        ("group.subject", false),
+        ("call.incoming", false),
+        ("undecryptable", false),
+        ("message.undecryptable", false),
+        ("", false),
+        ("something.else", false),
+    ] {
+        assert_eq!(config.emits(event_type), emitted, "{event_type}");
+    }
+    let config = parse(json!({"events": ["reaction", "poll_vote", "group"]}));
+    for (event_type, emitted) in [
+        ("reaction.removed", true),
+        ("poll.vote", true),
+        ("group.join", true),
+        ("message.received", false),
+    ] {
+        assert_eq!(config.emits(event_type), emitted, "{event_type}");
+    }
 }
