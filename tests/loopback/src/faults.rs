@@ -2,12 +2,17 @@
 //!
 //! A fault is *armed* for a target and acts when its moment comes, or acts at once ([`Fault::is_immediate`]).
 
-use std::sync::{
-    Mutex, PoisonError,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
+
+use crate::{mailbox::Trick, sync::lock};
 
 /// Whom a fault is for; what is absent means all.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -207,6 +212,40 @@ impl Fault {
     }
 }
 
+/// Where a connection is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// Before the stanza.
+    Before,
+    /// In the middle of its frame.
+    Within,
+}
+
+/// What happens to an ack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ack {
+    Now,
+    Delay(Duration),
+    Withhold,
+    Refuse(u16),
+}
+
+/// What happens to an iq.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Iq {
+    Refuse(u16),
+    Ignore,
+}
+
+/// Counts a use; answers whether it was the last.
+fn use_up(times: &mut u32) -> bool {
+    if *times == u32::MAX {
+        return false;
+    }
+    *times = times.saturating_sub(1);
+    *times == 0
+}
+
 struct Armed {
     target: Target,
     fault: Fault,
@@ -221,7 +260,7 @@ pub struct Faults {
 
 impl Faults {
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Armed>> {
-        self.armed.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.armed)
     }
 
     /// Arms a fault. One that acts at once belongs to [`crate::Core::inject`].
@@ -236,6 +275,96 @@ impl Faults {
         let mut armed = self.lock();
         self.any.store(false, Ordering::Release);
         std::mem::take(&mut *armed).len()
+    }
+
+    /// Uses the first fault for a device that `pick` takes something from. What it leaves with no times left is
+    /// disarmed.
+    fn take<T>(
+        &self,
+        phone: &str,
+        device: u16,
+        pick: impl Fn(&mut Fault) -> Option<(T, bool)>,
+    ) -> Option<T> {
+        if !self.any.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut armed = self.lock();
+        for at in 0..armed.len() {
+            let candidate = &mut armed[at];
+            if !candidate.target.covers(phone, device) {
+                continue;
+            }
+            if let Some((taken, spent)) = pick(&mut candidate.fault) {
+                if spent {
+                    armed.remove(at);
+                    self.any.store(!armed.is_empty(), Ordering::Release);
+                }
+                return Some(taken);
+            }
+        }
+        None
+    }
+
+    /// Whether the connection ends before or within the stanza that is about to go out.
+    pub(crate) fn cut(&self, phone: &str, device: u16) -> Option<Cut> {
+        self.take(phone, device, |fault| match fault {
+            Fault::DropAfter { stanzas: 0 } => Some((Some(Cut::Before), true)),
+            Fault::DropMidFrame { after: 0 } => Some((Some(Cut::Within), true)),
+            Fault::DropAfter { stanzas: left } | Fault::DropMidFrame { after: left } => {
+                *left -= 1;
+                Some((None, false))
+            }
+            _ => None,
+        })
+        .flatten()
+    }
+
+    /// What happens to a message that is about to be delivered.
+    pub(crate) fn delivery(&self, phone: &str, device: u16) -> Trick {
+        self.take(phone, device, |fault| match fault {
+            Fault::DeliverTwice { times } => Some((Trick::Twice, use_up(times))),
+            Fault::Reorder { times } => Some((Trick::Hold, use_up(times))),
+            _ => None,
+        })
+        .unwrap_or(Trick::None)
+    }
+
+    /// What happens to the ack of a message.
+    pub(crate) fn ack(&self, phone: &str, device: u16) -> Ack {
+        self.take(phone, device, |fault| match fault {
+            Fault::Nack { code, times } => Some((Ack::Refuse(*code), use_up(times))),
+            Fault::WithholdAcks { times } => Some((Ack::Withhold, use_up(times))),
+            Fault::DelayAcks { ms, times } => {
+                Some((Ack::Delay(Duration::from_millis(*ms)), use_up(times)))
+            }
+            _ => None,
+        })
+        .unwrap_or(Ack::Now)
+    }
+
+    /// Whether a login is refused: the reason, and how long a ban lasts.
+    pub(crate) fn connect_failure(&self, phone: &str, device: u16) -> Option<(u16, Option<u64>)> {
+        self.take(phone, device, |fault| match fault {
+            Fault::ConnectFailure {
+                code,
+                times,
+                expire,
+            } => Some(((*code, *expire), use_up(times))),
+            _ => None,
+        })
+    }
+
+    /// What happens to an iq of a namespace.
+    pub(crate) fn iq(&self, phone: &str, device: u16, namespace: &str) -> Option<Iq> {
+        self.take(phone, device, |fault| match fault {
+            Fault::RefuseIq { xmlns, code, times } if xmlns == namespace => {
+                Some((Iq::Refuse(*code), use_up(times)))
+            }
+            Fault::IgnoreIq { xmlns, times } if xmlns == namespace => {
+                Some((Iq::Ignore, use_up(times)))
+            }
+            _ => None,
+        })
     }
 
     /// What is armed, for whom.

@@ -6,12 +6,30 @@
 
 pub mod account;
 mod admin;
+mod clock;
+mod connection;
 pub mod core;
 pub mod faults;
+mod groups;
+mod inject;
+mod iq;
 pub mod limits;
 pub mod listener;
+mod mailbox;
 pub mod media;
+mod message;
+mod outbox;
+mod pairing;
 pub mod people;
+mod phone;
+mod presence;
+mod receipt;
+mod session;
+mod signal;
+mod status;
+mod sync;
+mod wire;
+pub mod writer;
 
 use std::{
     io,
@@ -80,7 +98,7 @@ impl Server {
     pub async fn start(options: Options) -> io::Result<Self> {
         let tcp = listener::bind(options.listen).await?;
         let addr = tcp.local_addr()?;
-        let core = Core::new(addr, &options);
+        let core = Core::new(addr, &options)?;
         let listener = listener::spawn(core.clone(), tcp)?;
         Ok(Self {
             running: Arc::new(Running {

@@ -1,0 +1,507 @@
+//! Linking: a client that is not registered shows a QR or a code; a simulated phone answers it.
+//!
+//! The phone is played here: it has the account's identity key, so what it signs is what a real phone signs.
+
+pub mod adv;
+mod code;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use base64::{
+    Engine,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
+use buffa::Message;
+use wacore_binary::{Node, SERVER_JID, builder::NodeBuilder};
+use wacore_libsignal::protocol::PublicKey;
+use waproto::whatsapp::{ClientPairingProps, client_payload::DevicePairingRegistrationData};
+
+use self::adv::Vouched;
+use crate::{
+    account::{Account, AccountInfo, AccountSpec, Device, DeviceKeys, Family, SignedKey},
+    clock,
+    connection::stream_error,
+    core::Core,
+    mailbox::Mailbox,
+    outbox::Outbox,
+    sync::lock,
+    wire::node::{self, attr, bytes, child},
+};
+
+/// Why a simulated phone could not link a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PairError {
+    /// The text is not that of a QR of this kind.
+    NotAQr,
+    /// No connection shows this QR now.
+    UnknownQr,
+    /// The QR was shown, and has been replaced by a later one.
+    ExpiredQr,
+    /// No client waits for a code of this phone number.
+    NoCodeWanted,
+    /// The code is not the one that the client shows.
+    WrongCode,
+    /// The phone number is not one.
+    BadPhone,
+    /// The account or the server has no room.
+    Full,
+    /// The client went away, or did not answer in time.
+    Gone,
+}
+
+impl std::fmt::Display for PairError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::NotAQr => "not the text of a linking QR",
+            Self::UnknownQr => "no client shows this QR",
+            Self::ExpiredQr => "this QR has expired",
+            Self::NoCodeWanted => "no client waits for a code for this phone number",
+            Self::WrongCode => "the code is wrong",
+            Self::BadPhone => "not a phone number: digits only, 5 to 15 of them",
+            Self::Full => "no room for another device or account",
+            Self::Gone => "the client went away or did not answer in time",
+        })
+    }
+}
+
+impl std::error::Error for PairError {}
+
+/// How many QRs a client gets to show, as WhatsApp gives out.
+const REFS: u32 = 6;
+/// How much longer than it is shown a QR can be scanned, and a connection stays after its last.
+const GRACE: Duration = Duration::from_secs(5);
+/// Clients mark the coming disconnect as expected only after they have sent their signature.
+const BEFORE_RESTART: Duration = Duration::from_millis(50);
+
+#[derive(Default)]
+struct Tables {
+    by_ref: HashMap<String, (Arc<Pairing>, u32)>,
+    by_phone: HashMap<String, Arc<Pairing>>,
+    by_conn: HashMap<u64, Arc<Pairing>>,
+}
+
+/// The clients that wait to be linked.
+#[derive(Default)]
+pub struct Pairings(Mutex<Tables>);
+
+/// A client that waits to be linked.
+pub struct Pairing {
+    conn: u64,
+    outbox: Arc<Outbox>,
+    noise: [u8; 32],
+    identity: [u8; 32],
+    reg_id: u32,
+    skey: SignedKey,
+    push_name: Option<String>,
+    opened: Instant,
+    stage: Mutex<Stage>,
+}
+
+#[derive(Default)]
+struct Stage {
+    offer: Option<Offer>,
+    code: Option<code::Code>,
+    linked: bool,
+}
+
+struct Offer {
+    iq: String,
+    account: Arc<Account>,
+    device: u16,
+    vouched: Vouched,
+}
+
+impl Pairings {
+    /// A connection has ended.
+    pub fn leave(&self, conn: u64) {
+        let mut tables = lock(&self.0);
+        if tables.by_conn.remove(&conn).is_some() {
+            tables.by_ref.retain(|_, (pairing, _)| pairing.conn != conn);
+            tables.by_phone.retain(|_, pairing| pairing.conn != conn);
+        }
+    }
+}
+
+struct Scanned {
+    reference: String,
+    noise: [u8; 32],
+    identity: [u8; 32],
+    secret: Vec<u8>,
+}
+
+/// `ref,noise,identity,secret[,platform]`, with or without a link before it.
+fn read_qr(text: &str) -> Option<Scanned> {
+    let text = text.trim();
+    let text = text.rsplit_once('#').map_or(text, |(_, body)| body);
+    let mut fields = text.split(',');
+    let reference = fields.next()?.to_owned();
+    let mut key = || STANDARD.decode(fields.next()?).ok();
+    let (noise, identity, secret) = (key()?, key()?, key()?);
+    Some(Scanned {
+        reference,
+        noise: noise.try_into().ok()?,
+        identity: identity.try_into().ok()?,
+        secret: (secret.len() == 32).then_some(secret)?,
+    })
+}
+
+impl Core {
+    /// Plays the phone that scans a QR. Without `phone` it is the account that goes by the push name in the
+    /// client's registration, else a new one. The client is linked a moment later.
+    ///
+    /// # Errors
+    /// The QR is not one that a client shows now, or there is no room.
+    pub fn scan_qr(&self, qr: &str, phone: Option<&str>) -> Result<AccountInfo, PairError> {
+        let scanned = read_qr(qr).ok_or(PairError::NotAQr)?;
+        let (pairing, index) = lock(&self.pairings.0)
+            .by_ref
+            .get(&scanned.reference)
+            .cloned()
+            .ok_or(PairError::UnknownQr)?;
+        let until = self.options.qr_first_ttl + self.options.qr_ttl * index + GRACE;
+        if pairing.opened.elapsed() > until {
+            return Err(PairError::ExpiredQr);
+        }
+        if scanned.noise != pairing.noise || scanned.identity != pairing.identity {
+            return Err(PairError::NotAQr);
+        }
+        let account = pairing.account(self, phone)?;
+        pairing.offer(self, &account, &scanned.secret)?;
+        Ok(account.info())
+    }
+}
+
+fn registration(data: &DevicePairingRegistrationData) -> Option<(u32, [u8; 32], SignedKey)> {
+    let identity: [u8; 32] = data.e_ident.as_deref()?.try_into().ok()?;
+    let skey = SignedKey {
+        id: node::be(data.e_skey_id.as_deref()?)?,
+        public: data.e_skey_val.as_deref()?.try_into().ok()?,
+        signature: data.e_skey_sig.as_deref()?.try_into().ok()?,
+    };
+    is_signed(&identity, &skey).then_some(())?;
+    Some((node::be(data.e_regid.as_deref()?)?, identity, skey))
+}
+
+/// Whether a signed prekey is signed by an identity.
+pub fn is_signed(identity: &[u8; 32], skey: &SignedKey) -> bool {
+    let keys = (
+        PublicKey::from_djb_public_key_bytes(identity),
+        PublicKey::from_djb_public_key_bytes(&skey.public),
+    );
+    matches!(keys, (Ok(identity), Ok(key)) if identity.verify_signature(&key.serialize(), &skey.signature))
+}
+
+impl Pairing {
+    /// Takes a client's registration and sends it QRs to show. `None` when it is malformed or there is no room.
+    pub fn open(
+        core: &Arc<Core>,
+        conn: u64,
+        outbox: &Arc<Outbox>,
+        noise: [u8; 32],
+        data: &DevicePairingRegistrationData,
+        push_name: Option<String>,
+    ) -> Option<Arc<Self>> {
+        let (reg_id, identity, skey) = registration(data)?;
+        let pairing = Arc::new(Self {
+            conn,
+            outbox: outbox.clone(),
+            noise,
+            identity,
+            reg_id,
+            skey,
+            push_name: push_name.filter(|name| !name.is_empty()),
+            opened: Instant::now(),
+            stage: Mutex::default(),
+        });
+        let refs: Vec<String> = (0..REFS).map(|_| reference()).collect();
+        {
+            let mut tables = lock(&core.pairings.0);
+            if tables.by_conn.len() >= core.limits().pending_pairings {
+                return None;
+            }
+            tables.by_conn.insert(conn, pairing.clone());
+            for (index, reference) in (0..).zip(&refs) {
+                tables
+                    .by_ref
+                    .insert(reference.clone(), (pairing.clone(), index));
+            }
+        }
+        let refs = refs
+            .iter()
+            .map(|r| NodeBuilder::new("ref").bytes(r.as_bytes()).build());
+        pairing.request(
+            &core.stanza_id(),
+            NodeBuilder::new("pair-device").children(refs).build(),
+        );
+        let all_shown = core.options.qr_first_ttl + core.options.qr_ttl * (REFS - 1) + GRACE * 2;
+        let waiting = Arc::downgrade(&pairing);
+        tokio::spawn(async move {
+            tokio::time::sleep(all_shown).await;
+            if let Some(pairing) = waiting.upgrade() {
+                pairing.outbox.finish();
+            }
+        });
+        Some(pairing)
+    }
+
+    fn request(&self, id: &str, content: Node) {
+        let iq = NodeBuilder::new("iq")
+            .attr("from", SERVER_JID)
+            .attr("type", "set")
+            .attr("id", id)
+            .attr("xmlns", "md")
+            .attr("t", clock::unix())
+            .children([content])
+            .build();
+        self.outbox.push(node::encode(&iq));
+    }
+
+    fn account(&self, core: &Core, phone: Option<&str>) -> Result<Arc<Account>, PairError> {
+        let named = || core.by_name(self.push_name.as_deref()?);
+        let account = match phone {
+            None => named(),
+            Some(phone) => core.by_phone(phone),
+        };
+        let account = match account {
+            Some(account) => account,
+            None => core.open_account(AccountSpec {
+                phone: phone.map(str::to_owned),
+                push_name: self.push_name.clone(),
+                lid_migrated: core.options.lid_migrated,
+                ..AccountSpec::default()
+            })?,
+        };
+        if let Some(name) = &self.push_name {
+            let mut state = lock(&account.state);
+            if state.push_name.is_empty() {
+                state.push_name.clone_from(name);
+            }
+        }
+        Ok(account)
+    }
+
+    /// Vouches for the client and tells it so. A later offer takes the place of an earlier one.
+    fn offer(&self, core: &Core, account: &Arc<Account>, secret: &[u8]) -> Result<(), PairError> {
+        let (device, migrated, business) = {
+            let mut state = lock(&account.state);
+            if state.devices.len() >= core.limits().devices {
+                return Err(PairError::Full);
+            }
+            let device = state.next_device;
+            state.next_device = device.checked_add(1).ok_or(PairError::Full)?;
+            (device, state.lid_migrated, state.business.clone())
+        };
+        let vouched = adv::vouch(account, u32::from(device), &self.identity, secret)
+            .ok_or(PairError::NotAQr)?;
+        let jid = NodeBuilder::new("device")
+            .attr("jid", account.device_jid(Family::Pn, device))
+            .attr("lid", account.device_jid(Family::Lid, device))
+            .build();
+        let mut parts = vec![
+            NodeBuilder::new("device-identity")
+                .bytes(vouched.container.clone())
+                .build(),
+            NodeBuilder::new("platform").attr("name", "android").build(),
+            jid,
+        ];
+        if migrated {
+            let props = ClientPairingProps {
+                is_chat_db_lid_migrated: Some(true),
+                ..ClientPairingProps::default()
+            };
+            let props = NodeBuilder::new("client-props").bytes(props.encode_to_vec());
+            parts.push(props.build());
+        }
+        if let Some(name) = business {
+            parts.push(NodeBuilder::new("biz").attr("name", name).build());
+        }
+        let iq = core.stanza_id();
+        {
+            let mut stage = lock(&self.stage);
+            if stage.linked {
+                return Err(PairError::UnknownQr);
+            }
+            stage.offer = Some(Offer {
+                iq: iq.clone(),
+                account: account.clone(),
+                device,
+                vouched,
+            });
+        }
+        self.request(
+            &iq,
+            NodeBuilder::new("pair-success").children(parts).build(),
+        );
+        Ok(())
+    }
+
+    /// Handles a stanza of the client.
+    pub fn handle(self: &Arc<Self>, core: &Arc<Core>, stanza: &Node) {
+        match stanza.tag.as_ref() {
+            "iq" => match node::text(stanza, "type").as_ref() {
+                "result" => self.answered(core, stanza),
+                "error" => self.declined(stanza),
+                _ => {
+                    let reply = match child(stanza, "link_code_companion_reg") {
+                        Some(reg) => self.code(core, stanza, reg),
+                        None => node::result(stanza).build(),
+                    };
+                    self.outbox.push(node::encode(&reply));
+                }
+            },
+            "xmlstreamend" => self.outbox.finish(),
+            _ => {}
+        }
+    }
+
+    fn declined(&self, stanza: &Node) {
+        let mut stage = lock(&self.stage);
+        let id = node::text(stanza, "id");
+        if stage.offer.as_ref().is_some_and(|offer| offer.iq == id) {
+            tracing::debug!("a client declined to be linked");
+            stage.offer = None;
+        }
+    }
+
+    /// The client's answer to `pair-success`: links the device if the client signed for it.
+    fn answered(&self, core: &Arc<Core>, stanza: &Node) {
+        let offer = {
+            let mut stage = lock(&self.stage);
+            let id = node::text(stanza, "id");
+            let Some(offer) = stage.offer.take_if(|offer| offer.iq == id) else {
+                return;
+            };
+            stage.linked = true;
+            offer
+        };
+        let adv = child(stanza, "pair-device-sign")
+            .and_then(|sign| child(sign, "device-identity"))
+            .map(bytes)
+            .unwrap_or_default();
+        let account = &offer.account;
+        if !adv::is_countersigned(account, &offer.vouched, &self.identity, adv) {
+            tracing::debug!("a client did not sign for its device");
+            self.outbox.push(node::encode(&stream_error(401)));
+            self.outbox.finish();
+            return;
+        }
+        let device = Arc::new(Device {
+            id: offer.device,
+            key_index: u32::from(offer.device),
+            noise: self.noise,
+            identity: self.identity,
+            reg_id: self.reg_id,
+            adv: adv.to_vec(),
+            keys: Mutex::new(DeviceKeys {
+                skey: self.skey.clone(),
+                one_time: std::collections::VecDeque::new(),
+                uploaded: false,
+                shared: false,
+                told_low: false,
+            }),
+            mail: Mutex::new(Mailbox::default()),
+        });
+        {
+            let mut state = lock(&account.state);
+            state.devices.insert(offer.device, device.clone());
+            state.devices_changed = clock::unix().max(state.devices_changed + 1);
+        }
+        core.pairings.leave(self.conn);
+        core.counting()
+            .pairings
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        notify_devices(core, account, &device, "add");
+        let outbox = self.outbox.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(BEFORE_RESTART).await;
+            outbox.push(node::encode(&stream_error(515)));
+            outbox.finish();
+        });
+    }
+}
+
+fn reference() -> String {
+    let mut random = [0; 24];
+    fastrand::fill(&mut random);
+    format!("2@{}", URL_SAFE_NO_PAD.encode(random))
+}
+
+/// Tells the account's other devices, and everybody who has asked for its device list, that a device came or went.
+pub fn notify_devices(core: &Core, account: &Arc<Account>, device: &Device, action: &'static str) {
+    let (watchers, list, ts) = {
+        let state = lock(&account.state);
+        let watchers: Vec<String> = state.watchers.iter().cloned().collect();
+        (
+            watchers,
+            adv::device_list(account, &state),
+            state.devices_changed,
+        )
+    };
+    let mut key_index_list = NodeBuilder::new("key-index-list").attr("ts", ts);
+    if let (Some(list), "add") = (list, action) {
+        key_index_list = key_index_list.bytes(list);
+    }
+    let changed = NodeBuilder::new("device")
+        .attr("jid", account.device_jid(Family::Pn, device.id))
+        .attr("key-index", device.key_index)
+        .attr("lid", account.device_jid(Family::Lid, device.id))
+        .build();
+    let change = NodeBuilder::new(action)
+        .children([changed, key_index_list.build()])
+        .build();
+    let build = |notification: NodeBuilder| {
+        notification
+            .attr("from", account.jid(Family::Pn))
+            .attr("type", "devices")
+            .attr("lid", account.jid(Family::Lid))
+            .children([change.clone()])
+            .build()
+    };
+    core.notify(account, Some((&account.phone, device.id)), build);
+    for watcher in watchers {
+        if watcher == account.phone {
+            continue;
+        }
+        if let Some(watcher) = core.by_phone(&watcher) {
+            core.notify(&watcher, None, build);
+        }
+    }
+}
+
+/// What an attribute says about a person, as the account's phone number.
+pub(crate) fn phone_of(stanza: &Node, key: &str) -> Option<String> {
+    let value = attr(stanza, key)?;
+    let user = value.split(['@', ':']).next()?;
+    crate::account::is_phone(user).then(|| user.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn qr_texts_with_and_without_a_link() {
+        let key = STANDARD.encode([7; 32]);
+        for text in [
+            format!("2@ref,{key},{key},{key},1"),
+            format!("2@ref,{key},{key},{key}"),
+            format!("https://wa.me/settings/linked_devices#2@ref,{key},{key},{key},9\n"),
+        ] {
+            let scanned = read_qr(&text).unwrap();
+            assert_eq!(scanned.reference, "2@ref");
+            assert_eq!(scanned.secret, [7; 32]);
+        }
+        for text in [
+            "",
+            "2@ref",
+            "2@ref,a,b,c",
+            &format!("2@ref,{key},{key},AAAA"),
+        ] {
+            assert!(read_qr(text).is_none(), "{text}");
+        }
+    }
+}
