@@ -97,12 +97,14 @@ pub struct Link {
     pub active: bool,
 }
 
+type Places = HashMap<Box<str>, (u64, Vec<u64>)>;
+
 /// What waits for one device.
 #[derive(Default)]
 pub struct Mailbox {
     queue: BTreeMap<u64, Queued>,
     /// Per class: where the stanzas of an id are, the first one apart since there is mostly one.
-    index: [HashMap<Box<str>, (u64, Vec<u64>)>; 3],
+    index: [Places; 3],
     next: u64,
     /// Everything before it has been sent on this connection.
     unsent: u64,

@@ -111,9 +111,7 @@ pub fn ciphertexts(holder: &Node) -> impl Iterator<Item = &Node> {
 fn direct(session: &Session, message: &Node, to: &Jid) {
     // Retry answers and messages between one's own devices are for one device and have their ciphertext directly.
     let single = ciphertexts(message).next().is_some();
-    let targets = addressed(message)
-        .map(|(jid, holder)| (jid, holder))
-        .chain(single.then(|| (to.clone(), message)));
+    let targets = addressed(message).chain(single.then(|| (to.clone(), message)));
     for (target, holder) in targets {
         let (Some(family), Some(account)) = (Family::of(&target), session.core.by_jid(&target))
         else {

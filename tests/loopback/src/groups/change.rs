@@ -102,7 +102,8 @@ pub(super) fn apply(session: &Session, jid: &Jid, asked: &Node) -> Result<Node, 
             tag.as_str(),
             "subject" | "description" | "ephemeral" | "not_ephemeral"
         );
-        if !rank.is_admin() && !(open && !group.locked) {
+        let may = rank.is_admin() || (open && !group.locked);
+        if !may {
             return Err(403);
         }
         set(session, group, asked)?;

@@ -167,7 +167,12 @@ fn leave(session: &Session, leave: &Node) -> Result<Node, u16> {
         let answer = NodeBuilder::new("group").attr("id", &jid);
         match gone {
             Some(group) => {
-                tell_about(session, &group, "remove", &[session.account.clone()]);
+                tell_about(
+                    session,
+                    &group,
+                    "remove",
+                    std::slice::from_ref(&session.account),
+                );
                 left.push(answer.build());
             }
             None => left.push(answer.attr("error", "404").build()),
@@ -201,6 +206,11 @@ fn by_invite(session: &Session, invite: &Node, join: bool) -> Result<Node, u16> 
     if !join {
         return Ok(group.describe(&session.core));
     }
-    tell_about(session, &group, "add", &[session.account.clone()]);
+    tell_about(
+        session,
+        &group,
+        "add",
+        std::slice::from_ref(&session.account),
+    );
     Ok(NodeBuilder::new("group").attr("jid", group.jid()).build())
 }
