@@ -367,6 +367,18 @@ impl Config {
                     .to_owned(),
             );
         }
+        if !self.mention_patterns.is_empty() {
+            warnings.push(
+                "mention_patterns has no effect in this version: no pattern counts as a mention"
+                    .to_owned(),
+            );
+        }
+        if self.routes.iter().any(|route| route.text_regex.is_some()) {
+            warnings.push(
+                "text_regex has no effect in this version: a route with it matches nothing"
+                    .to_owned(),
+            );
+        }
         if self.dm_policy == Some(DmPolicy::Deny) && !self.allowed_sender_ids.is_empty() {
             warnings.push(
                 "dm_policy is deny, yet those in allowed_sender_ids may write: lists come first"

@@ -369,6 +369,14 @@ fn settings_that_do_less_than_they_say() {
         ),
         (json!({"allow_group_messages": true}), "lists no group"),
         (
+            json!({"mention_patterns": ["bot"]}),
+            "mention_patterns has no effect",
+        ),
+        (
+            json!({"routes": [{"name": "a", "match": {"text_regex": "x"}}]}),
+            "text_regex has no effect",
+        ),
+        (
             json!({"dm_policy": "deny", "allowed_sender_ids": ["+15551230000"]}),
             "lists come first",
         ),

@@ -1,0 +1,28 @@
+//! Routes: names for kinds of conversations, in the operator's order.
+
+use super::Subject;
+use crate::config::Route;
+use crate::identity::{Address, ChatKind, IdEntry};
+use crate::protocol::PLATFORM;
+
+/// Whether every condition of the route holds. `own` are the addresses of the linked account; while they are not
+/// known, no condition on them holds.
+pub(super) fn matches(route: &Route, subject: &Subject<'_>, own: &[Address]) -> bool {
+    let holds = |condition: &Option<IdEntry>, addresses: &[Address]| {
+        condition
+            .as_ref()
+            .is_none_or(|entry| entry.matches(addresses))
+    };
+    route
+        .channel
+        .as_deref()
+        .is_none_or(|channel| channel.eq_ignore_ascii_case(PLATFORM))
+        && holds(&route.chat, subject.chat)
+        && holds(&route.from, subject.sender)
+        && holds(&route.to, own)
+        && route.group.as_ref().is_none_or(|entry| {
+            subject.kind == ChatKind::Group
+                && (entry.matches(subject.chat) || entry.matches(subject.sender))
+        })
+        && route.text_regex.is_none()
+}
