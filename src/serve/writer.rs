@@ -1,0 +1,299 @@
+//! The thread that owns stdout.
+//!
+//! Invariant: stdout carries whole lines and nothing else, in the order in which they were sent here. A line is
+//! written and flushed at once; those that already wait go along in the same write. When a write fails the host is
+//! gone: the thread ends, and every sender learns it.
+
+use std::io::{self, Write};
+use std::sync::mpsc as sync;
+use std::thread::{Builder, sleep};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::sync::oneshot;
+
+/// Lines that wait for the thread. Beyond it, senders wait.
+const QUEUE: usize = 256;
+/// Waiting lines are joined to one write up to this many bytes.
+const JOIN: usize = 64 << 10;
+
+enum Message {
+    /// A line without its end, and who wants to know when it has left.
+    Line(Vec<u8>, Option<oneshot::Sender<()>>),
+    Finish,
+}
+
+/// The running thread.
+#[derive(Debug)]
+pub struct Writer {
+    lines: Lines,
+    ended: sync::Receiver<()>,
+}
+
+/// Where lines are sent. Every method that waits answers whether the line was taken: `false` means the host is gone.
+#[derive(Debug, Clone)]
+pub struct Lines(mpsc::Sender<Message>);
+
+/// Starts the thread.
+///
+/// # Errors
+/// When no thread can be started.
+pub fn start(output: impl Write + Send + 'static) -> io::Result<Writer> {
+    let (lines, queue) = mpsc::channel(QUEUE);
+    let (alive, ended) = sync::channel();
+    Builder::new().name("stdout".to_owned()).spawn(move || {
+        if let Err(error) = write(output, queue) {
+            tracing::warn!(%error, "stdout cannot be written; the host is gone");
+        }
+        drop(alive);
+    })?;
+    Ok(Writer {
+        lines: Lines(lines),
+        ended,
+    })
+}
+
+impl Writer {
+    /// A handle to send lines with.
+    pub fn lines(&self) -> Lines {
+        self.lines.clone()
+    }
+
+    /// Writes what was sent until now and ends the thread. Waits no longer than `patience`: a host that does not read
+    /// must not keep the process. Answers whether the thread has ended, so that nothing is left to write.
+    pub fn finish(self, patience: Duration) -> bool {
+        let until = Instant::now() + patience;
+        while let Err(TrySendError::Full(_)) = self.lines.0.try_send(Message::Finish) {
+            if Instant::now() >= until {
+                return false;
+            }
+            sleep(Duration::from_millis(1));
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        self.ended.recv_timeout(left) == Err(sync::RecvTimeoutError::Disconnected)
+    }
+}
+
+impl Lines {
+    /// Sends a line, waiting for room.
+    pub async fn send(&self, line: Vec<u8>) -> bool {
+        self.0.send(Message::Line(line, None)).await.is_ok()
+    }
+
+    /// Sends a line and waits until it has left for the host.
+    pub async fn send_flushed(&self, line: Vec<u8>) -> bool {
+        let (flushed, done) = oneshot::channel();
+        self.0
+            .send(Message::Line(line, Some(flushed)))
+            .await
+            .is_ok()
+            && done.await.is_ok()
+    }
+
+    /// The same as [`Lines::send`] from a thread without a runtime.
+    pub fn send_blocking(&self, line: Vec<u8>) -> bool {
+        self.0.blocking_send(Message::Line(line, None)).is_ok()
+    }
+
+    /// Sends a line only if there is room for it now.
+    pub fn try_send(&self, line: Vec<u8>) -> bool {
+        self.0.try_send(Message::Line(line, None)).is_ok()
+    }
+
+    /// Whether nothing can be written any more.
+    pub fn is_closed(&self) -> bool {
+        self.0.is_closed()
+    }
+
+    /// Returns once nothing can be written any more.
+    pub async fn closed(&self) {
+        self.0.closed().await;
+    }
+}
+
+fn write(mut output: impl Write, mut queue: mpsc::Receiver<Message>) -> io::Result<()> {
+    let mut next = queue.blocking_recv();
+    while let Some(Message::Line(line, flushed)) = next.take() {
+        let mut bytes = line;
+        bytes.push(b'\n');
+        let mut told: Vec<_> = flushed.into_iter().collect();
+        let mut more = None;
+        while bytes.len() < JOIN && more.is_none() {
+            match queue.try_recv() {
+                Ok(Message::Line(line, flushed)) => {
+                    bytes.extend_from_slice(&line);
+                    bytes.push(b'\n');
+                    told.extend(flushed);
+                }
+                Ok(Message::Finish) => more = Some(Message::Finish),
+                Err(_) => break,
+            }
+        }
+        output.write_all(&bytes)?;
+        output.flush()?;
+        for flushed in told {
+            // Who asked may have stopped waiting.
+            let _ = flushed.send(());
+        }
+        next = more.or_else(|| queue.blocking_recv());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Condvar, Mutex};
+
+    use super::*;
+
+    /// Keeps what is written; while shut, a write waits.
+    #[derive(Clone, Default)]
+    struct Pipe(Arc<(Mutex<State>, Condvar)>);
+
+    #[derive(Default)]
+    struct State {
+        bytes: Vec<u8>,
+        writes: Vec<usize>,
+        flushed: usize,
+        shut: bool,
+        waiting: bool,
+        broken: bool,
+    }
+
+    impl Pipe {
+        fn set(&self, change: impl FnOnce(&mut State)) {
+            change(&mut self.0.0.lock().unwrap());
+            self.0.1.notify_all();
+        }
+
+        fn wait(&self, until: impl Fn(&State) -> bool) {
+            let state = self.0.0.lock().unwrap();
+            let waited = self
+                .0
+                .1
+                .wait_timeout_while(state, Duration::from_secs(10), |state| !until(state));
+            assert!(!waited.unwrap().1.timed_out());
+        }
+
+        fn text(&self) -> String {
+            String::from_utf8(self.0.0.lock().unwrap().bytes.clone()).unwrap()
+        }
+    }
+
+    impl Write for Pipe {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.set(|state| state.waiting = true);
+            let mut state = self
+                .0
+                .1
+                .wait_while(self.0.0.lock().unwrap(), |state| state.shut)
+                .unwrap();
+            state.waiting = false;
+            if state.broken {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+            state.bytes.extend_from_slice(bytes);
+            state.writes.push(bytes.len());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            self.set(|state| state.flushed = state.bytes.len());
+            Ok(())
+        }
+    }
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    #[tokio::test]
+    async fn every_line_is_flushed_at_once() {
+        let pipe = Pipe::default();
+        let writer = start(pipe.clone()).unwrap();
+        assert!(writer.lines().send_flushed(b"{}".to_vec()).await);
+        assert_eq!(pipe.text(), "{}\n");
+        assert!(writer.lines().send(b"a".to_vec()).await);
+        pipe.wait(|state| state.flushed == 5);
+        assert!(writer.lines().try_send(b"b".to_vec()));
+        assert!(writer.finish(PATIENCE));
+        assert_eq!(pipe.text(), "{}\na\nb\n");
+    }
+
+    #[test]
+    fn lines_that_wait_go_along_in_one_write() {
+        let pipe = Pipe::default();
+        let writer = start(pipe.clone()).unwrap();
+        pipe.set(|state| state.shut = true);
+        let lines = writer.lines();
+        assert!(lines.send_blocking(b"first".to_vec()));
+        pipe.wait(|state| state.waiting);
+        for _ in 0..100 {
+            assert!(lines.send_blocking(b"more".to_vec()));
+        }
+        assert!(lines.send_blocking(vec![b'x'; JOIN]));
+        assert!(lines.send_blocking(b"last".to_vec()));
+        pipe.set(|state| state.shut = false);
+        assert!(writer.finish(PATIENCE));
+        assert_eq!(pipe.0.0.lock().unwrap().writes, [6, 500 + JOIN + 1, 5]);
+        assert!(!lines.send_blocking(b"after the end".to_vec()));
+    }
+
+    #[test]
+    fn many_senders_never_mix_their_lines() {
+        let pipe = Pipe::default();
+        let writer = start(pipe.clone()).unwrap();
+        std::thread::scope(|scope| {
+            for sender in 0..8 {
+                let lines = writer.lines();
+                scope.spawn(move || {
+                    for number in 0..200 {
+                        assert!(lines.send_blocking(
+                            format!("{sender} {number} {}", "y".repeat(number)).into_bytes()
+                        ));
+                    }
+                });
+            }
+        });
+        assert!(writer.finish(PATIENCE));
+        let text = pipe.text();
+        for sender in 0..8 {
+            let own: Vec<&str> = text
+                .lines()
+                .filter(|line| line.starts_with(&format!("{sender} ")))
+                .collect();
+            let expected: Vec<String> = (0..200)
+                .map(|n| format!("{sender} {n} {}", "y".repeat(n)))
+                .collect();
+            assert_eq!(own, expected);
+        }
+        assert_eq!(text.lines().count(), 1600);
+    }
+
+    #[tokio::test]
+    async fn a_broken_pipe_is_told_to_all() {
+        let pipe = Pipe::default();
+        pipe.set(|state| state.broken = true);
+        let writer = start(pipe.clone()).unwrap();
+        let lines = writer.lines();
+        assert!(!lines.send_flushed(b"x".to_vec()).await);
+        tokio::time::timeout(PATIENCE, lines.closed())
+            .await
+            .unwrap();
+        assert!(lines.is_closed());
+        assert!(!lines.send(b"y".to_vec()).await && !lines.try_send(b"z".to_vec()));
+        assert!(writer.finish(PATIENCE));
+        assert_eq!(pipe.text(), "");
+    }
+
+    #[test]
+    fn a_host_that_does_not_read_keeps_nobody() {
+        let pipe = Pipe::default();
+        pipe.set(|state| state.shut = true);
+        let writer = start(pipe.clone()).unwrap();
+        let lines = writer.lines();
+        assert!(lines.send_blocking(b"x".to_vec()));
+        pipe.wait(|state| state.waiting);
+        while lines.try_send(b"fill".to_vec()) {}
+        assert!(!writer.finish(Duration::from_millis(20)));
+        pipe.set(|state| state.shut = false);
+    }
+}
