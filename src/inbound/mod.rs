@@ -1,5 +1,89 @@
 //! WhatsApp message → event. Pure: values in, values out.
+//!
+//! [`classify`] says what a message is before anybody decides whether the agent may see it; the result is stored.
+//! [`event`] makes the host's event of it once that is decided. Invariant: a message that a person sent is never
+//! dropped here for its kind; what this version cannot read becomes a line that names it.
 
+mod change;
+mod content;
+mod context;
 mod draft;
+mod event;
+mod interactive;
+mod media;
+mod place;
+mod poll;
+mod unwrap;
+
+#[cfg(test)]
+mod tests;
+
+use waproto::whatsapp as wa;
 
 pub use draft::{AttachmentMeta, Draft, Quoted};
+pub use event::{Passed, event};
+
+use crate::identity::Address;
+
+/// Where a message comes from, as far as its meaning depends on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Info {
+    /// The chat.
+    pub chat: Address,
+    /// Who wrote it.
+    pub sender: Address,
+    /// The sender's other address, if it is known.
+    pub sender_alt: Option<Address>,
+    /// Written on another device of ours.
+    pub is_from_me: bool,
+    /// The chat is a group.
+    pub is_group: bool,
+    /// The stanza id.
+    pub stanza_id: String,
+    /// The server's time, Unix seconds.
+    pub timestamp: i64,
+    /// The name that the sender sent along.
+    pub push_name: Option<String>,
+    /// Talk between the account's own devices.
+    pub is_peer: bool,
+}
+
+/// What a message is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Classified {
+    /// Nothing that anybody said to us; the reason is for the log.
+    Ignore(&'static str),
+    /// Something to tell, if its sender may.
+    Draft(Draft),
+}
+
+/// Reads a message.
+pub fn classify(message: &wa::Message, info: &Info) -> Classified {
+    if info.is_peer {
+        return Classified::Ignore("between our own devices");
+    }
+    if info.is_from_me {
+        return Classified::Ignore("our own");
+    }
+    if info.chat == Address::Status {
+        return Classified::Ignore("status");
+    }
+    let (message, wrapped) = unwrap::peel(message);
+    if let Some(reason) = unwrap::internal(message) {
+        return Classified::Ignore(reason);
+    }
+    let mut draft = change::draft(message).unwrap_or_else(|| content::draft(message));
+    if wrapped.view_once {
+        draft
+            .metadata
+            .insert("view_once".to_owned(), "true".to_owned());
+    }
+    if draft.content.trim().is_empty() {
+        draft.content = match draft.attachments.len() {
+            0 => "(empty message)".to_owned(),
+            n => format!("({n} attachment(s))"),
+        };
+        draft.content_origin = "empty".to_owned();
+    }
+    Classified::Draft(draft)
+}

@@ -30,16 +30,22 @@ fn read(path: &Path) -> rusqlite::Result<Option<Linked>> {
         return Ok(None);
     }
     let row: Option<(String, String, String)> = conn
-        .query_row("SELECT pn, lid, push_name FROM device WHERE pn <> '' LIMIT 1", [], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-        })
+        .query_row(
+            "SELECT pn, lid, push_name FROM device WHERE pn <> '' LIMIT 1",
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+        )
         .optional()?;
     Ok(row.and_then(|(pn, lid, push_name)| {
-        let device = pn.split_once('@').and_then(|(user, _)| user.split_once(':'));
+        let device = pn
+            .split_once('@')
+            .and_then(|(user, _)| user.split_once(':'));
         Some(Linked {
             phone: pn.parse().ok()?,
             lid: lid.parse().ok(),
-            device: device.and_then(|(_, device)| device.parse().ok()).unwrap_or_default(),
+            device: device
+                .and_then(|(_, device)| device.parse().ok())
+                .unwrap_or_default(),
             push_name: Some(push_name).filter(|name| !name.is_empty()),
         })
     }))

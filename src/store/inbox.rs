@@ -1,6 +1,6 @@
 //! What came in, each message once, until the agent is proven to have had it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use rusqlite::{OptionalExtension, params};
 
@@ -88,6 +88,8 @@ pub struct Stored {
     pub push_name: Option<String>,
     /// What it says.
     pub draft: Draft,
+    /// The names of the people that it mentions or quotes, as far as they are known.
+    pub names: BTreeMap<Address, String>,
     /// Which attempt its next emission is, from 1.
     pub attempt: u32,
     /// Whether it was emitted before.
@@ -324,7 +326,7 @@ fn select(
     while let Some(row) = rows.next()? {
         let id: i64 = row.get(0)?;
         let draft: Option<String> = row.get(8)?;
-        let Some(draft) = draft.and_then(|text| serde_json::from_str(&text).ok()) else {
+        let Some(draft) = draft.and_then(|text| serde_json::from_str::<Draft>(&text).ok()) else {
             unreadable.push(id);
             continue;
         };
@@ -347,6 +349,7 @@ fn select(
             stanza_id: row.get(5)?,
             timestamp: row.get(6)?,
             push_name: row.get(7)?,
+            names: names(tx, &draft)?,
             draft,
             attempt: attempts + 1,
             redelivered: attempts > 0,
@@ -357,4 +360,25 @@ fn select(
             .execute([id, state::POISONED])?;
     }
     Ok(stored)
+}
+
+fn names(tx: &Tx<'_>, draft: &Draft) -> rusqlite::Result<BTreeMap<Address, String>> {
+    let quoted = draft
+        .reply_to
+        .as_ref()
+        .and_then(|quoted| quoted.sender.as_ref());
+    let mut names = BTreeMap::new();
+    for address in draft.mentions.iter().chain(quoted) {
+        let name: Option<String> = tx
+            .prepare_cached(
+                "SELECT p.push_name FROM alias a JOIN peer p ON p.key = a.peer WHERE a.address = ?1",
+            )?
+            .query_row([address.to_string()], |row| row.get(0))
+            .optional()?
+            .flatten();
+        if let Some(name) = name {
+            names.insert(address.clone(), name);
+        }
+    }
+    Ok(names)
 }

@@ -1,0 +1,273 @@
+//! A stored message → the event that the host gets.
+//!
+//! Invariant: the host's plain prompt shows the agent nothing but `content`, so who speaks in a group and what was
+//! said before stand there too.
+
+use chrono::{DateTime, SecondsFormat};
+use serde_json::json;
+
+use super::draft::{AttachmentMeta, Draft};
+use crate::identity::{Address, ChatKind};
+use crate::protocol::PLATFORM;
+use crate::protocol::event::{
+    Activation, ActivationReason, Actor, Conversation, InboundAttachment, InboundEvent,
+    InboundMessage,
+};
+use crate::store::{Linked, Stored};
+
+/// What stands before group talk that was not meant for the agent.
+const CONTEXT_HEADING: &str = "Said in this group since the last message to you:";
+
+/// Why an event passed, and with what.
+#[derive(Debug, Clone, Copy)]
+pub struct Passed<'a> {
+    /// Why it is for the agent.
+    pub reason: ActivationReason,
+    /// The sender's permission: `write` or `admin`.
+    pub permission: &'a str,
+    /// The route that it matched.
+    pub route: Option<&'a str>,
+    /// Group talk that goes with it, oldest first.
+    pub context: &'a [Stored],
+}
+
+/// The event of a message that passed.
+pub fn event(message: &Stored, passed: &Passed<'_>, own: &Linked) -> InboundEvent {
+    let draft = &message.draft;
+    let account = own.phone.to_string();
+    let quoted = draft.reply_to.as_ref();
+    let reply_to = quoted.map(|quoted| quoted.stanza_id.clone());
+    let author = quoted.and_then(|quoted| quoted.sender.as_ref());
+    InboundEvent {
+        event_id: message.event_id.clone(),
+        platform: PLATFORM.to_owned(),
+        event_type: draft.event_type.clone(),
+        received_at: rfc3339(message.timestamp),
+        conversation: Conversation {
+            id: message.chat.public_id.to_string(),
+            kind: message.chat.kind().as_str().to_owned(),
+            parent_message_id: reply_to.clone(),
+        },
+        actor: actor(message, passed.permission),
+        message: InboundMessage {
+            id: message.stanza_id.clone(),
+            content: content(message, passed.context, own),
+            content_type: "text/plain".to_owned(),
+            reply_to_message_id: reply_to,
+            attachments: draft.attachments.iter().map(attachment).collect(),
+            metadata: message_metadata(message, own),
+        },
+        activation: Some(Activation {
+            reason: passed.reason,
+            agent_account_id: Some(account.clone()),
+            referenced_message_author_id: author.map(|author| match is_own(author, own) {
+                true => account.clone(),
+                false => author.to_string(),
+            }),
+        }),
+        account_id: Some(account),
+        metadata: event_metadata(message, passed),
+    }
+}
+
+fn rfc3339(seconds: i64) -> String {
+    DateTime::from_timestamp(seconds, 0)
+        .unwrap_or_default()
+        .to_rfc3339_opts(SecondsFormat::Secs, true)
+}
+
+fn is_own(address: &Address, own: &Linked) -> bool {
+    *address == own.phone || Some(address) == own.lid.as_ref()
+}
+
+/// The name of a message's sender, or the number, or whatever there is.
+fn name(message: &Stored) -> String {
+    let pushed = message
+        .push_name
+        .as_ref()
+        .or(message.sender.push_name.as_ref());
+    let name = pushed
+        .map(|name| single_line(name))
+        .filter(|name| !name.is_empty());
+    name.unwrap_or_else(|| match message.sender.phone().and_then(Address::phone) {
+        Some(phone) => phone.to_string(),
+        None => message.sender.public_id.user().to_owned(),
+    })
+}
+
+/// A name is its owner's choice; with a line break in it, it could pass for somebody else's message.
+fn single_line(name: &str) -> String {
+    let words: String = name
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    words.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn text(message: &Stored, own: &Linked) -> String {
+    let mut text = message.draft.content.clone();
+    for mention in &message.draft.mentions {
+        let known = match is_own(mention, own) {
+            true => own.push_name.as_ref(),
+            false => message.names.get(mention),
+        };
+        if let Some(name) = known
+            .map(|name| single_line(name))
+            .filter(|name| !name.is_empty())
+        {
+            text = text.replace(&format!("@{}", mention.user()), &format!("@{name}"));
+        }
+    }
+    text
+}
+
+fn content(message: &Stored, context: &[Stored], own: &Linked) -> String {
+    let said = |message: &Stored| format!("{}: {}", name(message), text(message, own));
+    let content = match message.chat.kind() {
+        ChatKind::Group => said(message),
+        _ => text(message, own),
+    };
+    if context.is_empty() {
+        return content;
+    }
+    let before: Vec<String> = context.iter().map(said).collect();
+    format!("{CONTEXT_HEADING}\n{}\n\n{content}", before.join("\n"))
+}
+
+type Metadata = std::collections::BTreeMap<String, String>;
+
+fn set(metadata: &mut Metadata, key: &str, value: Option<impl ToString>) {
+    if let Some(value) = value {
+        metadata.insert(key.to_owned(), value.to_string());
+    }
+}
+
+fn actor(message: &Stored, permission: &str) -> Actor {
+    let sender = &message.sender;
+    let mut metadata = Metadata::new();
+    set(&mut metadata, "actor_kind", Some("user"));
+    set(&mut metadata, "permission", Some(permission));
+    set(&mut metadata, "phone_jid", sender.phone());
+    set(&mut metadata, "lid", sender.lid());
+    set(
+        &mut metadata,
+        "push_name",
+        message.push_name.as_ref().or(sender.push_name.as_ref()),
+    );
+    Actor {
+        id: sender.public_id.to_string(),
+        display_name: Some(name(message)),
+        username: sender
+            .phone()
+            .and_then(Address::phone)
+            .map(ToString::to_string),
+        is_bot: matches!(&sender.public_id, Address::Other(jid) if jid.ends_with("@bot")),
+        metadata,
+    }
+}
+
+fn message_metadata(message: &Stored, own: &Linked) -> Metadata {
+    let draft = &message.draft;
+    let mut metadata = draft.metadata.clone();
+    set(
+        &mut metadata,
+        "whatsapp_content_origin",
+        Some(&draft.content_origin),
+    );
+    set(
+        &mut metadata,
+        "target_message_id",
+        draft.target_message_id.as_ref(),
+    );
+    if !draft.attachments.is_empty() {
+        set(
+            &mut metadata,
+            "attachment_count",
+            Some(draft.attachments.len()),
+        );
+    }
+    if let Some(quoted) = &draft.reply_to {
+        set(&mut metadata, "quoted_text", quoted.text.as_ref());
+        set(&mut metadata, "quoted_sender", quoted.sender.as_ref());
+        let author = quoted.sender.as_ref();
+        set(
+            &mut metadata,
+            "quoted_sender_name",
+            author.and_then(|author| message.names.get(author)),
+        );
+        set(
+            &mut metadata,
+            "quoted_is_self",
+            author.map(|author| is_own(author, own)),
+        );
+    }
+    if !draft.mentions.is_empty() {
+        set(
+            &mut metadata,
+            "mentions",
+            Some(mentions(draft, message, own)),
+        );
+    }
+    metadata
+}
+
+fn mentions(draft: &Draft, message: &Stored, own: &Linked) -> serde_json::Value {
+    let mention = |address: &Address| {
+        let is_self = is_own(address, own);
+        let name = match is_self {
+            true => own.push_name.as_ref(),
+            false => message.names.get(address),
+        };
+        json!({"id": address, "name": name, "is_self": is_self})
+    };
+    draft.mentions.iter().map(mention).collect()
+}
+
+fn event_metadata(message: &Stored, passed: &Passed<'_>) -> Metadata {
+    let mut metadata = Metadata::new();
+    set(&mut metadata, "platform", Some(PLATFORM));
+    set(&mut metadata, "durable", Some(true));
+    set(&mut metadata, "chat_route", Some(&message.route));
+    set(&mut metadata, "route", passed.route);
+    set(
+        &mut metadata,
+        "target_message_id",
+        message.draft.target_message_id.as_ref(),
+    );
+    if message.redelivered {
+        set(&mut metadata, "redelivered", Some(true));
+        set(&mut metadata, "attempt", Some(message.attempt));
+    }
+    if !passed.context.is_empty() {
+        let said: Vec<_> = passed
+            .context
+            .iter()
+            .map(|earlier| {
+                json!({
+                    "message_id": earlier.stanza_id,
+                    "sender": earlier.sender.public_id,
+                    "name": name(earlier),
+                    "content": earlier.draft.content,
+                    "received_at": rfc3339(earlier.timestamp),
+                })
+            })
+            .collect();
+        set(
+            &mut metadata,
+            "group_context",
+            Some(serde_json::Value::from(said)),
+        );
+    }
+    metadata
+}
+
+fn attachment(meta: &AttachmentMeta) -> InboundAttachment {
+    InboundAttachment {
+        kind: meta.kind.clone(),
+        mime_type: meta.mime_type.clone(),
+        size_bytes: meta.size_bytes,
+        name: meta.name.clone(),
+        extras: meta.extras.clone(),
+        ..InboundAttachment::default()
+    }
+}
