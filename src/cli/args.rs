@@ -1,0 +1,278 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{DEFAULT_ACCOUNT, account_name};
+use crate::identity::Phone;
+
+/// What `--version` prints after the name.
+#[cfg(not(feature = "loopback"))]
+const VERSION: &str = crate::VERSION;
+#[cfg(feature = "loopback")]
+const VERSION: &str = concat!(
+    env!("CHANNEL_WHATSAPP_VERSION"),
+    "\nloopback build: certificates are not checked, only loopback addresses are spoken to; not for real accounts"
+);
+
+/// What the process is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Serve the host on stdin and stdout.
+    Serve,
+    /// Link an account.
+    Link(LinkArgs),
+}
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "channel-whatsapp",
+    version = VERSION,
+    about = "WhatsApp channel plugin for the Dispatch agent host",
+    long_about = "WhatsApp channel plugin for the Dispatch agent host.\n\n\
+        Without a command it serves the host: JSON-RPC, one object a line, on stdin and stdout. \
+        An account is linked once before that, as a companion device, with `link` (or `--link`).",
+    after_help = "Examples:\n  \
+        channel-whatsapp --link\n  \
+        channel-whatsapp link --account work --device-name \"Front desk\"\n  \
+        dispatch channel install ./channel-plugin.json\n\n\
+        Environment:\n  \
+        CHANNEL_WHATSAPP_LOG     level of the log on stderr: error, warn, info, debug\n  \
+        CHANNEL_WHATSAPP_WS_URL  another address than WhatsApp's, for proxies and tests",
+    disable_help_subcommand = true
+)]
+struct Line {
+    #[command(subcommand)]
+    command: Option<Sub>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Sub {
+    Link(LinkArgs),
+}
+
+/// Link a WhatsApp account as a companion device
+///
+/// Draws a QR code on stderr, which the phone scans under WhatsApp › Linked devices › Link a device. It is drawn anew
+/// with every rotation. When the device has logged in, one JSON object on stdout names the account.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = "Examples:\n  \
+    channel-whatsapp --link\n  \
+    channel-whatsapp link --account work --timeout 600\n  \
+    channel-whatsapp link --pair-code \"+1 555 123 4567\"\n  \
+    channel-whatsapp link --json --qr-png /tmp/qr.png\n\n\
+    `channel-whatsapp --link …` is the same as `channel-whatsapp link …`.")]
+pub struct LinkArgs {
+    /// Name in WhatsApp's list of linked devices
+    #[arg(long, short = 'n', value_name = "NAME", default_value = "Dispatch", value_parser = device_name)]
+    pub device_name: String,
+    /// Account to link; the `account` of the configuration
+    #[arg(long, value_name = "NAME", default_value = DEFAULT_ACCOUNT, value_parser = account_name)]
+    pub account: String,
+    /// Absolute path of the store, instead of the account's directory
+    #[arg(long, value_name = "PATH", value_parser = absolute_path)]
+    pub sqlite_store_path: Option<PathBuf>,
+    /// Also ask for an 8-character code to type on the phone with this number
+    #[arg(long, value_name = "PHONE")]
+    pub pair_code: Option<Phone>,
+    /// Ask for exactly this code: 8 of the letters and digits without 0, I, O and U
+    #[arg(long, value_name = "CODE", requires = "pair_code", value_parser = custom_code)]
+    pub custom_pair_code: Option<String>,
+    /// Also keep the current QR code in this file, as PNG
+    #[arg(long, value_name = "FILE")]
+    pub qr_png: Option<PathBuf>,
+    /// Tell the progress as JSON lines on stdout, and draw nothing
+    #[arg(long)]
+    pub json: bool,
+    /// Give up after this many seconds; codes that run out are replaced until then
+    #[arg(long, value_name = "SECS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub timeout: u64,
+}
+
+/// Reads the command line, the program's name included.
+///
+/// # Errors
+/// With what is to be printed; `exit` prints it in the right place and ends with the right code: 0 for help and
+/// version, 2 for usage.
+pub fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Command, clap::Error> {
+    Ok(match Line::try_parse_from(with_subcommand(line))?.command {
+        None => Command::Serve,
+        Some(Sub::Link(args)) => Command::Link(args),
+    })
+}
+
+/// `--link` anywhere is the command `link`, the spelling of other plugins for the same thing.
+fn with_subcommand(line: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut line: Vec<OsString> = line.into_iter().collect();
+    if let Some(at) = line.iter().position(|arg| arg == "--link") {
+        line.remove(at);
+        if line.get(1).is_none_or(|arg| arg != "link") {
+            line.insert(1, "link".into());
+        }
+    }
+    line
+}
+
+/// The phone shows one short line.
+fn device_name(text: &str) -> Result<String, String> {
+    let name = text.trim();
+    let printable = !name.chars().any(char::is_control);
+    if printable && (1..=50).contains(&name.chars().count()) {
+        Ok(name.to_owned())
+    } else {
+        Err("a name has 1 to 50 printable characters".to_owned())
+    }
+}
+
+fn absolute_path(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if path.is_absolute() {
+        Ok(path)
+    } else {
+        Err("write the whole path, from the root".to_owned())
+    }
+}
+
+/// WhatsApp's alphabet for codes leaves out what is mistaken for something else.
+fn custom_code(text: &str) -> Result<String, String> {
+    let code: String = text
+        .chars()
+        .filter(|c| *c != '-')
+        .map(|c| c.to_ascii_uppercase())
+        .collect();
+    let typed = |b: u8| b.is_ascii_alphanumeric() && !matches!(b, b'0' | b'I' | b'O' | b'U');
+    if code.len() == 8 && code.bytes().all(typed) {
+        Ok(code)
+    } else {
+        Err("a code has 8 letters or digits, without 0, I, O and U".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    fn parsed(line: &[&str]) -> Result<Command, clap::Error> {
+        parse(
+            std::iter::once("channel-whatsapp")
+                .chain(line.iter().copied())
+                .map(OsString::from),
+        )
+    }
+
+    fn link(line: &[&str]) -> LinkArgs {
+        match parsed(line) {
+            Ok(Command::Link(args)) => args,
+            other => panic!("{line:?}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Line::command().debug_assert();
+    }
+
+    #[test]
+    fn both_spellings_of_link() {
+        assert_eq!(parsed(&[]).unwrap(), Command::Serve);
+        let plain = LinkArgs {
+            device_name: "Dispatch".into(),
+            account: "default".into(),
+            sqlite_store_path: None,
+            pair_code: None,
+            custom_pair_code: None,
+            qr_png: None,
+            json: false,
+            timeout: 300,
+        };
+        for line in [&["--link"][..], &["link"], &["link", "--link"]] {
+            assert_eq!(link(line), plain);
+        }
+        let all = [
+            "-n",
+            "Front desk",
+            "--account",
+            "work",
+            "--sqlite-store-path",
+            "/srv/x.db",
+            "--pair-code",
+            "+1 (555) 123-4567",
+            "--custom-pair-code",
+            "abcd-1234",
+            "--qr-png",
+            "qr.png",
+            "--json",
+            "--timeout",
+            "60",
+        ];
+        let expected = LinkArgs {
+            device_name: "Front desk".into(),
+            account: "work".into(),
+            sqlite_store_path: Some("/srv/x.db".into()),
+            pair_code: Some("+15551234567".parse().unwrap()),
+            custom_pair_code: Some("ABCD1234".into()),
+            qr_png: Some("qr.png".into()),
+            json: true,
+            timeout: 60,
+        };
+        assert_eq!(link(&[&["link"], &all[..]].concat()), expected);
+        assert_eq!(link(&[&["--link"], &all[..]].concat()), expected);
+        assert_eq!(link(&[&all[..], &["--link"]].concat()), expected);
+    }
+
+    #[test]
+    fn usage_errors_end_with_two() {
+        for line in [
+            &["--nonsense"][..],
+            &["serve"],
+            &["--account", "work"],
+            &["link", "--account", "../x"],
+            &["link", "--device-name", ""],
+            &["link", "--sqlite-store-path", "x.db"],
+            &["link", "--pair-code", "0171 1234567"],
+            &["link", "--custom-pair-code", "ABCD1234"],
+            &[
+                "link",
+                "--pair-code",
+                "+15551234567",
+                "--custom-pair-code",
+                "ABCD0000",
+            ],
+            &["link", "--timeout", "0"],
+        ] {
+            let error = parsed(line).expect_err(&format!("{line:?}"));
+            assert_eq!(error.exit_code(), 2, "{error}");
+        }
+    }
+
+    #[test]
+    fn help_and_version() {
+        for line in [&["--help"][..], &["--link", "--help"], &["link", "--help"]] {
+            let help = parsed(line).unwrap_err();
+            assert_eq!((help.kind(), help.exit_code()), (ErrorKind::DisplayHelp, 0));
+            assert!(
+                help.to_string()
+                    .contains("Examples:\n  channel-whatsapp --link\n"),
+                "{help}"
+            );
+        }
+        let version = parsed(&["--version"]).unwrap_err();
+        assert_eq!(
+            (version.kind(), version.exit_code()),
+            (ErrorKind::DisplayVersion, 0)
+        );
+        let version = version.to_string();
+        let (first, rest) = version.split_once('\n').unwrap();
+        assert_eq!(first, format!("channel-whatsapp {}", crate::VERSION));
+        assert_eq!(
+            rest.starts_with("loopback build: "),
+            cfg!(feature = "loopback"),
+            "{version}"
+        );
+    }
+}

@@ -1,0 +1,38 @@
+//! The command line: one file a command.
+
+pub mod args;
+mod link;
+mod log;
+pub mod qr;
+
+use std::process::ExitCode;
+
+use args::Command;
+
+use crate::serve;
+use crate::session::{Endpoint, UNCHECKED};
+
+/// The whole program: reads the command line, runs one command, gives back the exit code.
+/// 0 done, 1 failed with the reason on stderr, 2 the command line is wrong.
+pub fn main() -> ExitCode {
+    let command = match args::parse(std::env::args_os()) {
+        Ok(command) => command,
+        Err(error) => {
+            // Help and version come this way too, with code 0 and on stdout.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    log::start();
+    if UNCHECKED {
+        // Said where it is looked for first: in the log of whoever runs such a build by mistake.
+        match Endpoint::from_env() {
+            Ok(endpoint) => tracing::info!(server = endpoint.authority(), "loopback build"),
+            Err(error) => tracing::warn!(%error, "loopback build"),
+        }
+    }
+    match command {
+        Command::Serve => serve::run(std::io::stdin(), std::io::stdout()),
+        Command::Link(args) => link::run(&args),
+    }
+}

@@ -1,0 +1,209 @@
+//! The QR code of a link, for a terminal and as a picture.
+
+use std::io::IsTerminal;
+
+use qrcode::{Color, EcLevel, QrCode};
+
+/// Width of the light border that a reader needs, in modules (ISO/IEC 18004, 6.3.8).
+const QUIET: usize = 4;
+/// Pixels a module in a picture.
+const SCALE: usize = 8;
+
+/// Why a code could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum QrError {
+    /// The text does not fit into a QR code.
+    #[error("the text does not fit into a QR code: {0}")]
+    Text(#[from] qrcode::types::QrError),
+    /// The picture could not be encoded.
+    #[error("the picture could not be made: {0}")]
+    Picture(#[from] png::EncodingError),
+}
+
+/// Modules with their border: `true` is dark.
+struct Modules {
+    width: usize,
+    dark: Vec<bool>,
+}
+
+impl Modules {
+    fn new(text: &str) -> Result<Self, QrError> {
+        // The lowest correction: the code is on a screen, and a small one fits into more terminals.
+        let code = QrCode::with_error_correction_level(text, EcLevel::L)?;
+        let dark = code
+            .to_colors()
+            .into_iter()
+            .map(|color| color == Color::Dark)
+            .collect();
+        Ok(Self {
+            width: code.width(),
+            dark,
+        })
+    }
+
+    /// Width and height with the border.
+    fn size(&self) -> usize {
+        self.width + 2 * QUIET
+    }
+
+    fn is_dark(&self, x: usize, y: usize) -> bool {
+        let inside = |at: usize| at.checked_sub(QUIET).filter(|at| *at < self.width);
+        matches!((inside(x), inside(y)), (Some(x), Some(y)) if self.dark[y * self.width + x])
+    }
+}
+
+/// The code as lines of half blocks, two modules to a character, for stderr.
+///
+/// # Errors
+/// [`QrError::Text`] if the text is too long.
+pub fn terminal(text: &str) -> Result<String, QrError> {
+    draw(text, std::io::stderr().is_terminal())
+}
+
+/// With `coloured` the code brings its own black and white. Without, it is drawn in the text's colour as the light
+/// part, which is right on the usual dark background; dark text on a light one shows it inverted.
+fn draw(text: &str, coloured: bool) -> Result<String, QrError> {
+    let modules = Modules::new(text)?;
+    let size = modules.size();
+    // Colours 16 and 231 are the fixed black and white of the 256; the first sixteen follow the terminal's theme.
+    let (begin, end) = if coloured {
+        ("\x1b[38;5;16;48;5;231m", "\x1b[0m\n")
+    } else {
+        ("", "\n")
+    };
+    let mut drawing = String::with_capacity(size * (size / 2 + 1) * 3);
+    for y in (0..size).step_by(2) {
+        drawing.push_str(begin);
+        for x in 0..size {
+            // Below the last row there is light.
+            let (above, below) = (modules.is_dark(x, y), modules.is_dark(x, y + 1));
+            drawing.push(match (above == coloured, below == coloured) {
+                (true, true) => '█',
+                (true, false) => '▀',
+                (false, true) => '▄',
+                (false, false) => ' ',
+            });
+        }
+        drawing.push_str(end);
+    }
+    Ok(drawing)
+}
+
+/// The code as a PNG file.
+///
+/// # Errors
+/// [`QrError`] if the text is too long or the picture cannot be encoded.
+pub fn png(text: &str) -> Result<Vec<u8>, QrError> {
+    let modules = Modules::new(text)?;
+    let side = modules.size() * SCALE;
+    let pixel = |at: usize| {
+        if modules.is_dark(at % side / SCALE, at / side / SCALE) {
+            0
+        } else {
+            255
+        }
+    };
+    let pixels: Vec<u8> = (0..side * side).map(pixel).collect();
+    let mut file = Vec::new();
+    let mut encoder = png::Encoder::new(&mut file, side as u32, side as u32);
+    encoder.set_color(png::ColorType::Grayscale);
+    encoder.set_depth(png::BitDepth::Eight);
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(&pixels)?;
+    writer.finish()?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use whatsapp_loopback::camera;
+
+    use super::*;
+
+    /// As long as a real one: a reference and three keys.
+    const TEXT: &str = "2@Zm9vYmFyYmF6cXV4Zm9vYmFyYmF6cXV4Zm9vYmFyYmF6cXV4Zm9vYmFyYmF6cXV4,\
+        AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=,BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBB=,\
+        CCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCC=,1";
+
+    /// What a terminal shows: the light of each half of each character.
+    fn shown(drawing: &str, ink_is_dark: bool) -> Vec<Vec<bool>> {
+        let mut rows = Vec::new();
+        for line in drawing.lines() {
+            let halves = |upper: bool| {
+                let ink = move |c| match c {
+                    '█' => true,
+                    '▀' => upper,
+                    '▄' => !upper,
+                    ' ' => false,
+                    other => panic!("{other:?}"),
+                };
+                line.chars()
+                    .map(|c| ink(c) == ink_is_dark)
+                    .collect::<Vec<bool>>()
+            };
+            rows.push(halves(true));
+            rows.push(halves(false));
+        }
+        rows
+    }
+
+    #[test]
+    fn what_is_drawn_can_be_read() {
+        let plain = draw(TEXT, false).unwrap();
+        assert_eq!(camera::read(&plain).as_deref(), Some(TEXT));
+
+        let coloured = draw(TEXT, true).unwrap();
+        assert_eq!(camera::read(&coloured).as_deref(), Some(TEXT));
+        for line in coloured.lines() {
+            assert!(line.starts_with("\x1b[38;5;16;48;5;231m") && line.ends_with("\x1b[0m"));
+        }
+        let bare = coloured
+            .replace("\x1b[38;5;16;48;5;231m", "")
+            .replace("\x1b[0m", "");
+        assert_eq!(shown(&bare, true), shown(&plain, false));
+    }
+
+    #[test]
+    fn it_has_its_border_and_fits_a_terminal() {
+        let rows = shown(&draw(TEXT, false).unwrap(), false);
+        let width = rows[0].len();
+        assert!(width <= 80, "{width}");
+        assert!(rows.iter().all(|row| row.len() == width));
+        let dark = |x: usize, y: usize| rows[y][x];
+        for far in 0..width {
+            for near in (0..QUIET).chain(width - QUIET..width) {
+                assert!(!dark(far, near) && !dark(near, far));
+            }
+        }
+        assert!(
+            dark(QUIET, QUIET),
+            "the finder begins where the border ends"
+        );
+    }
+
+    #[test]
+    fn the_picture_shows_the_same() {
+        let file = png(TEXT).unwrap();
+        let mut reader = png::Decoder::new(std::io::Cursor::new(file))
+            .read_info()
+            .unwrap();
+        let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+        let info = reader.next_frame(&mut pixels).unwrap();
+        let side = info.width as usize;
+        let rows = shown(&draw(TEXT, false).unwrap(), false);
+        assert_eq!((side, info.height as usize), (rows[0].len() * SCALE, side));
+        for (at, pixel) in pixels[..side * side].iter().enumerate() {
+            let dark = rows[at / side / SCALE][at % side / SCALE];
+            assert_eq!(*pixel, if dark { 0 } else { 255 });
+        }
+    }
+
+    #[test]
+    fn too_long_is_an_error() {
+        assert!(matches!(
+            draw(&"x".repeat(3000), true),
+            Err(QrError::Text(_))
+        ));
+        assert!(png(&"x".repeat(3000)).is_err());
+    }
+}
