@@ -3,6 +3,7 @@
 //! Invariant: a [`Config`] is valid. An unknown key is reported and ignored, so that one configuration serves several
 //! versions; a known key with a bad value is an error, since a guess at a policy is worse than a stop.
 
+mod parts;
 mod read;
 mod words;
 
@@ -14,6 +15,7 @@ use serde_json::Value;
 use crate::identity::{Address, IdEntry, parse_target};
 use crate::protocol::StringMap;
 use crate::protocol::capabilities::DEFAULT_MAX_ATTACHMENT_BYTES;
+pub use parts::{Contact, Media, Pacing, Route};
 pub use read::ConfigError;
 use read::{Keys, word};
 pub use words::{
@@ -106,64 +108,6 @@ pub struct Config {
     pub health_probe: bool,
 }
 
-/// A person with a permission.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Contact {
-    /// Who.
-    pub id: IdEntry,
-    /// What the operator calls them.
-    pub name: Option<String>,
-    /// What they may do.
-    pub permission: Permission,
-}
-
-/// One route. A condition that is absent holds.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Route {
-    /// Becomes `event.metadata.route`.
-    pub name: String,
-    /// The platform: `whatsapp`.
-    pub channel: Option<String>,
-    /// The conversation.
-    pub chat: Option<IdEntry>,
-    /// A group, or somebody who writes in one.
-    pub group: Option<IdEntry>,
-    /// The sender.
-    pub from: Option<IdEntry>,
-    /// Our own account.
-    pub to: Option<IdEntry>,
-    /// A regular expression for the text.
-    pub text_regex: Option<String>,
-}
-
-/// What becomes of inbound media.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Media {
-    /// Whether it is fetched.
-    pub download: Download,
-    /// Larger media is left at the server.
-    pub max_bytes: u64,
-    /// `file`, or the URL of an object store.
-    pub store: String,
-    /// Days for which it is kept.
-    pub retention_days: u32,
-}
-
-/// Limits of outbound speed, each a steady rate with a burst.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pacing {
-    /// Messages a second to one chat.
-    pub chat_per_second: u32,
-    /// At once to one chat.
-    pub chat_burst: u32,
-    /// Messages a minute of the account.
-    pub account_per_minute: u32,
-    /// At once of the account.
-    pub account_burst: u32,
-    /// First messages to strangers a day.
-    pub strangers_per_day: u32,
-}
-
 /// A configuration that was read, and what is to be said about it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Parsed {
@@ -210,9 +154,9 @@ impl Config {
             max_event_age_secs: k.number("max_event_age_secs", 1..=YEAR, 7 * DAY)? as u32,
             dm_policy: k.word("dm_policy")?,
             allowed_sender_ids: ids(k, "allowed_sender_ids", "allowed_dm_sender_ids")?,
-            contacts: contacts(k, &mut unknown_keys)?,
+            contacts: parts::contacts(k, &mut unknown_keys)?,
             read_only_reply: k.text("read_only_reply", some_text)?,
-            owner_id: k.text("owner_id", person)?,
+            owner_id: k.text("owner_id", parts::person)?,
             allow_group_messages: k.flag("allow_group_messages")?,
             allowed_conversation_ids: ids(k, "allowed_conversation_ids", "allowed_chat_ids")?,
             allowed_group_sender_ids: k.list("allowed_group_sender_ids", id_entry)?,
@@ -224,7 +168,7 @@ impl Config {
             outbound_recipient_ids: k
                 .list("outbound_recipient_ids", id_entry)?
                 .unwrap_or_default(),
-            routes: routes(k, &mut unknown_keys)?,
+            routes: parts::routes(k, &mut unknown_keys)?,
             events: match k.list("events", word::<Family>)? {
                 Some(families) => families.into_iter().collect(),
                 None => [
@@ -234,7 +178,7 @@ impl Config {
                 ]
                 .into(),
             },
-            media: media(k, &mut unknown_keys)?,
+            media: parts::media(k, &mut unknown_keys)?,
             max_attachment_bytes: k.number(
                 "max_attachment_bytes",
                 0..=2 << 30,
@@ -246,7 +190,7 @@ impl Config {
             typing_presence: k.flag("typing_presence")?,
             read_receipts: k.word("read_receipts")?.unwrap_or(ReadReceipts::Off),
             presence: k.word("presence")?.unwrap_or(Presence::Offline),
-            pacing: pacing(k, &mut unknown_keys)?,
+            pacing: parts::pacing(k, &mut unknown_keys)?,
             deliver_errors: k.word("deliver_errors")?,
             queue_ttl_secs: k.number("queue_ttl_secs", 0..=YEAR, 3600)? as u32,
             send_timeout_secs: k.number("send_timeout_secs", 1..=3600, 25)? as u32,
@@ -393,71 +337,6 @@ fn is_group(entry: &IdEntry) -> bool {
     matches!(entry, IdEntry::One(Address::Group(_)))
 }
 
-fn media(keys: &mut Keys<'_>, unknown: &mut Vec<String>) -> Result<Media, ConfigError> {
-    let mut k = keys.object("media")?;
-    let media = Media {
-        download: k.word("download")?.unwrap_or(Download::Auto),
-        max_bytes: k.number("max_bytes", 0..=2 << 30, 64 << 20)?,
-        store: k
-            .text("store", media_store)?
-            .unwrap_or_else(|| "file".to_owned()),
-        retention_days: k.number("retention_days", 1..=3660, 30)? as u32,
-    };
-    k.unknown(unknown);
-    Ok(media)
-}
-
-fn pacing(keys: &mut Keys<'_>, unknown: &mut Vec<String>) -> Result<Pacing, ConfigError> {
-    let mut k = keys.object("pacing")?;
-    let mut rate = |key, default| k.number(key, 1..=100_000, default).map(|n| n as u32);
-    let pacing = Pacing {
-        chat_per_second: rate("chat_per_second", 1)?,
-        chat_burst: rate("chat_burst", 5)?,
-        account_per_minute: rate("account_per_minute", 20)?,
-        account_burst: rate("account_burst", 20)?,
-        strangers_per_day: k.number("strangers_per_day", 0..=100_000, 20)? as u32,
-    };
-    k.unknown(unknown);
-    Ok(pacing)
-}
-
-fn contacts(keys: &mut Keys<'_>, unknown: &mut Vec<String>) -> Result<Vec<Contact>, ConfigError> {
-    let read = |mut k: Keys<'_>| {
-        let contact = Contact {
-            id: k.text("id", person)?.ok_or_else(|| k.error("id", PERSON))?,
-            name: k.text("name", some_text)?,
-            permission: k
-                .word("permission")?
-                .ok_or_else(|| k.error("permission", "one of read, write, admin"))?,
-        };
-        k.unknown(unknown);
-        Ok(contact)
-    };
-    keys.objects("contacts")?.into_iter().map(read).collect()
-}
-
-fn routes(keys: &mut Keys<'_>, unknown: &mut Vec<String>) -> Result<Vec<Route>, ConfigError> {
-    let read = |mut k: Keys<'_>| {
-        let name = k
-            .text("name", some_text)?
-            .ok_or_else(|| k.error("name", "a text"))?;
-        let mut m = k.object("match")?;
-        let route = Route {
-            name,
-            channel: m.text("channel", some_text)?,
-            chat: m.text("chat", id_entry)?,
-            group: m.text("group", id_entry)?,
-            from: m.text("from", id_entry)?,
-            to: m.text("to", id_entry)?,
-            text_regex: m.text("text_regex", some_text)?,
-        };
-        m.unknown(unknown);
-        k.unknown(unknown);
-        Ok(route)
-    };
-    keys.objects("routes")?.into_iter().map(read).collect()
-}
-
 /// Both names of a list, together.
 fn ids(
     keys: &mut Keys<'_>,
@@ -473,18 +352,9 @@ fn ids(
     Ok(ids)
 }
 
-const PERSON: &str = "a phone number like +15551230000, or a person's JID or LID";
-
 fn id_entry(text: &str) -> Result<IdEntry, String> {
     text.parse()
         .map_err(|_| "a phone number like +15551230000, a JID, a LID, or \"*\"".to_owned())
-}
-
-fn person(text: &str) -> Result<IdEntry, String> {
-    match text.parse() {
-        Ok(IdEntry::One(address)) if address.is_user() => Ok(IdEntry::One(address)),
-        _ => Err(PERSON.to_owned()),
-    }
 }
 
 /// An account's name is a directory's: nothing in it may lead elsewhere.
@@ -518,17 +388,6 @@ fn some_text(text: &str) -> Result<String, String> {
         Err("a text that is not empty".to_owned())
     } else {
         Ok(text.to_owned())
-    }
-}
-
-fn media_store(text: &str) -> Result<String, String> {
-    let url = text
-        .split_once("://")
-        .is_some_and(|(scheme, rest)| !scheme.is_empty() && !rest.is_empty());
-    if text == "file" || url {
-        Ok(text.to_owned())
-    } else {
-        Err("\"file\" or the URL of an object store".to_owned())
     }
 }
 
