@@ -1,0 +1,300 @@
+use proptest::prelude::*;
+use serde_json::json;
+use unicode_segmentation::UnicodeSegmentation;
+
+use super::split::split;
+use super::*;
+use crate::identity::Address;
+use crate::protocol::request::OutboundAttachment;
+
+const ANN: &str = "15551230001@s.whatsapp.net";
+const GROUP: &str = "120363000000000001@g.us";
+
+fn peer(jid: &str) -> Peer {
+    let address: Address = jid.parse().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let store = crate::store::Store::open(&dir.path().join("channel.db")).unwrap();
+    store.resolve(vec![address]).wait().unwrap()
+}
+
+fn message(content: &str, metadata: &[(&str, &str)]) -> OutboundMessage {
+    OutboundMessage {
+        content: content.to_owned(),
+        metadata: metadata
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect(),
+        ..OutboundMessage::default()
+    }
+}
+
+fn config(chunk: u32) -> Config {
+    Config::parse(&json!({"text_chunk_chars": chunk}))
+        .unwrap()
+        .config
+}
+
+fn original() -> Option<Original> {
+    let body = wa::Message {
+        conversation: Some("the question".to_owned()),
+        ..wa::Message::default()
+    };
+    Some(Original {
+        sender: Some(ANN.parse().unwrap()),
+        raw: message_to_vec(&body),
+    })
+}
+
+fn built(message: &OutboundMessage, to: &str) -> Vec<wa::Message> {
+    let built = build(message, &config(4000), &peer(to), original(), true).unwrap();
+    built
+        .parts
+        .iter()
+        .map(|part| message_decode(&part.payload).unwrap())
+        .collect()
+}
+
+#[test]
+fn plain_text_is_a_plain_message() {
+    let parts = built(&message("hello", &[]), ANN);
+    assert_eq!(parts.len(), 1);
+    assert_eq!(parts[0].conversation.as_deref(), Some("hello"));
+    assert!(!parts[0].extended_text_message.is_set());
+}
+
+#[test]
+fn without_content_nothing_is_sent() {
+    for content in ["", " ", "\n\t "] {
+        assert!(built(&message(content, &[]), ANN).is_empty(), "{content:?}");
+    }
+}
+
+#[test]
+fn answers_quote_in_groups_and_on_request() {
+    let reply = ("reply_to_message_id", "M1");
+    for (to, metadata, quotes) in [
+        (GROUP, vec![reply], true),
+        (GROUP, vec![reply, ("quote", "false")], false),
+        (GROUP, vec![], false),
+        (ANN, vec![reply], false),
+        (ANN, vec![reply, ("quote", "true")], true),
+    ] {
+        let part = built(&message("the answer", &metadata), to).remove(0);
+        let context = &part.extended_text_message.context_info;
+        assert_eq!(context.stanza_id.is_some(), quotes, "{to} {metadata:?}");
+        if quotes {
+            assert_eq!(context.stanza_id.as_deref(), Some("M1"));
+            assert_eq!(context.participant.as_deref(), Some(ANN));
+            assert!(context.quoted_message.is_set());
+        }
+    }
+}
+
+#[test]
+fn only_the_first_part_quotes() {
+    let text = "word ".repeat(20);
+    let message = message(&text, &[("reply_to_message_id", "M1")]);
+    let built = build(&message, &config(30), &peer(GROUP), original(), false).unwrap();
+    let quoting: Vec<bool> = built
+        .parts
+        .iter()
+        .map(|part| {
+            message_decode(&part.payload)
+                .unwrap()
+                .extended_text_message
+                .is_set()
+        })
+        .collect();
+    assert_eq!(quoting, [true, false, false, false]);
+}
+
+#[test]
+fn an_original_that_cannot_be_read_is_not_quoted() {
+    let broken = Original {
+        sender: Some(ANN.parse().unwrap()),
+        raw: vec![0xff; 9],
+    };
+    let ours = Original {
+        sender: None,
+        ..original().unwrap()
+    };
+    for quoted in [None, Some(broken), Some(ours)] {
+        let message = message("text", &[("reply_to_message_id", "M1")]);
+        let built = build(&message, &config(4000), &peer(GROUP), quoted, false).unwrap();
+        let part = message_decode(&built.parts[0].payload).unwrap();
+        assert_eq!(part.conversation.as_deref(), Some("text"));
+    }
+}
+
+#[test]
+fn what_cannot_be_sent_is_named_or_an_error() {
+    let mut message = message("text", &[("action", "react")]);
+    message.attachments.push(OutboundAttachment {
+        name: "plan.pdf".to_owned(),
+        mime_type: "application/pdf".to_owned(),
+        ..OutboundAttachment::default()
+    });
+    let (config, to) = (config(4000), peer(ANN));
+    let degraded = build(&message, &config, &to, None, true).unwrap();
+    assert_eq!(degraded.parts.len(), 1);
+    assert_eq!(
+        degraded.degraded,
+        [
+            "action \"react\": not supported",
+            "attachment \"plan.pdf\": not supported"
+        ]
+    );
+    let error = build(&message, &config, &to, None, false).unwrap_err();
+    assert_eq!(error.code(), "unsupported_action");
+    message.metadata.clear();
+    let error = build(&message, &config, &to, None, false).unwrap_err();
+    assert_eq!(error.code(), "attachment_unsupported");
+}
+
+#[test]
+fn numbers_behind_an_at_sign_are_mentions() {
+    for (text, sent, jids) in [
+        ("@+15551230001 hi", "@15551230001 hi", vec![ANN]),
+        (
+            "(@+15551230001), @+15551230001 and @+4915112345678!",
+            "(@15551230001), @15551230001 and @4915112345678!",
+            vec![ANN, "4915112345678@s.whatsapp.net"],
+        ),
+        ("mail me@+15551230001", "mail me@+15551230001", vec![]),
+        (
+            "@+123 @+ @+0155512300012",
+            "@+123 @+ @+0155512300012",
+            vec![],
+        ),
+        (
+            "1@+15551230001@+15551230001",
+            "1@+15551230001@+15551230001",
+            vec![],
+        ),
+    ] {
+        let (resolved, mentioned) = mentions::resolve(text);
+        assert_eq!(
+            (resolved.as_str(), mentioned),
+            (sent, jids.iter().map(ToString::to_string).collect())
+        );
+    }
+    let part = built(&message("hello @+15551230001", &[]), GROUP).remove(0);
+    assert_eq!(
+        part.extended_text_message.text.as_deref(),
+        Some("hello @15551230001")
+    );
+    assert_eq!(part.extended_text_message.context_info.mentioned_jid, [ANN]);
+}
+
+#[test]
+fn the_hash_tells_contents_apart_and_nothing_else() {
+    let hash = |message: &OutboundMessage, to| {
+        build(message, &config(4000), &peer(to), None, true)
+            .unwrap()
+            .content_hash
+    };
+    let one = hash(
+        &message("a", &[("idempotency_key", "1"), ("conversation_id", ANN)]),
+        ANN,
+    );
+    assert_eq!(
+        one,
+        hash(
+            &message(
+                "a",
+                &[
+                    ("idempotency_key", "2"),
+                    ("conversation_id", "+15551230001")
+                ]
+            ),
+            ANN
+        )
+    );
+    assert_ne!(one, hash(&message("b", &[]), ANN));
+    assert_ne!(one, hash(&message("a", &[]), GROUP));
+    assert_ne!(one, hash(&message("a", &[("quote", "true")]), ANN));
+}
+
+#[test]
+fn cuts_are_made_at_the_best_place() {
+    for (text, limit, parts) in [
+        ("short", 10, vec!["short"]),
+        ("exactly 10", 10, vec!["exactly 10"]),
+        ("one two three", 8, vec!["one two", "three"]),
+        ("one two", 3, vec!["one", "two"]),
+        (
+            "abc def.\n\nghi jkl mno",
+            16,
+            vec!["abc def.", "ghi jkl mno"],
+        ),
+        (
+            "abcd efgh\nijkl mnop qrst",
+            18,
+            vec!["abcd efgh", "ijkl mnop qrst"],
+        ),
+        (
+            "Hello there. How are you doing",
+            20,
+            vec!["Hello there.", "How are you doing"],
+        ),
+        (
+            "list:\n  - indented line",
+            9,
+            vec!["list:", "  -", "indented", "line"],
+        ),
+        ("abcdefghij", 4, vec!["abcd", "efgh", "ij"]),
+        ("a\u{a0}b c", 4, vec!["a\u{a0}b", "c"]),
+        ("👨‍👩‍👧👨‍👩‍👧", 6, vec!["👨‍👩‍👧", "👨‍👩‍👧"]),
+        ("👨‍👩‍👧x", 2, vec!["👨‍👩‍👧", "x"]),
+        ("          word", 4, vec!["word"]),
+    ] {
+        assert_eq!(split(text, limit), parts, "{text:?} at {limit}");
+    }
+}
+
+#[test]
+fn typing_follows_the_stages() {
+    assert_eq!(
+        chatstate(StatusKind::Processing),
+        Some(Chatstate::Composing)
+    );
+    assert_eq!(
+        chatstate(StatusKind::OperationFinished),
+        Some(Chatstate::Paused)
+    );
+    assert_eq!(chatstate(StatusKind::Info), None);
+    assert_eq!(chatstate(StatusKind::Unknown), None);
+}
+
+fn bare(text: &str) -> String {
+    text.chars().filter(|c| !c.is_whitespace()).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn parts_hold_the_limit_and_lose_nothing(text in "([a-c .!\n\r\u{a0}]|\u{301}|👨‍👩‍👧|é|\\PC){0,200}", limit in 1..60usize) {
+        let parts = split(&text, limit);
+        let mut from = 0;
+        for part in &parts {
+            prop_assert!(!part.trim().is_empty());
+            let graphemes = part.graphemes(true).count();
+            prop_assert!(part.chars().count() <= limit || graphemes == 1, "{part:?} over {limit}");
+            // Found in the text, in order, with nothing but white space between, at the ends of graphemes.
+            let at = from + text[from..].find(part).unwrap();
+            prop_assert!(text[from..at].trim().is_empty());
+            from = at + part.len();
+            let is_boundary = |at| at == text.len() || text.grapheme_indices(true).any(|(i, _)| i == at);
+            prop_assert!(is_boundary(at) && is_boundary(from));
+        }
+        prop_assert!(text[from..].trim().is_empty());
+        prop_assert_eq!(parts.iter().map(|part| bare(part)).collect::<String>(), bare(&text));
+    }
+
+    #[test]
+    fn mentions_change_nothing_but_the_plus(text in "[@+0-9a z]{0,60}") {
+        let (resolved, mentioned) = mentions::resolve(&text);
+        prop_assert!(mentioned.len() <= text.matches("@+").count());
+        prop_assert_eq!(resolved.replace('+', ""), text.replace('+', ""));
+    }
+}
