@@ -98,6 +98,26 @@ impl Paths {
         Ok(())
     }
 
+    /// Moves the library's database aside under a name with `stamp`: a session is never deleted, and the keys of one
+    /// that WhatsApp has logged out are of no use to the next.
+    pub fn set_aside(&self, stamp: i64) -> Result<(), AccountError> {
+        for suffix in ["", "-wal", "-shm"] {
+            let named = |middle: &str| {
+                let mut name = self.store.clone().into_os_string();
+                name.push(middle);
+                name.push(suffix);
+                PathBuf::from(name)
+            };
+            match fs::rename(named(""), named(&format!(".logged-out-{stamp}"))) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(failed(&self.store, error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn prepare_lock(&self) -> Result<fs::File, AccountError> {
         let directory = self.directory();
         private_directory(directory, self.ours).map_err(|e| failed(directory, e))?;

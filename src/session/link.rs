@@ -5,7 +5,6 @@
 //! linked. The library's own reconnection is on here and nowhere else: the first login after pairing fetches state
 //! that only the client which paired knows it needs.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -22,7 +21,7 @@ use super::client::{self, Setup, WebVersion};
 use super::receive::Inbox;
 use super::{Endpoint, SessionError, address};
 use crate::account::Paths;
-use crate::store::{Identity, Store};
+use crate::store::{Linked, Store};
 
 /// The pair code is asked for this long after the first QR, when the server has certainly taken up the pairing.
 const PAIR_CODE_AFTER: Duration = Duration::from_secs(3);
@@ -61,15 +60,6 @@ pub enum LinkProgress {
     Expired,
     /// There is no connection; it is tried again.
     Unreachable,
-}
-
-/// An account that was linked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Linked {
-    /// Who this device is now.
-    pub identity: Identity,
-    /// The library's database.
-    pub store: PathBuf,
 }
 
 /// Why nothing was linked.
@@ -118,11 +108,8 @@ pub async fn link(
         let round = round(&sqlite, store, &endpoint, &request, &mut progress);
         match tokio::time::timeout_at(deadline, round).await {
             Err(_) => return Err(LinkError::TimedOut),
-            Ok(Round::Linked(identity)) => {
-                return Ok(Linked {
-                    identity,
-                    store: paths.store().to_owned(),
-                });
+            Ok(Round::Linked(linked)) => {
+                return Ok(linked);
             }
             Ok(Round::Failed(error)) => return Err(error),
             Ok(Round::Over(seen)) => {
@@ -138,7 +125,7 @@ pub async fn link(
 
 /// How one client's try at it ended.
 enum Round {
-    Linked(Identity),
+    Linked(Linked),
     Failed(LinkError),
     /// Nothing lost; begin again.
     Over(LinkProgress),
@@ -287,24 +274,24 @@ async fn settle(mut running: Running, heard: &mut mpsc::UnboundedReceiver<Arc<Ev
     if tokio::time::timeout(FIRST_SYNC, synced).await.is_err() {
         tracing::info!("the first sync has not completed; the device is linked all the same");
     }
-    let identity = identity(&running.client);
+    let linked = linked(&running.client);
     tokio::join!(running.client.disconnect(), async {
         let _ = (&mut running.task).await;
     });
-    match identity {
-        Some(identity) => Round::Linked(identity),
+    match linked {
+        Some(linked) => Round::Linked(linked),
         None => Round::Over(LinkProgress::Unreachable),
     }
 }
 
 /// Who this device is.
-pub(super) fn identity(client: &Client) -> Option<Identity> {
+pub(super) fn linked(client: &Client) -> Option<Linked> {
     let pn = client.pn()?;
-    Some(Identity {
+    Some(Linked {
         phone: address(&pn)?,
         lid: client.lid().as_ref().and_then(address),
         device: pn.device,
-        push_name: client.push_name(),
+        push_name: Some(client.push_name()).filter(|name| !name.is_empty()),
     })
 }
 

@@ -16,9 +16,8 @@ mod supervisor;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use wacore_binary::Jid;
 use whatsapp_rust::Client;
@@ -30,8 +29,8 @@ use crate::store::Store;
 
 pub use client::WebVersion;
 pub use endpoint::{Endpoint, EndpointError, UNCHECKED, URL_VARIABLE};
-pub use link::{LinkError, LinkProgress, LinkRequest, Linked, link};
-pub use outbox::Fate;
+pub use link::{LinkError, LinkProgress, LinkRequest, link};
+pub use outbox::{Fate, Following};
 pub use state::{Connection, Terminal, TerminalKind};
 
 /// Why a session cannot be had, or cannot do what was asked.
@@ -91,8 +90,6 @@ struct Shared {
     client: Mutex<Option<Arc<Client>>>,
     inbox: receive::Inbox,
     outbox: outbox::Waiters,
-    /// Something may be ready to be sent.
-    wake: Notify,
     closing: watch::Sender<bool>,
 }
 
@@ -114,7 +111,6 @@ impl Shared {
             }
             changed
         });
-        self.wake.notify_one();
     }
 
 }
@@ -122,6 +118,10 @@ impl Shared {
 /// A running session. [`Session::close`] ends it; dropped without that, its tasks end with their runtime.
 pub struct Session {
     shared: Arc<Shared>,
+    tasks: Mutex<Option<Tasks>>,
+}
+
+struct Tasks {
     supervisor: tokio::task::JoinHandle<()>,
     outbox: tokio::task::JoinHandle<()>,
 }
@@ -144,14 +144,13 @@ impl Session {
             connection: watch::Sender::new(Connection::Connecting),
             client: Mutex::new(None),
             outbox: outbox::Waiters::default(),
-            wake: Notify::new(),
             closing: watch::Sender::new(false),
         });
-        Ok(Self {
+        let tasks = Tasks {
             supervisor: tokio::spawn(supervisor::supervise(shared.clone())),
             outbox: tokio::spawn(outbox::send_waiting(shared.clone())),
-            shared,
-        })
+        };
+        Ok(Self { shared, tasks: Mutex::new(Some(tasks)) })
     }
 
     /// The state of the connection, and its changes.
@@ -184,15 +183,9 @@ impl Session {
         Err(SessionError::Unreachable { reason })
     }
 
-    /// Says that something was put into the outbox, and follows what becomes of these messages. To be called
-    /// before they are stored, so that nothing is missed.
+    /// Follows what becomes of these messages. To be called before they are stored, so that nothing is missed.
     pub fn follow(&self, message_ids: &[String]) -> outbox::Following {
         outbox::Following::new(self.shared.clone(), message_ids)
-    }
-
-    /// Looks into the outbox now.
-    pub fn wake_outbox(&self) {
-        self.shared.wake.notify_one();
     }
 
     /// Shows the other side that an answer is being written, or no longer is.
@@ -207,12 +200,16 @@ impl Session {
         sent.map_err(|error| unreachable(error.to_string()))
     }
 
-    /// Disconnects, letting what is under way finish for as long as `budget` allows. Whatever is cut short is
-    /// safe: it was not acknowledged, or is still in the outbox.
-    pub async fn close(self, budget: Duration) {
+    /// Disconnects, letting what is under way finish until `deadline`. Whatever is cut short is safe: it was not
+    /// acknowledged, or is still in the outbox.
+    pub async fn close(&self, deadline: Instant) {
+        let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(Tasks { supervisor, outbox }) = tasks else { return };
         self.shared.closing.send_replace(true);
-        self.outbox.abort();
-        if tokio::time::timeout(budget, self.supervisor).await.is_err() {
+        outbox.abort();
+        let abort = supervisor.abort_handle();
+        if tokio::time::timeout_at(deadline, supervisor).await.is_err() {
+            abort.abort();
             tracing::warn!("the connection did not close in time and was dropped");
         }
         self.shared.set(Connection::Closed);

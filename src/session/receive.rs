@@ -53,7 +53,7 @@ impl Inbox {
             rows.extend(row(client, message).await);
         }
         if !rows.is_empty() {
-            self.store.insert_batch(rows).await?;
+            self.store.insert(rows).await?;
         }
         self.heard.send_replace(Instant::now());
         Ok(())

@@ -3,7 +3,7 @@
 //! This table is the only place where these sentences are written: `health`, errors, the last notification before a
 //! terminal exit and the log all read them here.
 
-use serde::{Deserialize, Serialize};
+use crate::store;
 
 /// Where the session stands with WhatsApp.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,8 +37,7 @@ impl Connection {
 }
 
 /// Why a session will not connect again by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TerminalKind {
     /// The phone, or WhatsApp, removed this device.
     LoggedOut,
@@ -61,6 +60,8 @@ impl TerminalKind {
         }
     }
 
+    const ALL: [Self; 4] = [Self::LoggedOut, Self::Replaced, Self::Banned, Self::Outdated];
+
     /// What happened and what to do, for people.
     pub fn sentence(self) -> &'static str {
         match self {
@@ -81,17 +82,15 @@ impl TerminalKind {
 }
 
 /// A terminal state with what is known of it. Recorded in `channel.db`, so that it outlives the process.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Terminal {
     /// Which state.
     pub kind: TerminalKind,
     /// When it was seen, unix seconds.
     pub since: i64,
     /// When it ends by itself, unix seconds: a ban's expiry.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<i64>,
     /// What the server said.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub detail: String,
 }
 
@@ -137,6 +136,25 @@ impl Terminal {
             text += &format!(" [{}]", self.detail);
         }
         text
+    }
+}
+
+impl From<Terminal> for store::Terminal {
+    fn from(terminal: Terminal) -> Self {
+        Self {
+            state: terminal.kind.code().to_owned(),
+            since: terminal.since,
+            until: terminal.until,
+            reason: terminal.detail,
+        }
+    }
+}
+
+impl Terminal {
+    /// Reads what was recorded; a state that this version does not know holds nothing.
+    pub fn recorded(recorded: store::Terminal) -> Option<Self> {
+        let kind = TerminalKind::ALL.into_iter().find(|kind| kind.code() == recorded.state)?;
+        Some(Self { kind, since: recorded.since, until: recorded.until, detail: recorded.reason })
     }
 }
 

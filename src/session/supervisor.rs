@@ -9,7 +9,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use backon::BackoffBuilder;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use wacore::net::DisconnectReason;
 use wacore::types::events::{Event, EventHandler, EventInterest, EventKind};
@@ -40,7 +40,7 @@ pub(super) async fn supervise(shared: Arc<Shared>) {
         let (pause, reason) = match ended {
             Ended::Closed => return,
             Ended::Terminal(terminal) => {
-                if let Err(error) = shared.store.set_terminal(Some(terminal.clone())).await {
+                if let Err(error) = shared.store.set_terminal(Some(terminal.clone().into())).await {
                     tracing::error!(%error, "the end of the session could not be recorded");
                 }
                 shared.set(Connection::Ended(terminal));
@@ -61,15 +61,21 @@ pub(super) async fn supervise(shared: Arc<Shared>) {
             delay_ms = delay.as_millis() as u64,
             "disconnected from WhatsApp"
         );
-        if let Err(error) = shared.store.set_disconnected(now(), &reason).await {
+        if let Err(error) = shared.store.set_disconnected(now(), reason.clone()).await {
             tracing::warn!(%error, "the disconnection could not be recorded");
         }
         shared.set(Connection::Reconnecting { reason });
         tokio::select! {
             () = tokio::time::sleep(delay) => {}
-            _ = closing.wait_for(|closing| *closing) => return,
+            () = told(&mut closing) => return,
         }
     }
+}
+
+/// Until the session is to be closed.
+async fn told(closing: &mut watch::Receiver<bool>) {
+    // An error means that the session is gone altogether.
+    let _ = closing.wait_for(|closing| *closing).await;
 }
 
 fn delays() -> impl Iterator<Item = Duration> {
@@ -143,7 +149,7 @@ async fn connect_once(shared: &Arc<Shared>) -> Ended {
             biased;
             Some(signal) = heard.recv() => last.take(shared, &client, signal).await,
             () = &mut run => break,
-            _ = closing.wait_for(|closing| *closing) => {
+            () = told(&mut closing) => {
                 finish(&client, run).await;
                 return Ended::Closed;
             }
@@ -216,10 +222,15 @@ impl Seen {
         shared.inbox.heard.send_replace(Instant::now());
         shared.set_client(Some(client.clone()));
         shared.set(Connection::Online);
-        let identity = super::link::identity(client);
-        let store = shared.store.clone();
+        let linked = super::link::linked(client);
+        let recorded = shared.store.set_connected(now());
+        let stored = linked.map(|linked| shared.store.set_linked(Some(linked)));
         tokio::spawn(async move {
-            if let Err(error) = store.set_connected(now(), identity).await {
+            let stored = match stored {
+                Some(stored) => stored.await,
+                None => Ok(()),
+            };
+            if let Err(error) = recorded.await.and(stored) {
                 tracing::warn!(%error, "the connection could not be recorded");
             }
         });
@@ -322,7 +333,7 @@ impl EventHandler for Handler {
                 Signal::Terminal(TerminalKind::LoggedOut, None, detail)
             }
             Event::TemporaryBan(ban) => {
-                let until = now() + i64::try_from(ban.expire.as_secs()).unwrap_or(i64::MAX / 2);
+                let until = now() + ban.expire.num_seconds();
                 Signal::Terminal(TerminalKind::Banned, Some(until), format!("{:?}", ban.code))
             }
             Event::ClientOutdated(_) => {

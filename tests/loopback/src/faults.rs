@@ -106,6 +106,12 @@ pub enum Fault {
         #[serde(default = "many")]
         times: u32,
     },
+    /// Spoil the ciphertexts of messages for the device, which then asks for them again.
+    Corrupt {
+        /// How many messages.
+        #[serde(default = "one")]
+        times: u32,
+    },
     /// Refuse messages of the device with this error; they are not delivered.
     Nack {
         /// As in `ack{error}`: 403, 404, 463, …
@@ -327,6 +333,15 @@ impl Faults {
             _ => None,
         })
         .unwrap_or(Trick::None)
+    }
+
+    /// Whether a message that is accepted for a device is to be spoilt.
+    pub(crate) fn corrupts(&self, phone: &str, device: u16) -> bool {
+        let spoil = self.take(phone, device, |fault| match fault {
+            Fault::Corrupt { times } => Some(((), use_up(times))),
+            _ => None,
+        });
+        spoil.is_some()
     }
 
     /// What happens to the ack of a message.

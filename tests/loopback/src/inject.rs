@@ -19,11 +19,8 @@ pub struct FaultReport {
     pub armed: bool,
     /// Devices or connections that it acted on.
     pub devices: usize,
-    /// Messages that it queued.
-    pub queued: usize,
-    /// Their ids, in order.
-    #[serde(skip)]
-    pub ids: Vec<String>,
+    /// Ids of the messages that it queued, in order.
+    pub queued: Vec<String>,
 }
 
 impl Core {
@@ -123,11 +120,10 @@ impl Core {
         let core = self.clone();
         let filled =
             tokio::task::spawn_blocking(move || core.fill_queue(&account.phone, device.id, &fill));
-        let ids = filled.await.map_err(|error| error.to_string())??;
+        let queued = filled.await.map_err(|error| error.to_string())??;
         Ok(FaultReport {
             devices: 1,
-            queued: ids.len(),
-            ids,
+            queued,
             ..FaultReport::default()
         })
     }

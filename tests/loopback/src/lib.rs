@@ -6,6 +6,7 @@
 
 pub mod account;
 mod admin;
+pub mod camera;
 mod clock;
 mod connection;
 pub mod core;
@@ -56,6 +57,8 @@ pub struct Options {
     pub qr_first_ttl: Duration,
     /// How long each further QR can be scanned.
     pub qr_ttl: Duration,
+    /// How much longer than it is shown a QR can be scanned. The connection ends twice as long after the last one.
+    pub qr_grace: Duration,
     /// What a client may make the server hold.
     pub limits: Limits,
 }
@@ -67,6 +70,7 @@ impl Default for Options {
             lid_migrated: false,
             qr_first_ttl: Duration::from_secs(60),
             qr_ttl: Duration::from_secs(20),
+            qr_grace: Duration::from_secs(5),
             limits: Limits::default(),
         }
     }

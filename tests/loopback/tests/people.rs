@@ -1,6 +1,7 @@
 //! People write to each other through the server, with real clients on either end.
 
 use anyhow::Result;
+use wacore::stanza::groups::GroupNotificationAction;
 use wacore::types::presence::{ChatPresence, ChatPresenceMedia, ReceiptType};
 use wacore_binary::Jid;
 use waproto::whatsapp::message::protocol_message;
@@ -285,11 +286,8 @@ async fn group_life(alice: Person, bob: Person, carol: Person) -> Result<()> {
     alice.wait_chatstate(&bob, ChatPresence::Composing).await?;
 
     alice.add(&group, &carol).await?;
-    bob.wait_for("Carol to be added", |seen| {
-        seen.groups
-            .iter()
-            .find(|told| told.group_jid == group)
-            .map(drop)
+    bob.wait_group(&group, "Carol to be added", |action| {
+        matches!(action, GroupNotificationAction::Add { .. })
     })
     .await?;
     bob.reply(&question, "me").await?;

@@ -72,8 +72,6 @@ impl std::error::Error for PairError {}
 
 /// How many QRs a client gets to show, as WhatsApp gives out.
 const REFS: u32 = 6;
-/// How much longer than it is shown a QR can be scanned, and a connection stays after its last.
-const GRACE: Duration = Duration::from_secs(5);
 /// Clients mark the coming disconnect as expected only after they have sent their signature.
 const BEFORE_RESTART: Duration = Duration::from_millis(50);
 
@@ -162,7 +160,8 @@ impl Core {
             .get(&scanned.reference)
             .cloned()
             .ok_or(PairError::UnknownQr)?;
-        let until = self.options.qr_first_ttl + self.options.qr_ttl * index + GRACE;
+        let options = &self.options;
+        let until = options.qr_first_ttl + options.qr_ttl * index + options.qr_grace;
         if pairing.opened.elapsed() > until {
             return Err(PairError::ExpiredQr);
         }
@@ -237,7 +236,8 @@ impl Pairing {
             &core.stanza_id(),
             NodeBuilder::new("pair-device").children(refs).build(),
         );
-        let all_shown = core.options.qr_first_ttl + core.options.qr_ttl * (REFS - 1) + GRACE * 2;
+        let options = &core.options;
+        let all_shown = options.qr_first_ttl + options.qr_ttl * (REFS - 1) + options.qr_grace * 2;
         let waiting = Arc::downgrade(&pairing);
         tokio::spawn(async move {
             tokio::time::sleep(all_shown).await;

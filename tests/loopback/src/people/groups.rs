@@ -4,6 +4,8 @@ use anyhow::{Result, bail};
 use wacore::iq::groups::{
     GroupCreateOptions, GroupParticipantOptions, GroupSubject, ParticipantChangeResponse,
 };
+use wacore::stanza::groups::GroupNotificationAction;
+use wacore::types::events::GroupUpdate;
 use wacore_binary::Jid;
 use whatsapp_rust::features::GroupMetadata;
 
@@ -118,6 +120,24 @@ impl Person {
             .groups()
             .set_announce(group, only_admins)
             .await?)
+    }
+
+    /// Waits until this person is told of a change of a group; `what` names it in the error.
+    /// The client takes members who come and go into account before it tells.
+    ///
+    /// # Errors
+    /// As [`Person::wait_for`].
+    pub async fn wait_group(
+        &self,
+        group: &Jid,
+        what: &str,
+        is_it: impl Fn(&GroupNotificationAction) -> bool,
+    ) -> Result<GroupUpdate> {
+        self.wait_for(what, |seen| {
+            let mut told = seen.groups.iter().filter(|told| told.group_jid == *group);
+            told.find(|told| is_it(&told.action)).cloned()
+        })
+        .await
     }
 
     /// A member's JID in the namespace that the group uses.

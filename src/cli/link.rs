@@ -1,0 +1,201 @@
+//! `channel-whatsapp --link`: codes on stderr, the summary alone on stdout.
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::args::LinkArgs;
+use super::qr;
+use crate::account::{OwnerLock, Paths, Role};
+use crate::session::{self, LinkProgress, LinkRequest, Terminal, TerminalKind};
+use crate::store::{Linked, Store, linked_device};
+
+/// Links an account, or says in one line why it did not.
+pub fn run(args: &LinkArgs) -> ExitCode {
+    match link(args) {
+        Ok(summary) => {
+            // Nobody to tell if stdout is closed; the account is linked all the same.
+            let _ = writeln!(std::io::stdout(), "{summary}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            if args.json {
+                let code = code(&error);
+                say(&json!({"event": "failed", "code": code, "message": format!("{error:#}")}));
+            }
+            let _ = writeln!(std::io::stderr(), "channel-whatsapp: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A refusal of this command itself.
+#[derive(Debug, thiserror::Error)]
+#[error("already_linked: this account is linked to {0}; to link another, remove this device on the phone (WhatsApp › Linked devices) or use another --account")]
+struct AlreadyLinked(String);
+
+fn code(error: &anyhow::Error) -> &'static str {
+    if error.is::<AlreadyLinked>() {
+        return "already_linked";
+    }
+    let link = error.downcast_ref::<session::LinkError>().map(session::LinkError::code);
+    link.or_else(|| error.downcast_ref::<crate::account::InUse>().map(crate::account::InUse::code))
+        .or_else(|| error.downcast_ref::<crate::account::AccountError>().map(crate::account::AccountError::code))
+        .or_else(|| error.downcast_ref::<crate::store::StoreError>().map(crate::store::StoreError::code))
+        .unwrap_or("failed")
+}
+
+fn link(args: &LinkArgs) -> anyhow::Result<Value> {
+    let paths = Paths::resolve(&args.account, args.sqlite_store_path.as_deref())?;
+    let _lock = OwnerLock::take(&paths, Role::Link)?;
+    paths.prepare()?;
+    let store = Store::open(&paths.channel())?;
+    if let Some(linked) = linked_device(paths.store())? {
+        let terminal = store.terminal().wait()?.and_then(Terminal::recorded);
+        if terminal.is_none_or(|terminal| terminal.kind != TerminalKind::LoggedOut) {
+            return Err(AlreadyLinked(linked.phone.to_string()).into());
+        }
+        paths.set_aside(chrono::Utc::now().timestamp())?;
+        paths.prepare()?;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let linked = runtime.block_on(async {
+        let request = LinkRequest {
+            device_name: args.device_name.clone(),
+            pair_code: args.pair_code.as_ref().map(|phone| phone.digits().to_owned()),
+            custom_code: args.custom_pair_code.clone(),
+            deadline: Instant::now() + Duration::from_secs(args.timeout),
+            web_version: None,
+        };
+        let mut screen = Screen::new(args);
+        let linked = session::link(&paths, &store, request, |progress| screen.show(&progress)).await;
+        screen.done();
+        linked
+    })?;
+    let stored = store.set_linked(Some(linked.clone()));
+    store.set_terminal(None).wait()?;
+    stored.wait()?;
+    Ok(summary(&linked, &paths, args.json))
+}
+
+fn summary(linked: &Linked, paths: &Paths, event: bool) -> Value {
+    let mut summary = json!({
+        "phone_jid": linked.phone.to_string(),
+        "lid": linked.lid.as_ref().map(ToString::to_string),
+        "device_id": linked.device,
+        "push_name": linked.push_name,
+        "store_path": paths.store(),
+    });
+    if event {
+        summary["event"] = json!("linked");
+    }
+    summary
+}
+
+fn say(event: &Value) {
+    let mut stdout = std::io::stdout().lock();
+    let _ = writeln!(stdout, "{event}").and_then(|()| stdout.flush());
+}
+
+/// What the operator sees meanwhile: drawn on stderr, or told as NDJSON.
+struct Screen<'a> {
+    args: &'a LinkArgs,
+    seq: u32,
+    /// Lines of the last drawing, to draw over on a terminal.
+    drawn: usize,
+}
+
+impl<'a> Screen<'a> {
+    fn new(args: &'a LinkArgs) -> Self {
+        Self { args, seq: 0, drawn: 0 }
+    }
+
+    fn show(&mut self, progress: &LinkProgress) {
+        if let LinkProgress::Qr { text, .. } = progress {
+            self.seq += 1;
+            self.keep_png(text);
+        }
+        if self.args.json {
+            return say(&self.event(progress));
+        }
+        match progress {
+            LinkProgress::Qr { text, expires_in } => self.draw(text, *expires_in),
+            LinkProgress::PairCode { code, expires_in } => self.line(&format!(
+                "Or enter this code on the phone (WhatsApp › Linked devices › Link with phone number): {}-{}  (valid {} s)",
+                &code[..code.len() / 2],
+                &code[code.len() / 2..],
+                expires_in.as_secs()
+            )),
+            LinkProgress::Scanned => self.line("The phone has taken the code."),
+            LinkProgress::Restarting => self.line("Logging in for the first time …"),
+            LinkProgress::Expired => self.line("The codes have run out; here come fresh ones."),
+            LinkProgress::Unreachable => self.line("WhatsApp cannot be reached; trying again …"),
+        }
+    }
+
+    fn event(&self, progress: &LinkProgress) -> Value {
+        match progress {
+            LinkProgress::Qr { text, expires_in } => json!({
+                "event": "qr",
+                "text": text,
+                "png_data_url": qr::png(text).map(|png| format!("data:image/png;base64,{}", STANDARD.encode(png))).ok(),
+                "expires_in": expires_in.as_secs(),
+                "seq": self.seq,
+            }),
+            LinkProgress::PairCode { code, expires_in } => {
+                json!({"event": "pair_code", "code": code, "expires_in": expires_in.as_secs()})
+            }
+            LinkProgress::Scanned => json!({"event": "scanned"}),
+            LinkProgress::Restarting => json!({"event": "restarting"}),
+            LinkProgress::Expired => json!({"event": "expired"}),
+            LinkProgress::Unreachable => json!({"event": "unreachable"}),
+        }
+    }
+
+    fn draw(&mut self, text: &str, expires_in: Duration) {
+        let mut picture = match qr::terminal(text) {
+            Ok(picture) => picture,
+            Err(error) => format!("The code cannot be drawn ({error}); its text is {text}\n"),
+        };
+        picture.push_str(&format!(
+            "Scan this with WhatsApp › Linked devices › Link a device. Code {}, valid {} s.\n",
+            self.seq,
+            expires_in.as_secs()
+        ));
+        let mut stderr = std::io::stderr().lock();
+        if self.drawn > 0 && stderr.is_terminal() {
+            // Over the one before: an old code that can still be seen is an old code that gets scanned.
+            let _ = write!(stderr, "\x1b[{}A\x1b[J", self.drawn);
+        }
+        let _ = write!(stderr, "{picture}");
+        self.drawn = picture.lines().count();
+    }
+
+    fn line(&mut self, text: &str) {
+        self.drawn += usize::from(self.drawn > 0);
+        let _ = writeln!(std::io::stderr(), "{text}");
+    }
+
+    fn keep_png(&self, text: &str) {
+        let Some(file) = &self.args.qr_png else { return };
+        let kept = qr::png(text)
+            .map_err(anyhow::Error::from)
+            .and_then(|png| std::fs::write(file, png).context("cannot be written"));
+        if let Err(error) = kept {
+            let _ = writeln!(std::io::stderr(), "{}: {error:#}", file.display());
+        }
+    }
+
+    /// The codes are of no use any more.
+    fn done(&mut self) {
+        if let Some(file) = &self.args.qr_png {
+            let _ = std::fs::remove_file(file);
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! One account's desk: its thread, what it holds open, and which room answers which request.
+//!
+//! The thread is a current-thread runtime of its own, so a stuck or panicking session never holds up stdin, stdout
+//! or another account. The owner lock, the store and the session are opened by the first request that needs them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Mutex, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::answer::{Answer, SharedProcess};
+use super::ingress::{self, Ingress};
+use super::writer::Lines;
+use super::{exchange, outgoing, report};
+use crate::account::{OwnerLock, Paths, Role};
+use crate::config::Config;
+use crate::protocol::event::IngressState;
+use crate::protocol::jsonrpc::WireError;
+use crate::protocol::request::{OutboundMessage, StatusFrame};
+use crate::protocol::response::Response;
+use crate::session::{Manners, Session, SessionError, Terminal};
+use crate::store::{Linked, Store, linked_device};
+
+/// Requests that may wait for one account; the router waits when there are more.
+const QUEUE: usize = 256;
+/// What a persistent process gives its connection when its host is gone; it must be gone itself within a second.
+const HANG_UP: Duration = Duration::from_millis(500);
+/// What a clean end may take.
+const CLOSE: Duration = Duration::from_millis(1200);
+
+/// What an account can be asked.
+pub(super) enum Work {
+    Configure { unknown_keys: Vec<String>, warnings: Vec<String> },
+    Health,
+    Poll(Option<IngressState>),
+    Start(Option<IngressState>),
+    Stop(Option<IngressState>),
+    Deliver(OutboundMessage),
+    Push(OutboundMessage),
+    Status(StatusFrame),
+}
+
+/// One request with the configuration that came with it.
+pub(super) struct Job {
+    pub work: Work,
+    pub config: Arc<Config>,
+    pub answer: Answer,
+}
+
+/// How the process ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// Not yet.
+    No,
+    /// After what was asked is answered.
+    Finish,
+    /// Now.
+    AtOnce,
+}
+
+/// The account's thread, seen from the router.
+pub(super) struct Desk {
+    pub jobs: mpsc::Sender<Job>,
+    pub thread: std::thread::JoinHandle<()>,
+}
+
+/// What the requests of one account share.
+pub(super) struct Account {
+    pub paths: Paths,
+    pub process: SharedProcess,
+    pub lines: Lines,
+    pub ingress: Mutex<Option<Ingress>>,
+    /// A persistent session is over for good: the process leaves, after what it has said was written.
+    pub fatal: Box<dyn Fn() + Send + Sync>,
+    open: Mutex<Option<Open>>,
+    store: Mutex<Option<Store>>,
+}
+
+/// What the owner of the connection holds.
+#[derive(Clone)]
+pub(super) struct Open {
+    pub store: Store,
+    pub session: Arc<Session>,
+    _lock: Arc<OwnerLock>,
+}
+
+impl Desk {
+    /// Starts the thread of an account.
+    pub(super) fn start(
+        paths: Paths,
+        process: SharedProcess,
+        lines: Lines,
+        ending: watch::Receiver<Ending>,
+        fatal: Box<dyn Fn() + Send + Sync>,
+    ) -> std::io::Result<Self> {
+        let (jobs, work) = mpsc::channel(QUEUE);
+        let thread = std::thread::Builder::new().name("account".to_owned()).spawn(move || {
+            let account = Arc::new(Account {
+                paths,
+                process,
+                lines,
+                ingress: Mutex::new(None),
+                fatal,
+                open: Mutex::new(None),
+                store: Mutex::new(None),
+            });
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            match runtime {
+                Ok(runtime) => {
+                    runtime.block_on(serve(account, work, ending));
+                    // What still runs on the blocking pool must not hold up the end of the process.
+                    runtime.shutdown_timeout(Duration::from_millis(100));
+                }
+                Err(error) => tracing::error!(%error, "no runtime for the account"),
+            }
+        })?;
+        Ok(Self { jobs, thread })
+    }
+}
+
+async fn serve(
+    account: Arc<Account>,
+    mut work: mpsc::Receiver<Job>,
+    mut ending: watch::Receiver<Ending>,
+) {
+    let mut running = JoinSet::new();
+    loop {
+        tokio::select! {
+            job = work.recv() => match job {
+                Some(job) => { running.spawn(handle(account.clone(), job)); }
+                None => break,
+            },
+            Some(_) = running.join_next() => {}
+            _ = ending.wait_for(|ending| *ending == Ending::AtOnce) => break,
+        }
+    }
+    let finished = async { while running.join_next().await.is_some() {} };
+    let budget = tokio::select! {
+        () = finished => CLOSE,
+        _ = ending.wait_for(|ending| *ending == Ending::AtOnce) => HANG_UP,
+    };
+    running.abort_all();
+    account.close(budget).await;
+}
+
+async fn handle(account: Arc<Account>, job: Job) {
+    let Job { work, config, answer } = job;
+    match work {
+        Work::Configure { unknown_keys, warnings } => {
+            answer.send(report::configure(&account, &config, unknown_keys, warnings).await).await;
+        }
+        Work::Health => answer.send(report::health(&account).await).await,
+        Work::Poll(state) => ingress::poll(&account, &config, state, answer).await,
+        Work::Start(state) => ingress::start(&account, config, state, answer).await,
+        Work::Stop(state) => answer.send(ingress::stop(&account, state).await).await,
+        Work::Deliver(message) => {
+            let receipt = outgoing::send(&account, &config, message).await;
+            answer.send(receipt.map(|delivery| Response::Delivered { delivery })).await;
+        }
+        Work::Push(message) => {
+            let receipt = outgoing::send(&account, &config, message).await;
+            answer.send(receipt.map(|delivery| Response::Pushed { delivery })).await;
+        }
+        Work::Status(frame) => {
+            let status = exchange::status(&account, &config, frame).await;
+            answer.send(status.map(|status| Response::StatusAccepted { status })).await;
+        }
+    }
+}
+
+impl Account {
+    /// The account that is linked here.
+    pub(super) fn linked(&self) -> Result<Linked, WireError> {
+        match linked_device(self.paths.store()) {
+            Ok(Some(linked)) => Ok(linked),
+            Ok(None) => Err(wire(&SessionError::NotLinked)),
+            Err(error) => Err(WireError::new(error.code(), error)),
+        }
+    }
+
+    /// Our database, which any process of this user may read; the connection is not needed for it.
+    pub(super) async fn store(&self) -> Result<Store, WireError> {
+        let mut slot = self.store.lock().await;
+        if let Some(store) = &*slot {
+            return Ok(store.clone());
+        }
+        self.paths.prepare().map_err(|error| WireError::new(error.code(), error))?;
+        let store = Store::open(&self.paths.channel())
+            .map_err(|error| WireError::new(error.code(), error))?;
+        *slot = Some(store.clone());
+        Ok(store)
+    }
+
+    /// The recorded state that keeps this account from connecting now.
+    pub(super) async fn holding_terminal(&self) -> Result<Option<Terminal>, WireError> {
+        let recorded = self.store().await?.terminal().await;
+        let recorded = recorded.map_err(|error| WireError::new(error.code(), error))?;
+        let now = chrono::Utc::now().timestamp();
+        Ok(recorded.and_then(Terminal::recorded).filter(|terminal| terminal.holds(now)))
+    }
+
+    /// The connection, which this process comes to own. Checked in this order: linked, not ended, not in use.
+    pub(super) async fn open(&self, config: &Config, role: Role) -> Result<Open, WireError> {
+        let mut slot = self.open.lock().await;
+        if let Some(open) = &*slot {
+            return Ok(open.clone());
+        }
+        self.linked()?;
+        if let Some(terminal) = self.holding_terminal().await? {
+            return Err(wire(&SessionError::Ended(terminal)));
+        }
+        let lock = OwnerLock::take(&self.paths, role)
+            .map_err(|error| WireError::new(error.code(), error))?;
+        let store = self.store().await?;
+        let session = Session::open(&self.paths, store.clone(), manners(config)).await;
+        let open = Open {
+            store,
+            session: Arc::new(session.map_err(|error| wire(&error))?),
+            _lock: Arc::new(lock),
+        };
+        *slot = Some(open.clone());
+        Ok(open)
+    }
+
+    /// The connection, if this process owns it.
+    pub(super) async fn opened(&self) -> Option<Open> {
+        self.open.lock().await.clone()
+    }
+
+    /// Ends ingress and connection and lets the next owner in.
+    pub(super) async fn close(&self, budget: Duration) {
+        let deadline = Instant::now() + budget;
+        if let Some(ingress) = self.ingress.lock().await.take() {
+            ingress.stop().await;
+        }
+        if let Some(open) = self.open.lock().await.take() {
+            open.session.close(deadline).await;
+        }
+    }
+}
+
+fn manners(config: &Config) -> Manners {
+    Manners { online: config.presence_online(), web_version: config.web_version }
+}
+
+/// A session's error on the wire.
+pub(super) fn wire(error: &SessionError) -> WireError {
+    WireError::new(error.code(), error)
+}

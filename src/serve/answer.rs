@@ -1,0 +1,109 @@
+//! The one answer that every request gets.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::writer::Lines;
+use crate::config::Config;
+use crate::protocol::jsonrpc::{RequestId, WireError, error_line, response_line};
+use crate::protocol::response::Response;
+
+/// The host gives a call 30 s from before it spawns the process to its exit; this leaves it two.
+const ONE_SHOT: Duration = Duration::from_secs(28);
+/// What a one-shot process keeps of that for disconnecting and leaving.
+const LEAVE: Duration = Duration::from_millis(1500);
+
+/// What all accounts of this process share.
+pub(super) struct Process {
+    started: Instant,
+    /// A `start_ingress` was answered: the process stays until its stdin ends.
+    persistent: AtomicBool,
+}
+
+impl Process {
+    pub(super) fn new() -> Self {
+        Self { started: Instant::now(), persistent: AtomicBool::new(false) }
+    }
+
+    pub(super) fn is_persistent(&self) -> bool {
+        self.persistent.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_persistent(&self) {
+        self.persistent.store(true, Ordering::Relaxed);
+    }
+
+    /// When a request that may take `budget` must be answered. A one-shot process has one deadline for everything,
+    /// its exit included.
+    pub(super) fn deadline(&self, budget: Duration) -> Instant {
+        let own = Instant::now() + budget;
+        match self.is_persistent() {
+            true => own,
+            false => own.min(self.started + ONE_SHOT - LEAVE),
+        }
+    }
+}
+
+/// Where the answer to one request goes. Dropped unanswered, say by a panic, it answers `internal_error`.
+pub(super) struct Answer {
+    id: RequestId,
+    lines: Lines,
+    open: bool,
+}
+
+impl Answer {
+    pub(super) fn new(id: RequestId, lines: Lines) -> Self {
+        Self { id, lines, open: true }
+    }
+
+    /// Answers, waiting for room in the writer's queue.
+    pub(super) async fn send(mut self, outcome: Result<Response, WireError>) {
+        self.open = false;
+        self.lines.send(line(&self.id, outcome)).await;
+    }
+
+    /// Answers, and returns once the line has left for the host.
+    pub(super) async fn send_flushed(mut self, outcome: Result<Response, WireError>) -> bool {
+        self.open = false;
+        self.lines.send_flushed(line(&self.id, outcome)).await
+    }
+
+    /// The same from a thread without a runtime.
+    pub(super) fn send_blocking(mut self, outcome: Result<Response, WireError>) {
+        self.open = false;
+        self.lines.send_blocking(line(&self.id, outcome));
+    }
+}
+
+fn line(id: &RequestId, outcome: Result<Response, WireError>) -> Vec<u8> {
+    match outcome {
+        Ok(response) => response_line(id, &response),
+        Err(error) => {
+            tracing::info!(code = error.code, message = error.message, "request refused");
+            error_line(id, &error)
+        }
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if self.open {
+            let error = WireError::new(
+                "internal_error",
+                "the request ended without an answer; please report this with the log",
+            );
+            self.lines.try_send(error_line(&self.id, &error));
+        }
+    }
+}
+
+/// Shared by the accounts of one process.
+pub(super) type SharedProcess = Arc<Process>;
+
+/// When a `deliver`, `push` or `status` must be answered.
+pub(super) fn call_deadline(process: &Process, config: &Config) -> Instant {
+    process.deadline(Duration::from_secs(config.send_timeout_secs.into()))
+}

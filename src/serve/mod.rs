@@ -1,0 +1,19 @@
+//! The loop over stdin and stdout: the host's requests in, answers and events out.
+//!
+//! A reader thread, a writer thread that alone owns stdout, and the router between them, which hands each request to
+//! the thread of its account. Requests are served side by side, and each is answered when it is done. Nothing but
+//! whole protocol lines is ever written to stdout.
+
+mod account;
+mod answer;
+mod emit;
+mod exchange;
+mod hangup;
+mod ingress;
+mod outgoing;
+pub mod reader;
+mod report;
+mod router;
+pub mod writer;
+
+pub use router::run;

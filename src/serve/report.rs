@@ -1,0 +1,152 @@
+//! `configure` and `health`: what holds, and how things stand.
+
+use std::sync::Arc;
+
+use super::account::{Account, wire};
+use crate::access::Policy;
+use crate::account::{InUse, OwnerLock, Role};
+use crate::config::Config;
+use crate::protocol::StringMap;
+use crate::protocol::jsonrpc::WireError;
+use crate::protocol::response::{Configuration, HealthReport, Response, RuntimeSnapshot};
+use crate::session::{Connection, SessionError};
+use crate::store::{Linked, Store, StoreError};
+
+/// Answers with what the configuration means, and applies it to an ingress that this process runs.
+pub(super) async fn configure(
+    account: &Arc<Account>,
+    config: &Arc<Config>,
+    unknown_keys: Vec<String>,
+    warnings: Vec<String>,
+) -> Result<Response, WireError> {
+    let mut metadata = config.resolved();
+    if !unknown_keys.is_empty() {
+        metadata.insert("unknown_keys".to_owned(), unknown_keys.join(", "));
+    }
+    if !warnings.is_empty() {
+        metadata.insert("warnings".to_owned(), warnings.join("; "));
+    }
+    metadata.insert("store_path".to_owned(), account.paths.store().display().to_string());
+    let policy = Policy::new(config);
+    if let Err(error) = policy.ingress() {
+        metadata.insert("ingress".to_owned(), format!("refused: {error}"));
+    }
+    if let Some(ingress) = &*account.ingress.lock().await {
+        ingress.configure(config.clone());
+        metadata.insert("applied".to_owned(), "true".to_owned());
+    }
+    Ok(Response::Configured {
+        configuration: Box::new(Configuration {
+            metadata,
+            policy: Some(policy.as_host_policy()),
+            runtime: account.linked().ok().map(|linked| snapshot(&linked)),
+        }),
+    })
+}
+
+fn snapshot(linked: &Linked) -> RuntimeSnapshot {
+    RuntimeSnapshot {
+        external_account_id: Some(linked.phone.to_string()),
+        metadata: identity(linked),
+        ..Default::default()
+    }
+}
+
+fn identity(linked: &Linked) -> StringMap {
+    let mut metadata = StringMap::new();
+    if let Some(phone) = linked.phone.phone() {
+        metadata.insert("phone".to_owned(), phone.to_string());
+    }
+    if let Some(lid) = &linked.lid {
+        metadata.insert("lid".to_owned(), lid.to_string());
+    }
+    metadata.insert("device_id".to_owned(), linked.device.to_string());
+    metadata
+}
+
+/// Says how the account stands. Opens no connection and creates no file.
+pub(super) async fn health(account: &Arc<Account>) -> Result<Response, WireError> {
+    let mut report = HealthReport::default();
+    let put = |report: &mut HealthReport, key: &str, value: String| {
+        report.metadata.insert(key.to_owned(), value);
+    };
+    put(&mut report, "platform", crate::protocol::PLATFORM.to_owned());
+    put(&mut report, "version", crate::VERSION.to_owned());
+    put(&mut report, "store_path", account.paths.store().display().to_string());
+    let (status, what) = match account.linked() {
+        Ok(linked) => {
+            report.account_id = Some(linked.phone.to_string());
+            report.metadata.extend(identity(&linked));
+            let standing = standing(account, &mut report).await;
+            report.display_name = linked.push_name;
+            standing
+        }
+        Err(error) => (error.code, error.message),
+    };
+    report.ok = matches!(status, "ok" | "connecting");
+    report.status = status.to_owned();
+    put(&mut report, "what_to_do", what);
+    Ok(Response::Health { health: report })
+}
+
+async fn standing(account: &Arc<Account>, report: &mut HealthReport) -> (&'static str, String) {
+    let store = match account.store().await {
+        Ok(store) => store,
+        Err(error) => return (error.code, error.message),
+    };
+    if let Err(error) = numbers(&store, report).await {
+        return (error.code(), error.to_string());
+    }
+    if let Some(open) = account.opened().await {
+        return match &*open.session.connection().borrow() {
+            Connection::Online => ("ok", "connected; nothing to do".to_owned()),
+            Connection::Connecting => ("connecting", "connecting; wait a moment".to_owned()),
+            Connection::Reconnecting { reason } => {
+                let error = SessionError::Unreachable { reason: reason.clone() };
+                ("reconnecting", error.to_string())
+            }
+            Connection::Ended(terminal) => (terminal.kind.code(), terminal.sentence()),
+            Connection::Closed => ("ok", "not connected at the moment; nothing to do".to_owned()),
+        };
+    }
+    match account.holding_terminal().await {
+        Ok(Some(terminal)) => {
+            let error = wire(&SessionError::Ended(terminal));
+            return (error.code, error.message);
+        }
+        Ok(None) => {}
+        Err(error) => return (error.code, error.message),
+    }
+    match OwnerLock::take(&account.paths, Role::OneShot) {
+        Ok(_) => ("ok", "linked, nobody is connected at the moment; nothing to do".to_owned()),
+        Err(error @ InUse::Owned { .. }) => ("in_use", error.to_string()),
+        Err(InUse::Account(error)) => (error.code(), error.to_string()),
+    }
+}
+
+async fn numbers(store: &Store, report: &mut HealthReport) -> Result<(), StoreError> {
+    let connections = store.connections().await?;
+    let counts = store.counts().await?;
+    let mut put = |key: &str, value: String| report.metadata.insert(key.to_owned(), value);
+    for (key, at) in [("last_connect", connections.connected), ("last_disconnect", connections.disconnected)] {
+        if let Some(at) = at.and_then(|at| chrono::DateTime::from_timestamp(at, 0)) {
+            put(key, at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true));
+        }
+    }
+    if let Some(reason) = connections.reason {
+        put("last_disconnect_reason", reason);
+    }
+    for (key, count) in [
+        ("inbox_waiting", counts.waiting),
+        ("inbox_unproven", counts.unproven),
+        ("unconfirmed", counts.unconfirmed),
+        ("poisoned", counts.poisoned),
+        ("outbox_queued", counts.queued),
+        ("outbox_unknown", counts.unknown),
+        ("suspect", counts.suspect),
+        ("rejected", counts.rejected),
+    ] {
+        put(key, count.to_string());
+    }
+    Ok(())
+}

@@ -1,0 +1,250 @@
+//! `deliver`, `push` and `status` with the real binary, in both address families.
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::{Host, World, message, open, proxy::Proxy, request};
+use serde_json::{Value, json};
+use wacore::types::presence::ChatPresence;
+use whatsapp_loopback::people::Person;
+use whatsapp_loopback::{Fault, Target};
+
+fn params(content: &str, metadata: Value) -> Value {
+    json!({"config": open(), "message": message(content, metadata)})
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reply_by_phone_number() {
+    let world = World::linked().await;
+    let anna = world.person("Anna").await;
+    reply_arrives(&world, &anna, world.jid()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reply_in_a_chat_by_lid() {
+    let world = World::linked_lid().await;
+    let spec = whatsapp_loopback::people::PersonSpec::new("Anna").lid_migrated();
+    let anna = Person::join_as(&world.server, spec).await.expect("Anna");
+    reply_arrives(&world, &anna, world.lid()).await;
+}
+
+async fn reply_arrives(world: &World, anna: &Person, plugin: whatsapp_rust::Jid) {
+    let asked = anna.text(plugin, "what time is it?").await.expect("text");
+    anna.wait_ack(&asked).await.expect("ack");
+    let events = world.poll(open()).await;
+    assert_eq!(events.len(), 1, "{events:?}");
+    let conversation = events[0]["conversation"]["id"].clone();
+    let metadata = json!({"conversation_id": conversation, "reply_to_message_id": asked});
+    let result = world.ok("deliver", params("half past four", metadata)).await;
+    assert_eq!(result["kind"], "delivered");
+    let delivery = &result["delivery"];
+    assert_eq!(delivery["metadata"]["delivery_state"], "sent");
+    assert_eq!(delivery["conversation_id"], conversation);
+    let id = delivery["message_id"].as_str().expect("id");
+    let got = anna.wait_id(id).await.expect("arrives");
+    assert_eq!(got.text(), Some("half past four"));
+    assert_eq!(anna.seen(|seen| seen.count_text("half past four")), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_push_to_each_form_of_address() {
+    let world = World::linked().await;
+    let anna = world.person("Anna").await;
+    for (n, target) in [
+        format!("+{}", anna.phone()),
+        anna.phone().to_owned(),
+        anna.pn().to_string(),
+        anna.lid().to_string(),
+        format!("contact:+{}", anna.phone()),
+        format!("whatsapp:default:contact:{}", anna.pn()),
+        format!("wa-personal:{}", anna.phone()),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let text = format!("number {n}");
+        let result = world.ok("push", params(&text, json!({"conversation_id": target}))).await;
+        assert_eq!(result["kind"], "pushed", "{target}");
+        let id = result["delivery"]["message_id"].as_str().expect("id");
+        assert_eq!(anna.wait_id(id).await.expect("arrives").text(), Some(text.as_str()), "{target}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_addressed() {
+    let world = World::linked().await;
+    for (metadata, expected) in [
+        (json!({}), "missing_destination"),
+        (json!({"conversation_id": "somebody"}), "invalid_target"),
+        (json!({"conversation_id": "whatsapp:other:contact:+15551230000"}), "wrong_account"),
+    ] {
+        assert_eq!(world.refused("push", params("hi", metadata.clone())).await, expected, "{metadata}");
+    }
+    let closed = json!({"dm_policy": "allowlist", "allowed_sender_ids": ["+15551230000"]});
+    let to = json!({"conversation_id": "+15559990000"});
+    let refused = json!({"config": closed, "message": message("hi", to.clone())});
+    assert_eq!(world.refused("push", refused).await, "unauthorized_destination");
+    // A reply must not end the host.
+    let mut metadata = to;
+    metadata["reply_to_message_id"] = json!("X");
+    let reply = json!({"config": closed, "message": message("hi", metadata)});
+    let result = world.ok("deliver", reply).await;
+    assert_eq!(result["delivery"]["metadata"]["delivery_state"], "rejected");
+    assert_eq!(result["delivery"]["metadata"]["error_code"], "unauthorized_destination");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_model_that_answers_with_nothing() {
+    let world = World::linked().await;
+    let metadata = json!({"conversation_id": "+15551230000", "reply_to_message_id": "X"});
+    let result = world.ok("deliver", params("", metadata)).await;
+    assert_eq!(result["delivery"]["metadata"]["delivery_state"], "nothing_to_send");
+    assert_eq!(result["delivery"]["message_id"], "");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_server_refuses_the_message() {
+    let world = World::linked().await;
+    let anna = world.person("Anna").await;
+    let nack = || {
+        let fault = Fault::Nack { code: 463, times: 1 };
+        world.server.core().faults().arm(Target::device(&world.phone, 1), fault);
+    };
+    let to = json!({"conversation_id": anna.pn().to_string()});
+    nack();
+    let answer = world.call("push", params("hi", to.clone())).await;
+    assert_eq!(answer["error"]["data"]["dispatch_error"]["reason_code"], "new_chats_restricted");
+    nack();
+    let mut reply = to;
+    reply["reply_to_message_id"] = json!("X");
+    let result = world.ok("deliver", params("hello", reply)).await;
+    let metadata = &result["delivery"]["metadata"];
+    assert_eq!(metadata["delivery_state"], "rejected");
+    assert_eq!(metadata["error_code"], "new_chats_restricted");
+    assert_eq!(anna.seen(|seen| seen.count_text("hello")), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_acknowledgement_does_not_come() {
+    let world = World::linked().await;
+    let anna = world.person("Anna").await;
+    let withhold = || {
+        world.server.core().faults().arm(Target::device(&world.phone, 1), Fault::WithholdAcks { times: u32::MAX });
+    };
+    let mut config = open();
+    config["send_timeout_secs"] = json!(3);
+    let to = json!({"conversation_id": anna.pn().to_string()});
+    withhold();
+    let push = json!({"config": config, "message": message("is it there?", to.clone())});
+    let answer = world.call("push", push).await;
+    assert_eq!(common::code(&answer), "delivery_unknown");
+    let id = answer["error"]["data"]["dispatch_error"]["message_id"].as_str().expect("id").to_owned();
+    let mut metadata = to;
+    metadata["reply_to_message_id"] = json!("X");
+    let reply = json!({"config": config, "message": message("and this?", metadata)});
+    let result = world.ok("deliver", reply).await;
+    assert_eq!(result["delivery"]["metadata"]["delivery_state"], "unknown");
+    // It goes on under its id: the next owner sends it again, and it is one message for its reader.
+    world.server.core().faults().clear();
+    let _ = world.poll(open()).await;
+    anna.wait_id(&id).await.expect("arrives");
+    assert_eq!(anna.seen(|seen| seen.count_id(&id)), 1);
+    assert_eq!(anna.seen(|seen| seen.count_text("is it there?")), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn there_is_no_connection() {
+    let world = World::linked().await;
+    let anna = world.person("Anna").await;
+    let proxy = Proxy::down_from_the_start(world.server.addr()).await;
+    let host = || {
+        let mut command = world.command();
+        command.env("CHANNEL_WHATSAPP_WS_URL", proxy.ws_url());
+        Host::new(command)
+    };
+    let mut config = open();
+    config["send_timeout_secs"] = json!(2);
+    let to = json!({"conversation_id": anna.pn().to_string()});
+    let mut push = host();
+    let body = json!({"config": config, "message": message("too late", to.clone())});
+    push.send(&request("push", body)).await;
+    push.end();
+    assert_eq!(common::code(&push.line().await), "unreachable");
+    assert!(push.exit().await.success());
+    let mut metadata = to;
+    metadata["reply_to_message_id"] = json!("X");
+    let mut deliver = host();
+    let body = json!({"config": config, "message": message("when you are back", metadata)});
+    deliver.send(&request("deliver", body)).await;
+    deliver.end();
+    let answer = deliver.line().await;
+    assert_eq!(answer["result"]["delivery"]["metadata"]["delivery_state"], "queued", "{answer}");
+    assert!(deliver.exit().await.success());
+    // The next owner sends what was queued, and only that.
+    let _ = world.poll(open()).await;
+    anna.wait_text("when you are back").await.expect("arrives");
+    assert_eq!(anna.seen(|seen| seen.count_text("too late")), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_key_is_the_same_message() {
+    let world = World::linked().await;
+    let anna = world.person("Anna").await;
+    let metadata = json!({"conversation_id": anna.pn().to_string(), "idempotency_key": "k1"});
+    let first = world.ok("push", params("once", metadata.clone())).await;
+    let second = world.ok("push", params("once", metadata.clone())).await;
+    assert_eq!(first["delivery"]["message_id"], second["delivery"]["message_id"]);
+    assert_eq!(second["delivery"]["metadata"]["deduplicated"], "true");
+    assert_eq!(world.refused("push", params("other", metadata)).await, "idempotency_conflict");
+    anna.wait_text("once").await.expect("arrives");
+    assert_eq!(anna.seen(|seen| seen.count_text("once")), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn typing_is_seen_by_the_other_side() {
+    let world = World::linked().await;
+    let anna = world.person("Anna").await;
+    anna.available(true).await.expect("available");
+    let frame = |kind: &str, to: &str| json!({"config": open(), "update": {"kind": kind, "message": "", "conversation_id": to, "metadata": {}}});
+    let to = anna.pn().to_string();
+    let mut host = world.host();
+    host.ask("start_ingress", json!({"config": open()})).await;
+    for (kind, expected) in [("processing", ChatPresence::Composing), ("completed", ChatPresence::Paused)] {
+        let accepted = host.ask("status", frame(kind, &to)).await;
+        assert_eq!(accepted["status"]["accepted"], true, "{accepted}");
+        anna.wait_chatstate(&world.jid(), expected).await.expect("typing");
+    }
+    let accepted = host.ask("status", frame("approval_needed", &to)).await;
+    assert_eq!(accepted["status"]["accepted"], true);
+    let refused = host.ask("status", frame("processing", "nobody")).await;
+    assert_eq!(refused["status"]["accepted"], false);
+    assert_eq!(refused["status"]["metadata"]["reason_code"], "invalid_target");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_push_while_many_messages_wait() {
+    let world = World::linked().await;
+    let anna = world.person("Anna").await;
+    let waiting = 20_000;
+    common::fill(&world, waiting, 64).await;
+    let begun = Instant::now();
+    let to = json!({"conversation_id": anna.pn().to_string(), "reply_to_message_id": "X"});
+    let result = world.ok("deliver", params("in between", to)).await;
+    assert!(begun.elapsed() < Duration::from_secs(29), "{:?}", begun.elapsed());
+    let state = &result["delivery"]["metadata"]["delivery_state"];
+    assert!(state == "sent" || state == "queued", "{result}");
+    // Not one is lost: what was received waits in the inbox, the rest at the server.
+    let mut config = open();
+    config["poll_max_events"] = json!(1000);
+    config["poll_timeout_secs"] = json!(60);
+    let mut seen = std::collections::HashSet::new();
+    while seen.len() < waiting {
+        let events = world.poll(config.clone()).await;
+        assert!(!events.is_empty(), "only {} of {waiting}", seen.len());
+        for event in events {
+            assert!(seen.insert(event["message"]["id"].to_string()), "twice: {event}");
+        }
+    }
+    anna.wait_text("in between").await.expect("arrives");
+}
