@@ -513,14 +513,17 @@ impl Core {
     }
 
     /// Queues a stanza for a device, and sends it if the device is live.
-    pub(crate) fn deliver(&self, account: &Account, device: &Arc<Device>, letter: Letter) {
+    pub(crate) fn deliver(&self, account: &Account, device: &Arc<Device>, mut letter: Letter) {
+        if letter.class == Class::Message && self.faults.corrupts(&account.phone, device.id) {
+            letter.stanza = spoil(letter.stanza);
+        }
         self.counters.deliveries.fetch_add(1, Ordering::Relaxed);
         let trick = self.trick(account, device, letter.class);
         let held = lock(&device.mail).deliver(letter, trick, self.limits());
         if held {
             let device = device.clone();
             tokio::spawn(async move {
-                tokio::time::sleep(Duration::from_millis(200)).await;
+                tokio::time::sleep(Duration::from_secs(1)).await;
                 lock(&device.mail).release();
             });
         }

@@ -100,7 +100,7 @@ pub enum Fault {
         #[serde(default = "many")]
         times: u32,
     },
-    /// Deliver messages in pairs, the second first. A message without a second follows after 200 ms.
+    /// Deliver messages in pairs, the second first. A message without a second follows a second later.
     Reorder {
         /// How many messages are held back.
         #[serde(default = "many")]
