@@ -115,10 +115,24 @@ fn text(message: &Stored, own: &Linked) -> String {
             .map(|name| single_line(name))
             .filter(|name| !name.is_empty())
         {
-            text = text.replace(&format!("@{}", mention.user()), &format!("@{name}"));
+            text = rename(&text, mention.user(), &name);
         }
     }
     text
+}
+
+/// Puts the name in the place of every `@user`, but not of one that only begins so.
+fn rename(text: &str, user: &str, name: &str) -> String {
+    let mention = format!("@{user}");
+    let mut pieces = text.split(&mention);
+    let mut out = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let longer = piece.starts_with(|c: char| c.is_ascii_digit());
+        out.push('@');
+        out.push_str(if longer { user } else { name });
+        out.push_str(piece);
+    }
+    out
 }
 
 fn content(message: &Stored, context: &[Stored], own: &Linked) -> String {

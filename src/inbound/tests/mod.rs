@@ -1,0 +1,255 @@
+// Not every protobuf type that is built here has more fields than those given.
+#![allow(clippy::needless_update)]
+
+macro_rules! message {
+    ($field:ident: $value:expr) => {
+        Message {
+            $field: some($value),
+            ..Message::default()
+        }
+    };
+}
+
+macro_rules! fields {
+    ($($path:ident)::+ { $($field:ident: $value:expr),* $(,)? }) => {
+        $($path)::+ { $($field: $value,)* ..Default::default() }
+    };
+}
+
+mod event;
+mod kinds;
+
+use wa::message::protocol_message::Type;
+use wa::{ContextInfo, Message, MessageKey, message as m};
+use waproto::buffa::MessageField;
+
+use super::*;
+
+const ANN: &str = "15551230001@s.whatsapp.net";
+const ANN_LID: &str = "100000000000001@lid";
+const BOB: &str = "15551230002@s.whatsapp.net";
+const ME: &str = "15550000000@s.whatsapp.net";
+const GROUP: &str = "120363000000000001@g.us";
+const NOW: i64 = 1_700_000_000;
+
+fn some<T: Default>(value: T) -> MessageField<T> {
+    MessageField::some(value)
+}
+
+fn s(text: &str) -> Option<String> {
+    Some(text.to_owned())
+}
+
+fn text(content: &str) -> Message {
+    Message {
+        conversation: s(content),
+        ..Message::default()
+    }
+}
+
+fn key(id: &str) -> MessageField<MessageKey> {
+    some(MessageKey {
+        id: s(id),
+        participant: s(BOB),
+        ..MessageKey::default()
+    })
+}
+
+fn info() -> Info {
+    Info {
+        chat: ANN.parse().unwrap(),
+        sender: ANN.parse().unwrap(),
+        sender_alt: None,
+        is_from_me: false,
+        is_group: false,
+        stanza_id: "M1".to_owned(),
+        timestamp: NOW,
+        push_name: None,
+        is_peer: false,
+    }
+}
+
+fn draft(message: &Message) -> Draft {
+    match classify(message, &info()) {
+        Classified::Draft(draft) => draft,
+        Classified::Ignore(reason) => panic!("ignored: {reason}"),
+    }
+}
+
+fn with_context(content: &str, context: ContextInfo) -> Message {
+    Message {
+        extended_text_message: some(m::ExtendedTextMessage {
+            text: s(content),
+            context_info: some(context),
+            ..m::ExtendedTextMessage::default()
+        }),
+        ..Message::default()
+    }
+}
+
+fn future(inner: Message) -> MessageField<m::FutureProofMessage> {
+    some(m::FutureProofMessage {
+        message: some(inner),
+    })
+}
+
+fn image(caption: Option<&str>) -> Message {
+    Message {
+        image_message: some(m::ImageMessage {
+            mimetype: s("image/jpeg"),
+            caption: caption.map(str::to_owned),
+            file_length: Some(12345),
+            width: Some(640),
+            height: Some(480),
+            ..m::ImageMessage::default()
+        }),
+        ..Message::default()
+    }
+}
+
+fn poll() -> m::PollCreationMessage {
+    let option = |name: &str| m::poll_creation_message::Option {
+        option_name: s(name),
+        ..Default::default()
+    };
+    m::PollCreationMessage {
+        name: s("Lunch?"),
+        options: vec![option("Soup"), option("Salad")],
+        selectable_options_count: Some(1),
+        ..Default::default()
+    }
+}
+
+fn protocol(r#type: Type) -> m::ProtocolMessage {
+    m::ProtocolMessage {
+        r#type: Some(r#type),
+        key: key("OLD"),
+        ..Default::default()
+    }
+}
+
+#[test]
+fn every_kind_is_told() {
+    let table: serde_json::Map<String, serde_json::Value> = kinds::all()
+        .into_iter()
+        .map(|(name, message)| {
+            let draft = draft(&message);
+            assert!(!draft.content.trim().is_empty(), "{name}");
+            // What is stored is read again as it was.
+            let stored = serde_json::to_string(&draft).unwrap();
+            assert_eq!(
+                serde_json::from_str::<Draft>(&stored).unwrap(),
+                draft,
+                "{name}"
+            );
+            (name.to_owned(), serde_json::to_value(&draft).unwrap())
+        })
+        .collect();
+    insta::assert_json_snapshot!("kinds", table);
+}
+
+#[test]
+fn what_nobody_said_is_ignored() {
+    let keys = message!(sender_key_distribution_message: fields!(m::SenderKeyDistributionMessage { group_id: s(GROUP) }));
+    let plain = info();
+    for (message, info) in [
+        (
+            text("x"),
+            Info {
+                is_peer: true,
+                ..plain.clone()
+            },
+        ),
+        (
+            text("x"),
+            Info {
+                is_from_me: true,
+                ..plain.clone()
+            },
+        ),
+        (
+            text("x"),
+            Info {
+                chat: Address::Status,
+                ..plain.clone()
+            },
+        ),
+        (keys.clone(), plain.clone()),
+        (
+            message!(protocol_message: protocol(Type::EPHEMERAL_SETTING)),
+            plain.clone(),
+        ),
+        (
+            message!(protocol_message: protocol(Type::APP_STATE_SYNC_KEY_SHARE)),
+            plain.clone(),
+        ),
+        (
+            message!(protocol_message: protocol(Type::MESSAGE_EDIT)),
+            plain.clone(),
+        ),
+    ] {
+        assert!(
+            matches!(classify(&message, &info), Classified::Ignore(_)),
+            "{message:?}"
+        );
+    }
+    let with_words = Message {
+        conversation: s("first words"),
+        ..keys
+    };
+    assert_eq!(draft(&with_words).content, "first words");
+}
+
+#[test]
+fn a_reply_carries_what_it_answers() {
+    let message = with_context(
+        "yes @15550000000",
+        ContextInfo {
+            stanza_id: s("Q1"),
+            participant: s("15551230002:3@s.whatsapp.net"),
+            quoted_message: some(image(Some("shall we?"))),
+            mentioned_jid: vec![ME.to_owned(), "nonsense".to_owned()],
+            is_forwarded: Some(true),
+            forwarding_score: Some(2),
+            ..ContextInfo::default()
+        },
+    );
+    let draft = draft(&message);
+    assert_eq!(
+        draft.reply_to,
+        Some(Quoted {
+            stanza_id: "Q1".to_owned(),
+            sender: Some(BOB.parse().unwrap()),
+            text: s("shall we?"),
+        })
+    );
+    assert_eq!(draft.mentions, [ME.parse().unwrap()]);
+    assert_eq!(draft.metadata["forwarding_score"], "2");
+}
+
+#[test]
+fn nesting_without_end_comes_to_an_end() {
+    let mut message = text("deep");
+    for _ in 0..200 {
+        message = Message {
+            ephemeral_message: future(message),
+            ..Message::default()
+        };
+    }
+    assert!(draft(&message).metadata.contains_key("unsupported_kind"));
+    let mut quoted = text("deep");
+    for _ in 0..200 {
+        let context = ContextInfo {
+            stanza_id: s("Q"),
+            quoted_message: some(quoted),
+            ..ContextInfo::default()
+        };
+        quoted = with_context("again", context);
+    }
+    assert_eq!(draft(&quoted).reply_to.unwrap().text, s("again"));
+    let mut comment = text("deep");
+    for _ in 0..200 {
+        comment = message!(comment_message: fields!(m::CommentMessage { message: some(comment) }));
+    }
+    assert!(draft(&comment).metadata.contains_key("unsupported_kind"));
+}
