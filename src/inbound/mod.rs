@@ -50,6 +50,10 @@ pub struct Info {
 
 /// What a message is.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it lives for one statement, and nearly all are drafts"
+)]
 pub enum Classified {
     /// Nothing that anybody said to us; the reason is for the log.
     Ignore(&'static str),
