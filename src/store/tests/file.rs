@@ -152,7 +152,9 @@ async fn what_waits_together_is_committed_together() {
     for call in calls {
         assert!(matches!(call.await.unwrap()[..], [Inserted::Inserted(_)]));
     }
-    assert_eq!(*signal.borrow_and_update(), 1, "one commit for 500 calls");
+    // The first may have found some of them waiting behind it already.
+    let commits = *signal.borrow_and_update();
+    assert!(commits <= 2, "{commits} commits for 500 calls");
 }
 
 #[test]
