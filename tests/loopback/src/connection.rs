@@ -15,8 +15,9 @@ use waproto::whatsapp::ClientPayload;
 
 use crate::{
     clock,
-    core::{Core, Who},
+    core::Core,
     faults::Cut,
+    log::Who,
     mailbox::Link,
     outbox::{End, Outbox},
     pairing::Pairing,

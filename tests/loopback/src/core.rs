@@ -1,40 +1,37 @@
 //! What the server knows and can be told: the entry for its front, for tests and for the admin API.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     net::SocketAddr,
     sync::{
         Arc, Mutex, RwLock,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio_websockets::WebSocketStream;
-use wacore_binary::{Jid, Node, NodeContent, builder::NodeBuilder};
 
 use crate::{
     Limits, Options,
-    account::{Account, AccountInfo, AccountSpec, Device, Family, is_phone, made_up_phone},
+    account::Device,
     connection,
     faults::Faults,
     groups::Groups,
-    mailbox::{Class, Letter, Trick},
+    log::Log,
+    mailbox::Class,
     media::MediaStore,
     outbox::Outbox,
-    pairing::{Pairings, notify_devices},
+    pairing::Pairings,
+    registry::People,
     sync::{lock, read, write},
-    wire::{
-        cert::{Root, StaticKey},
-        node,
-    },
+    wire::cert::{Root, StaticKey},
     writer::Writers,
 };
 
-pub use crate::{inject::FaultReport, pairing::PairError};
+pub use crate::{inject::FaultReport, log::StanzaRecord, pairing::PairError};
 
 /// The server without its sockets.
 pub struct Core {
@@ -44,52 +41,21 @@ pub struct Core {
     pub(crate) pairings: Pairings,
     pub(crate) groups: Groups,
     pub(crate) writers: Writers,
-    faults: Faults,
+    pub(crate) faults: Faults,
     stop: watch::Sender<bool>,
     root: Root,
     key: RwLock<Arc<StaticKey>>,
-    people: RwLock<People>,
+    pub(crate) people: RwLock<People>,
     connections: Mutex<HashMap<u64, Connected>>,
-    log: Mutex<Log>,
+    pub(crate) log: Mutex<Log>,
     next: AtomicU64,
-    counters: Counting,
-}
-
-#[derive(Default)]
-struct People {
-    by_phone: HashMap<String, Arc<Account>>,
-    by_lid: HashMap<String, Arc<Account>>,
+    pub(crate) counters: Counting,
 }
 
 struct Connected {
     info: ConnectionInfo,
     opened: Instant,
     outbox: Arc<Outbox>,
-}
-
-#[derive(Default)]
-struct Log {
-    next: u64,
-    bytes: usize,
-    records: VecDeque<Logged>,
-}
-
-struct Logged {
-    sent: bool,
-    who: Who,
-    stanza: Bytes,
-}
-
-/// The log holds no more than this, whatever the number of stanzas.
-const LOG_BYTES: usize = 32 << 20;
-
-/// Who a connection belongs to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Who {
-    /// Digits of the phone number; empty while not linked.
-    pub phone: Arc<str>,
-    /// Number of the device; 0 while not linked.
-    pub device: u16,
 }
 
 #[derive(Default)]
@@ -133,36 +99,6 @@ pub struct ConnectionInfo {
     pub handshake: Option<crate::wire::handshake::Pattern>,
     /// The length of the routing information that it brought along.
     pub routing: Option<usize>,
-}
-
-/// One stanza that went by.
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct StanzaRecord {
-    /// Counts up from 0 over all stanzas, also those that the log has dropped.
-    pub seq: u64,
-    /// Whether the server sent it.
-    pub sent: bool,
-    /// Digits of the account's phone number; empty while not linked.
-    pub phone: String,
-    /// Number of the device; 0 while not linked.
-    pub device: u16,
-    /// Its tag.
-    pub tag: String,
-    /// Its attributes.
-    pub attrs: Vec<(String, String)>,
-    /// The tags of its children.
-    pub children: Vec<String>,
-}
-
-impl StanzaRecord {
-    /// An attribute.
-    #[must_use]
-    pub fn attr(&self, key: &str) -> Option<&str> {
-        self.attrs
-            .iter()
-            .find(|(k, _)| k == key)
-            .map(|(_, value)| value.as_str())
-    }
 }
 
 impl Core {
@@ -265,132 +201,6 @@ impl Core {
         }
     }
 
-    /// Makes an account. If the phone number has one already, that one, unchanged.
-    ///
-    /// # Errors
-    /// The number is not one, or there is no room.
-    pub fn create_account(&self, spec: AccountSpec) -> Result<AccountInfo, PairError> {
-        self.open_account(spec).map(|account| account.info())
-    }
-
-    pub(crate) fn open_account(&self, mut spec: AccountSpec) -> Result<Arc<Account>, PairError> {
-        let asked = spec.phone.take();
-        if asked.as_deref().is_some_and(|phone| !is_phone(phone))
-            || spec.lid.as_deref().is_some_and(|lid| !is_phone(lid))
-        {
-            return Err(PairError::BadPhone);
-        }
-        let mut people = write(&self.people);
-        if let Some(known) = asked.as_ref().and_then(|phone| people.by_phone.get(phone)) {
-            return Ok(known.clone());
-        }
-        if people.by_phone.len() >= self.limits().accounts
-            || spec
-                .lid
-                .as_ref()
-                .is_some_and(|lid| people.by_lid.contains_key(lid))
-        {
-            return Err(PairError::Full);
-        }
-        let phone = asked.unwrap_or_else(|| {
-            loop {
-                let phone = made_up_phone();
-                if !people.by_phone.contains_key(&phone) {
-                    break phone;
-                }
-            }
-        });
-        let account = Account::new(phone, spec).map_err(|error| {
-            tracing::error!(%error, "no keys for an account");
-            PairError::Full
-        })?;
-        let account = Arc::new(account);
-        people
-            .by_phone
-            .insert(account.phone.clone(), account.clone());
-        people.by_lid.insert(account.lid.clone(), account.clone());
-        Ok(account)
-    }
-
-    pub(crate) fn by_phone(&self, phone: &str) -> Option<Arc<Account>> {
-        read(&self.people).by_phone.get(phone).cloned()
-    }
-
-    pub(crate) fn by_name(&self, push_name: &str) -> Option<Arc<Account>> {
-        let people = read(&self.people);
-        let mut named: Vec<_> = people
-            .by_phone
-            .values()
-            .filter(|account| account.push_name() == push_name)
-            .collect();
-        // Of several the lowest number, so that it is always the same.
-        named.sort_by(|a, b| a.phone.cmp(&b.phone));
-        named.first().map(|account| (*account).clone())
-    }
-
-    /// The account of a person's JID, in either namespace.
-    pub(crate) fn by_jid(&self, jid: &Jid) -> Option<Arc<Account>> {
-        let people = read(&self.people);
-        match Family::of(jid)? {
-            Family::Pn => people.by_phone.get(jid.user.as_str()).cloned(),
-            Family::Lid => people.by_lid.get(jid.user.as_str()).cloned(),
-        }
-    }
-
-    /// The account of a phone number.
-    #[must_use]
-    pub fn account(&self, phone: &str) -> Option<AccountInfo> {
-        self.by_phone(phone).map(|account| account.info())
-    }
-
-    /// All accounts, by phone number.
-    #[must_use]
-    pub fn accounts(&self) -> Vec<AccountInfo> {
-        let accounts: Vec<_> = read(&self.people).by_phone.values().cloned().collect();
-        let mut infos: Vec<_> = accounts.iter().map(|account| account.info()).collect();
-        infos.sort_by(|a, b| a.phone.cmp(&b.phone));
-        infos
-    }
-
-    /// Logs a device out from the phone: it is told, and is no device of the account any more.
-    pub fn logout_device(&self, phone: &str, device: u16) -> bool {
-        let Some(account) = self.by_phone(phone) else {
-            return false;
-        };
-        self.drop_device(&account, device, true)
-    }
-
-    /// Takes a device off the account without a word; its next login is refused.
-    pub fn revoke_device(&self, phone: &str, device: u16) -> bool {
-        let Some(account) = self.by_phone(phone) else {
-            return false;
-        };
-        self.drop_device(&account, device, false)
-    }
-
-    pub(crate) fn drop_device(&self, account: &Arc<Account>, device: u16, say_so: bool) -> bool {
-        let removed = {
-            let mut state = lock(&account.state);
-            let removed = state.devices.remove(&device);
-            if removed.is_some() {
-                state.devices_changed = crate::clock::unix().max(state.devices_changed + 1);
-            }
-            removed
-        };
-        let Some(removed) = removed else { return false };
-        if let Some(link) = lock(&removed.mail).link.take() {
-            if say_so {
-                link.outbox
-                    .push(node::encode(&connection::stream_error(401)));
-                link.outbox.finish();
-            } else {
-                link.outbox.abort();
-            }
-        }
-        notify_devices(self, account, &removed, "remove");
-        true
-    }
-
     /// Who is connected, in the order in which they came.
     #[must_use]
     pub fn connections(&self) -> Vec<ConnectionInfo> {
@@ -453,147 +263,11 @@ impl Core {
         }
     }
 
-    pub(crate) fn record(&self, sent: bool, who: &Who, stanza: &Bytes) {
-        let mut log = lock(&self.log);
-        log.next += 1;
-        log.bytes += stanza.len();
-        log.records.push_back(Logged {
-            sent,
-            who: who.clone(),
-            stanza: stanza.clone(),
-        });
-        while log.records.len() > self.limits().log || log.bytes > LOG_BYTES {
-            let Some(oldest) = log.records.pop_front() else {
-                break;
-            };
-            log.bytes -= oldest.stanza.len();
-        }
-    }
-
-    /// The last stanzas that went by, oldest first.
-    #[must_use]
-    pub fn stanzas(&self) -> Vec<StanzaRecord> {
-        let (first, records): (u64, Vec<_>) = {
-            let log = lock(&self.log);
-            let records: Vec<_> = log
-                .records
-                .iter()
-                .map(|l| (l.sent, l.who.clone(), l.stanza.clone()))
-                .collect();
-            (log.next - records.len() as u64, records)
-        };
-        (first..)
-            .zip(records)
-            .filter_map(|(seq, (sent, who, stanza))| {
-                let stanza = node::decode(stanza)?;
-                Some(StanzaRecord {
-                    seq,
-                    sent,
-                    phone: who.phone.to_string(),
-                    device: who.device,
-                    tag: stanza.tag.to_string(),
-                    attrs: stanza
-                        .attrs
-                        .iter()
-                        .map(|(key, value)| (key.to_string(), value.as_str().into_owned()))
-                        .collect(),
-                    children: node::children(&stanza)
-                        .iter()
-                        .map(|child| child.tag.to_string())
-                        .collect(),
-                })
-            })
-            .collect()
-    }
-
     /// The faults that are armed.
     #[must_use]
     pub fn faults(&self) -> &Faults {
         &self.faults
     }
-
-    /// Queues a stanza for a device, and sends it if the device is live.
-    pub(crate) fn deliver(&self, account: &Account, device: &Arc<Device>, mut letter: Letter) {
-        if letter.class == Class::Message && self.faults.corrupts(&account.phone, device.id) {
-            letter.stanza = spoil(letter.stanza);
-        }
-        self.counters.deliveries.fetch_add(1, Ordering::Relaxed);
-        let trick = self.trick(account, device, letter.class);
-        let held = lock(&device.mail).deliver(letter, trick, self.limits());
-        if held {
-            let device = device.clone();
-            tokio::spawn(async move {
-                tokio::time::sleep(Duration::from_secs(1)).await;
-                lock(&device.mail).release();
-            });
-        }
-    }
-
-    pub(crate) fn trick(&self, account: &Account, device: &Device, class: Class) -> Trick {
-        match class {
-            Class::Message => self.faults.delivery(&account.phone, device.id),
-            Class::Receipt | Class::Notification => Trick::None,
-        }
-    }
-
-    /// Queues a notification for devices of an account, `except` the one that caused it.
-    pub(crate) fn notify(
-        &self,
-        account: &Account,
-        except: Option<(&str, u16)>,
-        build: impl Fn(NodeBuilder) -> Node,
-    ) {
-        for device in account.devices() {
-            if except == Some((account.phone.as_str(), device.id)) {
-                continue;
-            }
-            self.notify_device(account, &device, &build);
-        }
-    }
-
-    /// Queues a notification for one device.
-    pub(crate) fn notify_device(
-        &self,
-        account: &Account,
-        device: &Arc<Device>,
-        build: impl Fn(NodeBuilder) -> Node,
-    ) {
-        let id = self.stanza_id();
-        let stanza = build(
-            NodeBuilder::new("notification")
-                .attr("id", id.as_str())
-                .attr("t", crate::clock::unix()),
-        );
-        let letter = Letter {
-            class: Class::Notification,
-            id: id.into(),
-            from: "".into(),
-            stanza: node::encode(&stanza),
-            track: None,
-        };
-        self.deliver(account, device, letter);
-    }
-}
-
-/// The stanza with a bit of its first ciphertext flipped, at a place that is authenticated in every kind of them.
-fn spoil(stanza: Bytes) -> Bytes {
-    let Some(mut decoded) = node::decode(stanza.clone()) else {
-        return stanza;
-    };
-    if let Some(NodeContent::Nodes(children)) = &mut decoded.content {
-        for child in children.iter_mut().filter(|child| child.tag == "enc") {
-            if let Some(NodeContent::Bytes(bytes)) = &mut child.content
-                && let Some(byte) = {
-                    let at = bytes.len() * 2 / 3;
-                    bytes.get_mut(at)
-                }
-            {
-                *byte ^= 1;
-                break;
-            }
-        }
-    }
-    node::encode(&decoded)
 }
 
 /// Takes a connection off the books when it ends, however it ends.

@@ -8,7 +8,7 @@ use whatsapp_loopback::{
     core::StanzaRecord,
     faults::FillQueue,
     people::{Person, PersonSpec},
-    writer::Load,
+    load::Load,
 };
 
 async fn server() -> Result<Server> {

@@ -3,7 +3,12 @@
 //! The phone is played here: it has the account's identity key, so what it signs is what a real phone signs.
 
 pub mod adv;
+mod announce;
 mod code;
+mod error;
+mod qr;
+
+pub use self::{announce::notify_devices, error::PairError};
 
 use std::{
     collections::HashMap,
@@ -11,10 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use base64::{
-    Engine,
-    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
-};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use buffa::Message;
 use wacore_binary::{Node, SERVER_JID, builder::NodeBuilder};
 use wacore_libsignal::protocol::PublicKey;
@@ -22,7 +24,7 @@ use waproto::whatsapp::{ClientPairingProps, client_payload::DevicePairingRegistr
 
 use self::adv::Vouched;
 use crate::{
-    account::{Account, AccountInfo, AccountSpec, Device, DeviceKeys, Family, SignedKey},
+    account::{Account, AccountSpec, Device, DeviceKeys, Family, SignedKey},
     clock,
     connection::stream_error,
     core::Core,
@@ -31,44 +33,6 @@ use crate::{
     sync::lock,
     wire::node::{self, attr, bytes, child},
 };
-
-/// Why a simulated phone could not link a device.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PairError {
-    /// The text is not that of a QR of this kind.
-    NotAQr,
-    /// No connection shows this QR now.
-    UnknownQr,
-    /// The QR was shown, and has been replaced by a later one.
-    ExpiredQr,
-    /// No client waits for a code of this phone number.
-    NoCodeWanted,
-    /// The code is not the one that the client shows.
-    WrongCode,
-    /// The phone number is not one.
-    BadPhone,
-    /// The account or the server has no room.
-    Full,
-    /// The client went away, or did not answer in time.
-    Gone,
-}
-
-impl std::fmt::Display for PairError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::NotAQr => "not the text of a linking QR",
-            Self::UnknownQr => "no client shows this QR",
-            Self::ExpiredQr => "this QR has expired",
-            Self::NoCodeWanted => "no client waits for a code for this phone number",
-            Self::WrongCode => "the code is wrong",
-            Self::BadPhone => "not a phone number: digits only, 5 to 15 of them",
-            Self::Full => "no room for another device or account",
-            Self::Gone => "the client went away or did not answer in time",
-        })
-    }
-}
-
-impl std::error::Error for PairError {}
 
 /// How many QRs a client gets to show, as WhatsApp gives out.
 const REFS: u32 = 6;
@@ -121,56 +85,6 @@ impl Pairings {
             tables.by_ref.retain(|_, (pairing, _)| pairing.conn != conn);
             tables.by_phone.retain(|_, pairing| pairing.conn != conn);
         }
-    }
-}
-
-struct Scanned {
-    reference: String,
-    noise: [u8; 32],
-    identity: [u8; 32],
-    secret: Vec<u8>,
-}
-
-/// `ref,noise,identity,secret[,platform]`, with or without a link before it.
-fn read_qr(text: &str) -> Option<Scanned> {
-    let text = text.trim();
-    let text = text.rsplit_once('#').map_or(text, |(_, body)| body);
-    let mut fields = text.split(',');
-    let reference = fields.next()?.to_owned();
-    let mut key = || STANDARD.decode(fields.next()?).ok();
-    let (noise, identity, secret) = (key()?, key()?, key()?);
-    Some(Scanned {
-        reference,
-        noise: noise.try_into().ok()?,
-        identity: identity.try_into().ok()?,
-        secret: (secret.len() == 32).then_some(secret)?,
-    })
-}
-
-impl Core {
-    /// Plays the phone that scans a QR. Without `phone` it is the account that goes by the push name in the
-    /// client's registration, else a new one. The client is linked a moment later.
-    ///
-    /// # Errors
-    /// The QR is not one that a client shows now, or there is no room.
-    pub fn scan_qr(&self, qr: &str, phone: Option<&str>) -> Result<AccountInfo, PairError> {
-        let scanned = read_qr(qr).ok_or(PairError::NotAQr)?;
-        let (pairing, index) = lock(&self.pairings.0)
-            .by_ref
-            .get(&scanned.reference)
-            .cloned()
-            .ok_or(PairError::UnknownQr)?;
-        let options = &self.options;
-        let until = options.qr_first_ttl + options.qr_ttl * index + options.qr_grace;
-        if pairing.opened.elapsed() > until {
-            return Err(PairError::ExpiredQr);
-        }
-        if scanned.noise != pairing.noise || scanned.identity != pairing.identity {
-            return Err(PairError::NotAQr);
-        }
-        let account = pairing.account(self, phone)?;
-        pairing.offer(self, &account, &scanned.secret)?;
-        Ok(account.info())
     }
 }
 
@@ -430,78 +344,9 @@ fn reference() -> String {
     format!("2@{}", URL_SAFE_NO_PAD.encode(random))
 }
 
-/// Tells the account's other devices, and everybody who has asked for its device list, that a device came or went.
-pub fn notify_devices(core: &Core, account: &Arc<Account>, device: &Device, action: &'static str) {
-    let (watchers, list, ts) = {
-        let state = lock(&account.state);
-        let watchers: Vec<String> = state.watchers.iter().cloned().collect();
-        (
-            watchers,
-            adv::device_list(account, &state),
-            state.devices_changed,
-        )
-    };
-    let mut key_index_list = NodeBuilder::new("key-index-list").attr("ts", ts);
-    if let (Some(list), "add") = (list, action) {
-        key_index_list = key_index_list.bytes(list);
-    }
-    let changed = NodeBuilder::new("device")
-        .attr("jid", account.device_jid(Family::Pn, device.id))
-        .attr("key-index", device.key_index)
-        .attr("lid", account.device_jid(Family::Lid, device.id))
-        .build();
-    let change = NodeBuilder::new(action)
-        .children([changed, key_index_list.build()])
-        .build();
-    let build = |notification: NodeBuilder| {
-        notification
-            .attr("from", account.jid(Family::Pn))
-            .attr("type", "devices")
-            .attr("lid", account.jid(Family::Lid))
-            .children([change.clone()])
-            .build()
-    };
-    core.notify(account, Some((&account.phone, device.id)), build);
-    for watcher in watchers {
-        if watcher == account.phone {
-            continue;
-        }
-        if let Some(watcher) = core.by_phone(&watcher) {
-            core.notify(&watcher, None, build);
-        }
-    }
-}
-
 /// What an attribute says about a person, as the account's phone number.
 pub(crate) fn phone_of(stanza: &Node, key: &str) -> Option<String> {
     let value = attr(stanza, key)?;
     let user = value.split(['@', ':']).next()?;
     crate::account::is_phone(user).then(|| user.to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn qr_texts_with_and_without_a_link() {
-        let key = STANDARD.encode([7; 32]);
-        for text in [
-            format!("2@ref,{key},{key},{key},1"),
-            format!("2@ref,{key},{key},{key}"),
-            format!("https://wa.me/settings/linked_devices#2@ref,{key},{key},{key},9\n"),
-        ] {
-            let scanned = read_qr(&text).unwrap();
-            assert_eq!(scanned.reference, "2@ref");
-            assert_eq!(scanned.secret, [7; 32]);
-        }
-        for text in [
-            "",
-            "2@ref",
-            "2@ref,a,b,c",
-            &format!("2@ref,{key},{key},AAAA"),
-        ] {
-            assert!(read_qr(text).is_none(), "{text}");
-        }
-    }
 }
