@@ -179,7 +179,7 @@ impl Store {
     pub fn withdraw(&self, request: RequestId) -> Pending<Vec<PartState>> {
         self.submit(move |tx| {
             tx.prepare_cached(
-                "UPDATE part SET state = 10, open = 0, payload = NULL WHERE request = ?1 AND state = 0",
+                "UPDATE part SET state = 10, open = 0 WHERE request = ?1 AND state = 0",
             )?
             .execute([request.0])?;
             tx.outbound_changed();
@@ -205,6 +205,7 @@ fn enqueue(tx: &Tx<'_>, call: &OutboundRequest, now: i64) -> rusqlite::Result<En
         None => repeated_reply(tx, call, emission)?,
     };
     if let Some((id, chat)) = earlier {
+        revive(tx, id, call.expires_at)?;
         return Ok(Enqueued::Joined {
             request: RequestId(id),
             chat: peers::load(tx, super::PeerKey(chat))?,
@@ -242,6 +243,21 @@ fn enqueue(tx: &Tx<'_>, call: &OutboundRequest, now: i64) -> rusqlite::Result<En
         chat: peers::load(tx, chat)?,
         parts: parts(tx, request)?,
     })
+}
+
+/// What of a repeated request was given up before it was tried waits again, under its old ids: none of it ever left.
+fn revive(tx: &Tx<'_>, request: i64, expires_at: i64) -> rusqlite::Result<()> {
+    let revived = tx
+        .prepare_cached(
+            "UPDATE part SET state = 0, open = 1 WHERE request = ?1 AND state IN (9, 10)",
+        )?
+        .execute([request])?;
+    if revived > 0 {
+        tx.prepare_cached("UPDATE request SET expires = ?2 WHERE id = ?1")?
+            .execute([request, expires_at])?;
+        tx.outbound_changed();
+    }
+    Ok(())
 }
 
 /// The request that has this key: its id, content hash and chat. A key that has expired is taken from it.

@@ -152,7 +152,7 @@ impl Store {
         self.submit(move |tx| {
             let n = tx
                 .prepare_cached(
-                    "UPDATE part SET state = 9, open = 0, payload = NULL WHERE open = 1 AND state = 0
+                    "UPDATE part SET state = 9, open = 0 WHERE open = 1 AND state = 0
                      AND request IN (SELECT id FROM request WHERE expires <= ?1)",
                 )?
                 .execute([now])?;

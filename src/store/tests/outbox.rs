@@ -324,3 +324,25 @@ fn a_merge_takes_the_outbox_along() {
     store.resolve(addresses(&[ANN, ANN_LID])).wait().unwrap();
     assert_eq!(heads(&store), ["A1"]);
 }
+
+#[test]
+fn a_call_repeated_under_its_key_sends_what_was_given_up() {
+    let store = TestStore::new();
+    let Enqueued::New { request, .. } = enqueue(&store, keyed("k", &["A1", "A2"])) else {
+        panic!("not new");
+    };
+    sent(&store, "A1");
+    store.withdraw(request).wait().unwrap();
+    assert!(heads(&store).is_empty());
+    let again = store
+        .enqueue(keyed("k", &["X", "Y"]), NOW + 5000)
+        .wait()
+        .unwrap();
+    assert_eq!(ids(&again), (false, vec!["A1", "A2"]));
+    assert_eq!(state(&store, "A1"), DeliveryState::Sent);
+    let head = store.next_to_send(9).wait().unwrap().remove(0);
+    assert_eq!(
+        (head.message_id.as_str(), head.payload.as_slice()),
+        ("A2", b"A2".as_slice())
+    );
+}
