@@ -77,7 +77,11 @@ where
         &role,
     );
     tokio::select! {
+        () = outbox.aborted() => {}
         () = writer => {
+            if outbox.ending() == End::Now {
+                return;
+            }
             // The peer is to see the end of the stream rather than a reset.
             let _ = tokio::time::timeout(Duration::from_secs(1), sink.close()).await;
         }

@@ -34,6 +34,7 @@ struct Waiting {
 pub struct Outbox {
     waiting: Mutex<Waiting>,
     wake: Notify,
+    cut: Notify,
     limit: usize,
 }
 
@@ -48,6 +49,7 @@ impl Outbox {
                 stalled: None,
             }),
             wake: Notify::new(),
+            cut: Notify::new(),
             limit,
         }
     }
@@ -60,10 +62,11 @@ impl Outbox {
         }
         waiting.bytes += stanza.len();
         waiting.stanzas.push_back(stanza);
-        if waiting.bytes > self.limit {
-            waiting.end = End::Now;
-        }
+        let overflows = waiting.bytes > self.limit;
         drop(waiting);
+        if overflows {
+            self.abort();
+        }
         self.wake.notify_one();
     }
 
@@ -84,6 +87,16 @@ impl Outbox {
         }
         drop(waiting);
         self.wake.notify_one();
+        if end == End::Now {
+            self.cut.notify_one();
+        }
+    }
+
+    /// Waits until the connection is to end at once, also while a write to it hangs.
+    pub async fn aborted(&self) {
+        while self.ending() != End::Now {
+            self.cut.notified().await;
+        }
     }
 
     /// Lets the connection stand still for a while.
