@@ -67,7 +67,10 @@ async fn show() -> Result<()> {
     stage.chapter("The agent thinks, and Anna sees it typing").await;
     let update = json!({"kind": "processing", "message": "", "conversation_id": conversation, "metadata": {}});
     host.ask(&stage, "status", json!({"config": config(), "update": update})).await?;
-    anna.wait_chatstate(&jid, ChatPresence::Composing).await?;
+    anna.wait_for("typing", |seen| {
+        seen.chatstates.iter().any(|told| told.state == ChatPresence::Composing).then_some(())
+    })
+    .await?;
     stage.say("Anna 📱 … is typing");
 
     stage.chapter("The agent answers").await;

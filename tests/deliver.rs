@@ -8,7 +8,7 @@ use common::{Host, World, message, open, proxy::Proxy, request};
 use serde_json::{Value, json};
 use wacore::types::presence::ChatPresence;
 use whatsapp_loopback::people::Person;
-use whatsapp_loopback::{Fault, Target};
+use whatsapp_loopback::Fault;
 
 fn params(content: &str, metadata: Value) -> Value {
     json!({"config": open(), "message": message(content, metadata)})
@@ -76,7 +76,7 @@ async fn what_cannot_be_addressed() {
     let world = World::linked().await;
     for (metadata, expected) in [
         (json!({}), "missing_destination"),
-        (json!({"conversation_id": "somebody"}), "invalid_target"),
+        (json!({"conversation_id": "somebody"}), "invalid_destination"),
         (json!({"conversation_id": "whatsapp:other:contact:+15551230000"}), "wrong_account"),
     ] {
         assert_eq!(world.refused("push", params("hi", metadata.clone())).await, expected, "{metadata}");
@@ -107,15 +107,11 @@ async fn a_model_that_answers_with_nothing() {
 async fn the_server_refuses_the_message() {
     let world = World::linked().await;
     let anna = world.person("Anna").await;
-    let nack = || {
-        let fault = Fault::Nack { code: 463, times: 1 };
-        world.server.core().faults().arm(Target::device(&world.phone, 1), fault);
-    };
     let to = json!({"conversation_id": anna.pn().to_string()});
-    nack();
+    world.fault(Fault::Nack { code: 463, times: 1 }).await;
     let answer = world.call("push", params("hi", to.clone())).await;
     assert_eq!(answer["error"]["data"]["dispatch_error"]["reason_code"], "new_chats_restricted");
-    nack();
+    world.fault(Fault::Nack { code: 463, times: 1 }).await;
     let mut reply = to;
     reply["reply_to_message_id"] = json!("X");
     let result = world.ok("deliver", params("hello", reply)).await;
@@ -129,25 +125,29 @@ async fn the_server_refuses_the_message() {
 async fn the_acknowledgement_does_not_come() {
     let world = World::linked().await;
     let anna = world.person("Anna").await;
-    let withhold = || {
-        world.server.core().faults().arm(Target::device(&world.phone, 1), Fault::WithholdAcks { times: u32::MAX });
-    };
+    // A receipt of her phone would say as much as an acknowledgement.
+    anna.disconnect().await;
     let mut config = open();
     config["send_timeout_secs"] = json!(3);
     let to = json!({"conversation_id": anna.pn().to_string()});
-    withhold();
+    world.fault(Fault::WithholdAcks { times: u32::MAX }).await;
     let push = json!({"config": config, "message": message("is it there?", to.clone())});
     let answer = world.call("push", push).await;
     assert_eq!(common::code(&answer), "delivery_unknown");
     let id = answer["error"]["data"]["dispatch_error"]["message_id"].as_str().expect("id").to_owned();
-    let mut metadata = to;
-    metadata["reply_to_message_id"] = json!("X");
-    let reply = json!({"config": config, "message": message("and this?", metadata)});
-    let result = world.ok("deliver", reply).await;
-    assert_eq!(result["delivery"]["metadata"]["delivery_state"], "unknown");
+    // Behind it in the same chat nothing goes before its fate is known; in another chat it is the same again.
+    let bert = world.person("Bert").await;
+    bert.disconnect().await;
+    for (person, expected) in [(&anna, "queued"), (&bert, "unknown")] {
+        let metadata = json!({"conversation_id": person.pn().to_string(), "reply_to_message_id": "X"});
+        let reply = json!({"config": config, "message": message("and this?", metadata)});
+        let result = world.ok("deliver", reply).await;
+        assert_eq!(result["delivery"]["metadata"]["delivery_state"], expected);
+    }
     // It goes on under its id: the next owner sends it again, and it is one message for its reader.
     world.server.core().faults().clear();
     let _ = world.poll(open()).await;
+    anna.reconnect().await.expect("back");
     anna.wait_id(&id).await.expect("arrives");
     assert_eq!(anna.seen(|seen| seen.count_id(&id)), 1);
     assert_eq!(anna.seen(|seen| seen.count_text("is it there?")), 1);
@@ -213,13 +213,15 @@ async fn typing_is_seen_by_the_other_side() {
     for (kind, expected) in [("processing", ChatPresence::Composing), ("completed", ChatPresence::Paused)] {
         let accepted = host.ask("status", frame(kind, &to)).await;
         assert_eq!(accepted["status"]["accepted"], true, "{accepted}");
-        anna.wait_chatstate(&world.jid(), expected).await.expect("typing");
+        anna.wait_for("typing", |seen| seen.chatstates.iter().rev().find(|told| told.state == expected).cloned())
+            .await
+            .expect("typing");
     }
     let accepted = host.ask("status", frame("approval_needed", &to)).await;
     assert_eq!(accepted["status"]["accepted"], true);
     let refused = host.ask("status", frame("processing", "nobody")).await;
     assert_eq!(refused["status"]["accepted"], false);
-    assert_eq!(refused["status"]["metadata"]["reason_code"], "invalid_target");
+    assert_eq!(refused["status"]["metadata"]["reason_code"], "invalid_destination");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

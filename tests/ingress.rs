@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use common::{Host, World, open, proxy::Proxy, request, timeout};
 use serde_json::{Value, json};
-use whatsapp_loopback::{Fault, Target};
+use whatsapp_loopback::Fault;
 
 async fn start(world: &World, state: Option<&Value>) -> (Host, Value) {
     started(world.host(), state).await
@@ -105,19 +105,19 @@ async fn killed_between_commit_and_acknowledgement() {
         Host::new(command)
     };
     let (mut host, _) = started(command(), None).await;
-    common::eventually("online", || world.server.core().presence(&world.phone, 1).is_some()).await;
+    common::eventually("online", || world.presence().is_some()).await;
     proxy.deafen();
     let id = anna.text(world.jid(), "only once").await.expect("text");
     assert_eq!(host.event().await["message"]["id"], id, "committed and emitted");
     let state = host.line().await["params"]["state"].clone();
     host.kill().await;
-    assert_eq!(world.server.core().queued_messages(&world.phone, 1), [id.clone()], "not acknowledged");
+    assert_eq!(world.unacknowledged(), [id.clone()], "not acknowledged");
     proxy.hear();
     let (mut host, _) = started(command(), Some(&state)).await;
     let later = anna.text(world.jid(), "later").await.expect("text");
     assert_eq!(host.event().await["message"]["id"], later, "the first did not come again");
     common::eventually("acknowledged", || {
-        world.server.core().queued_messages(&world.phone, 1).is_empty()
+        world.unacknowledged().is_empty()
     })
     .await;
 }
@@ -143,9 +143,8 @@ async fn killed_before_any_evidence_it_comes_again_marked() {
 async fn another_connection_took_over() {
     let world = World::linked().await;
     let (mut host, _) = start(&world, None).await;
-    common::eventually("online", || world.server.core().presence(&world.phone, 1).is_some()).await;
-    let target = Target::device(&world.phone, 1);
-    world.server.core().faults().arm(target, Fault::StreamError { code: 409 });
+    common::eventually("online", || world.presence().is_some()).await;
+    world.fault(Fault::StreamError { code: 409 }).await;
     assert_eq!(last_words(&mut host).await, "replaced");
     assert_eq!(host.exit().await.code(), Some(1));
     let params = json!({"config": open()});
@@ -156,8 +155,8 @@ async fn another_connection_took_over() {
 async fn the_phone_removed_the_device() {
     let world = World::linked().await;
     let (mut host, _) = start(&world, None).await;
-    common::eventually("online", || world.server.core().presence(&world.phone, 1).is_some()).await;
-    world.server.core().logout_device(&world.phone, 1);
+    common::eventually("online", || world.presence().is_some()).await;
+    world.server.core().logout_device(&world.phone, world.device);
     assert_eq!(last_words(&mut host).await, "logged_out");
     assert_eq!(host.exit().await.code(), Some(1));
     let health = world.ok("health", json!({"config": {}})).await;
@@ -210,7 +209,7 @@ async fn the_end_of_stdin_ends_it_within_a_second() {
             // Connected and idle.
             0 => {
                 common::eventually("online", || {
-                    world.server.core().connections().iter().any(|c| c.phone == world.phone)
+                    world.server.core().connections().iter().any(|c| c.phone.as_deref() == Some(&world.phone))
                 })
                 .await;
             }
@@ -240,7 +239,7 @@ async fn the_owners_phone_goes_on_ringing() {
     let world = World::linked().await;
     let (host, _) = start(&world, None).await;
     common::eventually("unavailable", || {
-        world.server.core().presence(&world.phone, 1).as_deref() == Some("unavailable")
+        world.presence().as_deref() == Some("unavailable")
     })
     .await;
     drop(host);

@@ -111,16 +111,15 @@ async fn a_linked_account_is_not_linked_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_logout_the_old_session_is_moved_aside_and_a_new_one_linked() {
     let mut world = World::linked().await;
-    let device = world.server.core().account(&world.phone).expect("account").devices[0].id;
     let mut host = world.host();
     host.ask("start_ingress", serde_json::json!({"config": common::open()})).await;
-    assert!(world.server.core().logout_device(&world.phone, device));
+    assert!(world.server.core().logout_device(&world.phone, world.device));
     assert_eq!(host.exit().await.code(), Some(1));
     let refused = world.refused("start_ingress", serde_json::json!({"config": common::open()})).await;
     assert_eq!(refused, "logged_out");
     let summary = world.link_as(&[], Some(&world.phone)).await;
     assert_eq!(common::phone_of(&summary), world.phone);
-    world.phone = common::phone_of(&summary);
+    world.is(&summary);
     let aside = std::fs::read_dir(world.account_dir())
         .expect("directory")
         .filter(|entry| entry.as_ref().is_ok_and(|e| e.file_name().to_string_lossy().contains("logged-out")))

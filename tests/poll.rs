@@ -35,7 +35,7 @@ async fn one_message_waits_and_comes_once() {
     assert_eq!(event["activation"]["reason"], "direct_message");
     assert_eq!(event["platform"], "whatsapp");
     anna.wait_receipt(&id, wacore::types::presence::ReceiptType::Delivered).await.expect("ticks");
-    assert!(world.server.core().queued_messages(&world.phone, 1).is_empty());
+    assert!(world.unacknowledged().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

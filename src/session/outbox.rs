@@ -337,7 +337,11 @@ pub(super) fn receipt(shared: &Arc<Shared>, receipt: &events::Receipt) {
         ReceiptType::Played => Receipt::Played,
         _ => return,
     };
-    let ids = receipt.message_ids.iter().map(|id| id.to_string()).collect();
+    let ids: Vec<String> = receipt.message_ids.iter().map(|id| id.to_string()).collect();
+    for id in &ids {
+        // Who has the message proves that the server took it.
+        shared.outbox.acknowledged(id, None, None);
+    }
     // Nobody waits for it; a receipt that is lost with the process is only a state that lags behind.
     drop(shared.store.receipt(ids, kind));
 }

@@ -37,20 +37,22 @@ pub struct World {
     pub home: TempDir,
     /// Phone number of the plugin's account, once linked.
     pub phone: String,
+    /// Number of the plugin's device, once linked.
+    pub device: u16,
 }
 
 impl World {
     /// A server; nothing is linked.
     pub async fn unlinked() -> Self {
         let server = Server::start(Default::default()).await.expect("server");
-        Self { server, home: tempfile::tempdir().expect("directory"), phone: String::new() }
+        Self { server, home: tempfile::tempdir().expect("directory"), phone: String::new(), device: 0 }
     }
 
     /// A server, and the plugin linked to an account of its own there.
     pub async fn linked() -> Self {
         let mut world = Self::unlinked().await;
         let summary = world.link(&[]).await;
-        world.phone = phone_of(&summary);
+        world.is(&summary);
         world
     }
 
@@ -59,9 +61,31 @@ impl World {
         let mut world = Self::unlinked().await;
         let spec = whatsapp_loopback::AccountSpec { lid_migrated: true, ..Default::default() };
         let account = world.server.core().create_account(spec).expect("account");
-        world.link_as(&[], Some(&account.phone)).await;
-        world.phone = account.phone;
+        let summary = world.link_as(&[], Some(&account.phone)).await;
+        world.is(&summary);
         world
+    }
+
+    /// Takes the summary's word for who the plugin is.
+    pub fn is(&mut self, summary: &Value) {
+        self.phone = phone_of(summary);
+        self.device = summary["device_id"].as_u64().and_then(|id| id.try_into().ok()).expect("device_id");
+    }
+
+    /// Lets something happen to the plugin's device.
+    pub async fn fault(&self, fault: whatsapp_loopback::Fault) {
+        let target = whatsapp_loopback::Target::device(&self.phone, self.device);
+        self.server.core().inject(target, fault).await.expect("fault");
+    }
+
+    /// The presence that the server saw last of the plugin's device.
+    pub fn presence(&self) -> Option<String> {
+        self.server.core().presence(&self.phone, self.device)
+    }
+
+    /// Ids of the messages that the plugin has not acknowledged.
+    pub fn unacknowledged(&self) -> Vec<String> {
+        self.server.core().queued_messages(&self.phone, self.device)
     }
 
     /// A person on the same server.
@@ -301,8 +325,7 @@ pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 
 /// Puts this many messages of so many people into the queue of the plugin's device, which is away.
 pub async fn fill(world: &World, messages: usize, people: usize) {
-    let target = whatsapp_loopback::Target::device(&world.phone, 1);
     let fill = whatsapp_loopback::faults::FillQueue { n: messages, senders: people, ..Default::default() };
-    world.server.core().faults().arm(target, whatsapp_loopback::Fault::FillQueue(fill));
-    eventually("the queue is full", || world.server.core().queue_len(&world.phone, 1) >= messages).await;
+    world.fault(whatsapp_loopback::Fault::FillQueue(fill)).await;
+    assert_eq!(world.server.core().queue_len(&world.phone, world.device), messages);
 }

@@ -179,17 +179,18 @@ async fn a_queue_is_filled_over_http() -> Result<()> {
         "kind": "fill_queue", "n": 30, "senders": 3, "text": "waiting {n}", "target": { "phone": alice.phone() },
     });
     let answer = post(&server, "/admin/faults", fault.to_string()).await?;
-    assert_eq!(
-        answer.json()?["queued"].as_u64(),
-        Some(30),
-        "{}",
-        String::from_utf8_lossy(&answer.body)
-    );
+    let queued: Vec<String> = serde_json::from_value(answer.json()?["queued"].clone())?;
     alice.reconnect().await?;
     for n in 0..30 {
         alice.wait_text(&format!("waiting {n}")).await?;
     }
-    assert_eq!(alice.seen(|seen| seen.messages.len()), 30);
+    let seen: Vec<_> = alice.seen(|seen| {
+        seen.messages
+            .iter()
+            .map(|message| message.id().to_owned())
+            .collect()
+    });
+    assert_eq!((queued.len(), seen), (30, queued));
     Ok(())
 }
 
