@@ -269,6 +269,9 @@ fn admit(
     payload: &ClientPayload,
 ) -> Role {
     if let Some(data) = payload.device_pairing_data.as_option() {
+        if let Some((code, _)) = core.faults().connect_failure("", 0) {
+            return refuse(outbox, failure(code));
+        }
         let pairing = Pairing::open(core, id, outbox, *client, data, payload.push_name.clone());
         return match pairing {
             Some(pairing) => Role::Pairing(pairing),

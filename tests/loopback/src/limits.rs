@@ -40,12 +40,12 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            outbound_bytes: 256 << 20,
+            outbound_bytes: 64 << 20,
             write_timeout: Duration::from_secs(60),
             handshake_timeout: Duration::from_secs(20),
             idle_timeout: Duration::from_secs(180),
             queue_stanzas: 200_000,
-            queue_bytes: 512 << 20,
+            queue_bytes: 128 << 20,
             one_time_keys: 5_000,
             devices: 32,
             accounts: 100_000,

@@ -16,6 +16,9 @@ use crate::{
     wire::node::{self, children, text},
 };
 
+/// Longer names are ignored.
+const NAME: usize = 200;
+
 /// Sends a stanza to a device if it is there.
 pub fn send_live(device: &Device, stanza: Bytes) {
     if let Some(link) = lock(&device.mail).link.as_ref().filter(|link| link.active) {
@@ -37,7 +40,9 @@ pub fn presence(session: &Session, stanza: &Node) {
         }
         _ => {
             let available = kind != "unavailable";
-            if let Some(name) = node::attr(stanza, "name").filter(|name| !name.is_empty()) {
+            if let Some(name) =
+                node::attr(stanza, "name").filter(|name| (1..=NAME).contains(&name.len()))
+            {
                 lock(&session.account.state).push_name = name.into_owned();
             }
             let kind = if available {

@@ -15,7 +15,7 @@ use crate::{
     iq::profile::{self, Picture},
     session::Session,
     sync::lock,
-    wire::node::{bytes, child, number, text},
+    wire::node::{attr, bytes, child, number, text},
 };
 
 /// Longer descriptions are refused.
@@ -136,6 +136,7 @@ fn set(session: &Session, group: &mut Group, asked: &Node) -> Result<(), u16> {
             group.subject_by = session.account.clone();
             group.subject_at = clock::unix();
         }
+        "description" if is_stale(group, asked) => return Err(409),
         "description" if text(asked, "delete") == "true" => group.description = None,
         "description" => {
             let description = described(session, asked);
@@ -158,6 +159,16 @@ fn set(session: &Session, group: &mut Group, asked: &Node) -> Result<(), u16> {
         _ => return Err(501),
     }
     Ok(())
+}
+
+/// Whether a change of the description was made without knowing the one that there is.
+fn is_stale(group: &Group, asked: &Node) -> bool {
+    let known = attr(asked, "prev");
+    match (&group.description, known) {
+        (Some(description), Some(known)) => description.id != known,
+        (Some(_), None) => true,
+        (None, known) => known.is_some_and(|known| known != "none"),
+    }
 }
 
 /// Adds, removes, promotes or demotes members; the answer says for each how it went.

@@ -15,6 +15,9 @@ use crate::{
 /// Patches per answer; the client asks again for more.
 const BATCH: usize = 200;
 
+/// Larger patches are refused.
+const PATCH: usize = 1 << 20;
+
 /// One collection of an account.
 #[derive(Default)]
 pub struct Collection {
@@ -63,6 +66,9 @@ fn collection(session: &Session, asked: &Node, changed: &mut Vec<(String, u64)>)
     if let Some(patch) = child(asked, "patch") {
         if from != collection.version {
             return refused(&name, 409);
+        }
+        if bytes(patch).len() > PATCH {
+            return refused(&name, 413);
         }
         let Ok(mut patch) = SyncdPatch::decode_from_slice(bytes(patch)) else {
             return refused(&name, 400);

@@ -34,7 +34,8 @@ pub fn privacy(session: &Session, iq: &Node) -> Node {
         let changes = child(iq, "privacy").into_iter();
         for change in changes.flat_map(|privacy| all(privacy, "category")) {
             let name = text(change, "name");
-            if DEFAULTS.iter().any(|(known, _)| *known == name) {
+            let short = text(change, "value").len() <= 64;
+            if short && DEFAULTS.iter().any(|(known, _)| *known == name) {
                 let value = text(change, "value").into_owned();
                 state.privacy.insert(name.into_owned(), value);
             }
@@ -86,11 +87,19 @@ pub fn blocklist(session: &Session, iq: &Node) -> Node {
         let Some(jid) = node::jid(item, "jid") else {
             return node::error(iq, 400, "bad-request");
         };
-        let jid = jid.to_non_ad().to_string();
+        let jid = jid.to_non_ad();
         if text(item, "action") == "unblock" {
-            state.blocked.remove(&jid);
+            // It may have been blocked by its other name.
+            state.blocked.remove(&jid.to_string());
+            if let Some(account) = session.core.by_jid(&jid) {
+                for family in [Family::Pn, Family::Lid] {
+                    state.blocked.remove(&account.jid(family).to_string());
+                }
+            }
+        } else if Family::of(&jid).is_none() {
+            return node::error(iq, 400, "bad-request");
         } else if state.blocked.len() < session.core.limits().subscriptions {
-            state.blocked.insert(jid);
+            state.blocked.insert(jid.to_string());
         }
     }
     let items = state

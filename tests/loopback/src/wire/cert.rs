@@ -97,3 +97,34 @@ pub fn raw(pair: &KeyPair) -> [u8; 32] {
     key.copy_from_slice(pair.public_key.public_key_bytes());
     key
 }
+
+#[cfg(test)]
+mod tests {
+    use wacore_libsignal::protocol::PublicKey;
+
+    use super::*;
+
+    fn signed_by(key: &[u8], certificate: &NoiseCertificate) -> Details {
+        let details = certificate.details.as_deref().unwrap();
+        let signature = certificate.signature.as_deref().unwrap();
+        let key = PublicKey::from_djb_public_key_bytes(key).unwrap();
+        assert!(key.verify_signature(details, signature));
+        Details::decode_from_slice(details).unwrap()
+    }
+
+    #[test]
+    fn the_chain_leads_from_the_root_to_the_key() {
+        let root = Root::generate();
+        let own = root.issue().unwrap();
+        let chain = CertChain::decode_from_slice(&own.chain).unwrap();
+        let intermediate = chain.intermediate.as_option().unwrap();
+        let intermediate = signed_by(&root.public(), intermediate);
+        let leaf = signed_by(
+            intermediate.key.as_deref().unwrap(),
+            chain.leaf.as_option().unwrap(),
+        );
+        assert_eq!(intermediate.issuer_serial, Some(ROOT_SERIAL));
+        assert_eq!(leaf.issuer_serial, intermediate.serial);
+        assert_eq!(leaf.key.as_deref(), Some(&raw(&own.pair)[..]));
+    }
+}
