@@ -25,8 +25,13 @@ fn main() -> ExitCode {
     if std::env::var_os(ROLE).is_some() {
         return channel_whatsapp::cli::main();
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let shown = runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(show()));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
+    let shown = runtime
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| runtime.block_on(show()));
     match shown {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -40,18 +45,30 @@ async fn show() -> Result<()> {
     let stage = Stage {
         server: Server::start(Default::default()).await?,
         home: tempfile::tempdir()?,
-        pause: Duration::from_millis(if std::env::args().any(|a| a == "--fast") { 0 } else { 1200 }),
+        pause: Duration::from_millis(if std::env::args().any(|a| a == "--fast") {
+            0
+        } else {
+            1200
+        }),
     };
 
     stage.chapter("A WhatsApp server of our own").await;
-    stage.say(&format!("It listens on {} and speaks the real wire: Noise, Signal, multi-device.", stage.server.addr()));
+    stage.say(&format!(
+        "It listens on {} and speaks the real wire: Noise, Signal, multi-device.",
+        stage.server.addr()
+    ));
 
-    stage.chapter("The operator links an account:  channel-whatsapp --link").await;
+    stage
+        .chapter("The operator links an account:  channel-whatsapp --link")
+        .await;
     let jid = stage.link().await?;
 
-    stage.chapter("The host starts the plugin and asks for messages").await;
+    stage
+        .chapter("The host starts the plugin and asks for messages")
+        .await;
     let mut host = Host::start(&stage)?;
-    host.ask(&stage, "start_ingress", json!({"config": config()})).await?;
+    host.ask(&stage, "start_ingress", json!({"config": config()}))
+        .await?;
 
     stage.chapter("Anna writes on her phone").await;
     let anna = Person::join(&stage.server, "Anna").await?;
@@ -61,42 +78,77 @@ async fn show() -> Result<()> {
 
     stage.chapter("The event reaches the host").await;
     let event = host.event(&stage).await?;
-    ensure!(event["message"]["content"] == question, "another message arrived: {event}");
+    ensure!(
+        event["message"]["content"] == question,
+        "another message arrived: {event}"
+    );
     let conversation = event["conversation"]["id"].clone();
 
-    stage.chapter("The agent thinks, and Anna sees it typing").await;
+    stage
+        .chapter("The agent thinks, and Anna sees it typing")
+        .await;
     let update = json!({"kind": "processing", "message": "", "conversation_id": conversation, "metadata": {}});
-    host.ask(&stage, "status", json!({"config": config(), "update": update})).await?;
+    host.ask(
+        &stage,
+        "status",
+        json!({"config": config(), "update": update}),
+    )
+    .await?;
     anna.wait_for("typing", |seen| {
-        seen.chatstates.iter().any(|told| told.state == ChatPresence::Composing).then_some(())
+        seen.chatstates
+            .iter()
+            .any(|told| told.state == ChatPresence::Composing)
+            .then_some(())
     })
     .await?;
     stage.say("Anna 📱 … is typing");
 
     stage.chapter("The agent answers").await;
     let answer = "Yes, from ten to four. See you on Sunday!";
-    let metadata = json!({"conversation_id": conversation, "reply_to_message_id": event["message"]["id"]});
+    let metadata =
+        json!({"conversation_id": conversation, "reply_to_message_id": event["message"]["id"]});
     let message = json!({"attachments": [], "content": answer, "content_type": "text/plain", "metadata": metadata});
-    let result = host.ask(&stage, "deliver", json!({"config": config(), "message": message})).await?;
-    let id = result["delivery"]["message_id"].as_str().context("no message id")?;
+    let result = host
+        .ask(
+            &stage,
+            "deliver",
+            json!({"config": config(), "message": message}),
+        )
+        .await?;
+    let id = result["delivery"]["message_id"]
+        .as_str()
+        .context("no message id")?;
     let shown = anna.wait_id(id).await?;
     stage.say(&format!("Anna 📱 {}", shown.text().unwrap_or_default()));
-    ensure!(shown.text() == Some(answer), "the answer changed on its way");
+    ensure!(
+        shown.text() == Some(answer),
+        "the answer changed on its way"
+    );
 
-    stage.chapter("The host stops; a message comes while nobody is there").await;
-    host.ask(&stage, "stop_ingress", json!({"config": config()})).await?;
+    stage
+        .chapter("The host stops; a message comes while nobody is there")
+        .await;
+    host.ask(&stage, "stop_ingress", json!({"config": config()}))
+        .await?;
     host.ask(&stage, "shutdown", json!({})).await?;
     host.exit().await?;
     let late = anna.text(jid, "Great, thank you!").await?;
     anna.wait_ack(&late).await?;
     stage.say("Anna 📱 Great, thank you!");
 
-    stage.chapter("Later the host polls once:  dispatch channel poll --once").await;
+    stage
+        .chapter("Later the host polls once:  dispatch channel poll --once")
+        .await;
     let mut host = Host::start(&stage)?;
-    let result = host.ask(&stage, "poll_ingress", json!({"config": config()})).await?;
+    let result = host
+        .ask(&stage, "poll_ingress", json!({"config": config()}))
+        .await?;
     host.exit().await?;
     let events = result["events"].as_array().context("no events")?;
-    ensure!(events.len() == 1 && events[0]["message"]["id"] == late, "not the one message: {result}");
+    ensure!(
+        events.len() == 1 && events[0]["message"]["id"] == late,
+        "not the one message: {result}"
+    );
 
     stage.chapter("Done").await;
     stage.say("One question, one answer, one thank-you: each arrived once. Nothing of this is left on disk.");
@@ -117,7 +169,10 @@ struct Stage {
 impl Stage {
     async fn chapter(&self, title: &str) {
         tokio::time::sleep(self.pause).await;
-        println!("\n\x1b[1m── {title} {}\x1b[0m", "─".repeat(WIDTH.saturating_sub(title.chars().count() + 4)));
+        println!(
+            "\n\x1b[1m── {title} {}\x1b[0m",
+            "─".repeat(WIDTH.saturating_sub(title.chars().count() + 4))
+        );
     }
 
     fn say(&self, text: &str) {
@@ -166,7 +221,12 @@ impl Stage {
             }
         }
         let mut summary = String::new();
-        child.stdout.take().context("no stdout")?.read_to_string(&mut summary).await?;
+        child
+            .stdout
+            .take()
+            .context("no stdout")?
+            .read_to_string(&mut summary)
+            .await?;
         ensure!(child.wait().await?.success(), "linking failed");
         self.line("its summary on stdout", summary.trim());
         let summary: Value = serde_json::from_str(&summary)?;
@@ -184,7 +244,11 @@ struct Host {
 
 impl Host {
     fn start(stage: &Stage) -> Result<Self> {
-        let mut child = stage.plugin()?.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let mut child = stage
+            .plugin()?
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
         Ok(Self {
             stdin: child.stdin.take().context("no stdin")?,
             stdout: BufReader::new(child.stdout.take().context("no stdout")?).lines(),
@@ -198,7 +262,9 @@ impl Host {
         params["protocol_version"] = json!(1);
         let request = json!({"jsonrpc": "2.0", "id": 1, "method": format!("channel.{kind}"), "params": params});
         stage.line("host → plugin", &request.to_string());
-        self.stdin.write_all(format!("{request}\n").as_bytes()).await?;
+        self.stdin
+            .write_all(format!("{request}\n").as_bytes())
+            .await?;
         self.stdin.flush().await?;
         loop {
             let (line, message) = self.read().await?;
@@ -224,7 +290,9 @@ impl Host {
 
     async fn read(&mut self) -> Result<(String, Value)> {
         let line = tokio::time::timeout(Duration::from_secs(30), self.stdout.next_line()).await;
-        let line = line.context("no line within 30 s")??.context("the plugin ended")?;
+        let line = line
+            .context("no line within 30 s")??
+            .context("the plugin ended")?;
         let message = serde_json::from_str(&line)?;
         Ok((line, message))
     }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use common::{Host, World, message, open, proxy::Proxy, request};
 use serde_json::{Value, json};
 use wacore::types::presence::ChatPresence;
-use whatsapp_loopback::people::Person;
 use whatsapp_loopback::Fault;
+use whatsapp_loopback::people::Person;
 
 fn params(content: &str, metadata: Value) -> Value {
     json!({"config": open(), "message": message(content, metadata)})
@@ -36,7 +36,9 @@ async fn reply_arrives(world: &World, anna: &Person, plugin: whatsapp_rust::Jid)
     assert_eq!(events.len(), 1, "{events:?}");
     let conversation = events[0]["conversation"]["id"].clone();
     let metadata = json!({"conversation_id": conversation, "reply_to_message_id": asked});
-    let result = world.ok("deliver", params("half past four", metadata)).await;
+    let result = world
+        .ok("deliver", params("half past four", metadata))
+        .await;
     assert_eq!(result["kind"], "delivered");
     let delivery = &result["delivery"];
     assert_eq!(delivery["metadata"]["delivery_state"], "sent");
@@ -64,10 +66,16 @@ async fn a_push_to_each_form_of_address() {
     .enumerate()
     {
         let text = format!("number {n}");
-        let result = world.ok("push", params(&text, json!({"conversation_id": target}))).await;
+        let result = world
+            .ok("push", params(&text, json!({"conversation_id": target})))
+            .await;
         assert_eq!(result["kind"], "pushed", "{target}");
         let id = result["delivery"]["message_id"].as_str().expect("id");
-        assert_eq!(anna.wait_id(id).await.expect("arrives").text(), Some(text.as_str()), "{target}");
+        assert_eq!(
+            anna.wait_id(id).await.expect("arrives").text(),
+            Some(text.as_str()),
+            "{target}"
+        );
     }
 }
 
@@ -76,22 +84,38 @@ async fn what_cannot_be_addressed() {
     let world = World::linked().await;
     for (metadata, expected) in [
         (json!({}), "missing_destination"),
-        (json!({"conversation_id": "somebody"}), "invalid_destination"),
-        (json!({"conversation_id": "whatsapp:other:contact:+15551230000"}), "wrong_account"),
+        (
+            json!({"conversation_id": "somebody"}),
+            "invalid_destination",
+        ),
+        (
+            json!({"conversation_id": "whatsapp:other:contact:+15551230000"}),
+            "wrong_account",
+        ),
     ] {
-        assert_eq!(world.refused("push", params("hi", metadata.clone())).await, expected, "{metadata}");
+        assert_eq!(
+            world.refused("push", params("hi", metadata.clone())).await,
+            expected,
+            "{metadata}"
+        );
     }
     let closed = json!({"dm_policy": "allowlist", "allowed_sender_ids": ["+15551230000"]});
     let to = json!({"conversation_id": "+15559990000"});
     let refused = json!({"config": closed, "message": message("hi", to.clone())});
-    assert_eq!(world.refused("push", refused).await, "unauthorized_destination");
+    assert_eq!(
+        world.refused("push", refused).await,
+        "unauthorized_destination"
+    );
     // A reply must not end the host.
     let mut metadata = to;
     metadata["reply_to_message_id"] = json!("X");
     let reply = json!({"config": closed, "message": message("hi", metadata)});
     let result = world.ok("deliver", reply).await;
     assert_eq!(result["delivery"]["metadata"]["delivery_state"], "rejected");
-    assert_eq!(result["delivery"]["metadata"]["error_code"], "unauthorized_destination");
+    assert_eq!(
+        result["delivery"]["metadata"]["error_code"],
+        "unauthorized_destination"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -99,7 +123,10 @@ async fn a_model_that_answers_with_nothing() {
     let world = World::linked().await;
     let metadata = json!({"conversation_id": "+15551230000", "reply_to_message_id": "X"});
     let result = world.ok("deliver", params("", metadata)).await;
-    assert_eq!(result["delivery"]["metadata"]["delivery_state"], "nothing_to_send");
+    assert_eq!(
+        result["delivery"]["metadata"]["delivery_state"],
+        "nothing_to_send"
+    );
     assert_eq!(result["delivery"]["message_id"], "");
 }
 
@@ -108,10 +135,23 @@ async fn the_server_refuses_the_message() {
     let world = World::linked().await;
     let anna = world.person("Anna").await;
     let to = json!({"conversation_id": anna.pn().to_string()});
-    world.fault(Fault::Nack { code: 463, times: 1 }).await;
+    world
+        .fault(Fault::Nack {
+            code: 463,
+            times: 1,
+        })
+        .await;
     let answer = world.call("push", params("hi", to.clone())).await;
-    assert_eq!(answer["error"]["data"]["dispatch_error"]["reason_code"], "new_chats_restricted");
-    world.fault(Fault::Nack { code: 463, times: 1 }).await;
+    assert_eq!(
+        answer["error"]["data"]["dispatch_error"]["reason_code"],
+        "new_chats_restricted"
+    );
+    world
+        .fault(Fault::Nack {
+            code: 463,
+            times: 1,
+        })
+        .await;
     let mut reply = to;
     reply["reply_to_message_id"] = json!("X");
     let result = world.ok("deliver", params("hello", reply)).await;
@@ -134,12 +174,16 @@ async fn the_acknowledgement_does_not_come() {
     let push = json!({"config": config, "message": message("is it there?", to.clone())});
     let answer = world.call("push", push).await;
     assert_eq!(common::code(&answer), "delivery_unknown");
-    let id = answer["error"]["data"]["dispatch_error"]["message_id"].as_str().expect("id").to_owned();
+    let id = answer["error"]["data"]["dispatch_error"]["message_id"]
+        .as_str()
+        .expect("id")
+        .to_owned();
     // Behind it in the same chat nothing goes before its fate is known; in another chat it is the same again.
     let bert = world.person("Bert").await;
     bert.disconnect().await;
     for (person, expected) in [(&anna, "queued"), (&bert, "unknown")] {
-        let metadata = json!({"conversation_id": person.pn().to_string(), "reply_to_message_id": "X"});
+        let metadata =
+            json!({"conversation_id": person.pn().to_string(), "reply_to_message_id": "X"});
         let reply = json!({"config": config, "message": message("and this?", metadata)});
         let result = world.ok("deliver", reply).await;
         assert_eq!(result["delivery"]["metadata"]["delivery_state"], expected);
@@ -179,7 +223,10 @@ async fn there_is_no_connection() {
     deliver.send(&request("deliver", body)).await;
     deliver.end();
     let answer = deliver.line().await;
-    assert_eq!(answer["result"]["delivery"]["metadata"]["delivery_state"], "queued", "{answer}");
+    assert_eq!(
+        answer["result"]["delivery"]["metadata"]["delivery_state"], "queued",
+        "{answer}"
+    );
     assert!(deliver.exit().await.success());
     // The next owner sends what was queued, and only that.
     let _ = world.poll(open()).await;
@@ -194,9 +241,15 @@ async fn the_same_key_is_the_same_message() {
     let metadata = json!({"conversation_id": anna.pn().to_string(), "idempotency_key": "k1"});
     let first = world.ok("push", params("once", metadata.clone())).await;
     let second = world.ok("push", params("once", metadata.clone())).await;
-    assert_eq!(first["delivery"]["message_id"], second["delivery"]["message_id"]);
+    assert_eq!(
+        first["delivery"]["message_id"],
+        second["delivery"]["message_id"]
+    );
     assert_eq!(second["delivery"]["metadata"]["deduplicated"], "true");
-    assert_eq!(world.refused("push", params("other", metadata)).await, "idempotency_conflict");
+    assert_eq!(
+        world.refused("push", params("other", metadata)).await,
+        "idempotency_conflict"
+    );
     anna.wait_text("once").await.expect("arrives");
     assert_eq!(anna.seen(|seen| seen.count_text("once")), 1);
 }
@@ -210,18 +263,30 @@ async fn typing_is_seen_by_the_other_side() {
     let to = anna.pn().to_string();
     let mut host = world.host();
     host.ask("start_ingress", json!({"config": open()})).await;
-    for (kind, expected) in [("processing", ChatPresence::Composing), ("completed", ChatPresence::Paused)] {
+    for (kind, expected) in [
+        ("processing", ChatPresence::Composing),
+        ("completed", ChatPresence::Paused),
+    ] {
         let accepted = host.ask("status", frame(kind, &to)).await;
         assert_eq!(accepted["status"]["accepted"], true, "{accepted}");
-        anna.wait_for("typing", |seen| seen.chatstates.iter().rev().find(|told| told.state == expected).cloned())
-            .await
-            .expect("typing");
+        anna.wait_for("typing", |seen| {
+            seen.chatstates
+                .iter()
+                .rev()
+                .find(|told| told.state == expected)
+                .cloned()
+        })
+        .await
+        .expect("typing");
     }
     let accepted = host.ask("status", frame("approval_needed", &to)).await;
     assert_eq!(accepted["status"]["accepted"], true);
     let refused = host.ask("status", frame("processing", "nobody")).await;
     assert_eq!(refused["status"]["accepted"], false);
-    assert_eq!(refused["status"]["metadata"]["reason_code"], "invalid_destination");
+    assert_eq!(
+        refused["status"]["metadata"]["reason_code"],
+        "invalid_destination"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -233,7 +298,11 @@ async fn a_push_while_many_messages_wait() {
     let begun = Instant::now();
     let to = json!({"conversation_id": anna.pn().to_string(), "reply_to_message_id": "X"});
     let result = world.ok("deliver", params("in between", to)).await;
-    assert!(begun.elapsed() < Duration::from_secs(29), "{:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < Duration::from_secs(29),
+        "{:?}",
+        begun.elapsed()
+    );
     let state = &result["delivery"]["metadata"]["delivery_state"];
     assert!(state == "sent" || state == "queued", "{result}");
     // Not one is lost: what was received waits in the inbox, the rest at the server.
@@ -245,7 +314,10 @@ async fn a_push_while_many_messages_wait() {
         let events = world.poll(config.clone()).await;
         assert!(!events.is_empty(), "only {} of {waiting}", seen.len());
         for event in events {
-            assert!(seen.insert(event["message"]["id"].to_string()), "twice: {event}");
+            assert!(
+                seen.insert(event["message"]["id"].to_string()),
+                "twice: {event}"
+            );
         }
     }
     anna.wait_text("in between").await.expect("arrives");

@@ -40,7 +40,9 @@ async fn messages_from_before_during_and_after() {
     assert_eq!(closing["params"]["events"], json!([]));
     let state = closing["params"]["state"].clone();
     assert_ne!(state, notification["params"]["state"]);
-    let stopped = host.ask("stop_ingress", json!({"config": open(), "state": state})).await;
+    let stopped = host
+        .ask("stop_ingress", json!({"config": open(), "state": state}))
+        .await;
     assert_eq!(stopped["kind"], "ingress_stopped");
     assert_eq!(stopped["state"]["status"], "stopped");
     host.ask("shutdown", json!({})).await;
@@ -48,7 +50,11 @@ async fn messages_from_before_during_and_after() {
     let after = anna.text(world.jid(), "after").await.expect("text");
     anna.wait_ack(&after).await.expect("ack");
     let (mut host, _) = start(&world, Some(&state)).await;
-    assert_eq!(host.event().await["message"]["id"], after, "and nothing from before");
+    assert_eq!(
+        host.event().await["message"]["id"],
+        after,
+        "and nothing from before"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -61,7 +67,10 @@ async fn many_people_each_in_order() {
     }
     for n in 0..20 {
         for person in &people {
-            person.text(world.jid(), &n.to_string()).await.expect("text");
+            person
+                .text(world.jid(), &n.to_string())
+                .await
+                .expect("text");
         }
     }
     let mut next = std::collections::HashMap::new();
@@ -84,7 +93,11 @@ async fn the_server_is_down_at_the_start_and_again_later() {
     command.env("CHANNEL_WHATSAPP_WS_URL", proxy.ws_url());
     let begun = Instant::now();
     let (mut host, state) = started(Host::new(command), None).await;
-    assert!(begun.elapsed() < Duration::from_secs(2), "answered after {:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < Duration::from_secs(2),
+        "answered after {:?}",
+        begun.elapsed()
+    );
     assert_eq!(state["status"], "connecting");
     for text in ["first", "second"] {
         proxy.up().await;
@@ -108,18 +121,23 @@ async fn killed_between_commit_and_acknowledgement() {
     common::eventually("online", || world.presence().is_some()).await;
     proxy.deafen();
     let id = anna.text(world.jid(), "only once").await.expect("text");
-    assert_eq!(host.event().await["message"]["id"], id, "committed and emitted");
+    assert_eq!(
+        host.event().await["message"]["id"],
+        id,
+        "committed and emitted"
+    );
     let state = host.line().await["params"]["state"].clone();
     host.kill().await;
     assert_eq!(world.unacknowledged(), [id.clone()], "not acknowledged");
     proxy.hear();
     let (mut host, _) = started(command(), Some(&state)).await;
     let later = anna.text(world.jid(), "later").await.expect("text");
-    assert_eq!(host.event().await["message"]["id"], later, "the first did not come again");
-    common::eventually("acknowledged", || {
-        world.unacknowledged().is_empty()
-    })
-    .await;
+    assert_eq!(
+        host.event().await["message"]["id"],
+        later,
+        "the first did not come again"
+    );
+    common::eventually("acknowledged", || world.unacknowledged().is_empty()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -127,7 +145,10 @@ async fn killed_before_any_evidence_it_comes_again_marked() {
     let world = World::linked().await;
     let anna = world.person("Anna").await;
     let (mut host, state) = start(&world, None).await;
-    let id = anna.text(world.jid(), "did you get that?").await.expect("text");
+    let id = anna
+        .text(world.jid(), "did you get that?")
+        .await
+        .expect("text");
     let event = host.event().await;
     assert_eq!(event["message"]["id"], id);
     assert_eq!(event["metadata"].get("redelivered"), None);
@@ -148,7 +169,11 @@ async fn another_connection_took_over() {
     assert_eq!(last_words(&mut host).await, "replaced");
     assert_eq!(host.exit().await.code(), Some(1));
     let params = json!({"config": open()});
-    assert_eq!(world.refused("start_ingress", params).await, "replaced", "it does not fight");
+    assert_eq!(
+        world.refused("start_ingress", params).await,
+        "replaced",
+        "it does not fight"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -156,12 +181,17 @@ async fn the_phone_removed_the_device() {
     let world = World::linked().await;
     let (mut host, _) = start(&world, None).await;
     common::eventually("online", || world.presence().is_some()).await;
-    world.server.core().logout_device(&world.phone, world.device);
+    world
+        .server
+        .core()
+        .logout_device(&world.phone, world.device);
     assert_eq!(last_words(&mut host).await, "logged_out");
     assert_eq!(host.exit().await.code(), Some(1));
     let health = world.ok("health", json!({"config": {}})).await;
     assert_eq!(health["health"]["status"], "logged_out");
-    let what_to_do = health["health"]["metadata"]["what_to_do"].as_str().expect("a sentence");
+    let what_to_do = health["health"]["metadata"]["what_to_do"]
+        .as_str()
+        .expect("a sentence");
     assert!(what_to_do.contains("--link"), "{what_to_do}");
 }
 
@@ -170,7 +200,10 @@ async fn last_words(host: &mut Host) -> String {
     while let Some(line) = host.line_or_end().await {
         last = line;
     }
-    last["params"]["state"]["status"].as_str().expect("a last notification").to_owned()
+    last["params"]["state"]["status"]
+        .as_str()
+        .expect("a last notification")
+        .to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -181,7 +214,10 @@ async fn a_second_process_is_told_who_has_the_session() {
     for (kind, params) in [
         ("start_ingress", json!({"config": open()})),
         ("poll_ingress", json!({"config": open()})),
-        ("push", json!({"config": open(), "message": common::message("hi", json!({"conversation_id": "+15550001111"}))})),
+        (
+            "push",
+            json!({"config": open(), "message": common::message("hi", json!({"conversation_id": "+15550001111"}))}),
+        ),
     ] {
         let answer = world.call(kind, params).await;
         assert_eq!(common::code(&answer), "session_in_use");
@@ -209,7 +245,12 @@ async fn the_end_of_stdin_ends_it_within_a_second() {
             // Connected and idle.
             0 => {
                 common::eventually("online", || {
-                    world.server.core().connections().iter().any(|c| c.phone.as_deref() == Some(&world.phone))
+                    world
+                        .server
+                        .core()
+                        .connections()
+                        .iter()
+                        .any(|c| c.phone.as_deref() == Some(&world.phone))
                 })
                 .await;
             }
@@ -219,7 +260,8 @@ async fn the_end_of_stdin_ends_it_within_a_second() {
             }
             // A request in hand.
             2 => {
-                let to = json!({"conversation_id": anna.pn().to_string(), "reply_to_message_id": "X"});
+                let to =
+                    json!({"conversation_id": anna.pn().to_string(), "reply_to_message_id": "X"});
                 let params = json!({"config": open(), "message": common::message("hi", to)});
                 host.send(&request("deliver", params)).await;
             }
@@ -229,7 +271,11 @@ async fn the_end_of_stdin_ends_it_within_a_second() {
         let ended = Instant::now();
         host.end();
         let status = host.exit().await;
-        assert!(ended.elapsed() < Duration::from_secs(1), "round {round}: {:?}", ended.elapsed());
+        assert!(
+            ended.elapsed() < Duration::from_secs(1),
+            "round {round}: {:?}",
+            ended.elapsed()
+        );
         assert_eq!(status.code(), Some(0), "round {round}");
     }
 }
@@ -253,11 +299,17 @@ async fn a_settings_change_applies_at_once() {
     let first = anna.text(world.jid(), "first").await.expect("text");
     assert_eq!(host.event().await["message"]["id"], first);
     let closed = json!({"dm_policy": "deny"});
-    host.send(&request("configure", json!({"config": closed}))).await;
+    host.send(&request("configure", json!({"config": closed})))
+        .await;
     let answer = timeout(host.answer()).await;
-    assert_eq!(answer["result"]["configuration"]["metadata"]["applied"], "true");
+    assert_eq!(
+        answer["result"]["configuration"]["metadata"]["applied"],
+        "true"
+    );
     let denied = anna.text(world.jid(), "denied").await.expect("text");
-    anna.wait_receipt(&denied, wacore::types::presence::ReceiptType::Delivered).await.expect("ticks");
+    anna.wait_receipt(&denied, wacore::types::presence::ReceiptType::Delivered)
+        .await
+        .expect("ticks");
     host.ask("configure", json!({"config": open()})).await;
     let third = anna.text(world.jid(), "third").await.expect("text");
     assert_eq!(host.event().await["message"]["id"], third);

@@ -12,12 +12,26 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 async fn links_by_qr_and_says_who_it_is() {
     let world = World::unlinked().await;
     let summary = world.link(&["--device-name", "Kitchen"]).await;
-    let account = world.server.core().account(&common::phone_of(&summary)).expect("account");
+    let account = world
+        .server
+        .core()
+        .account(&common::phone_of(&summary))
+        .expect("account");
     assert_eq!(summary["phone_jid"], account.pn_jid.to_string());
     assert_eq!(summary["lid"], account.lid_jid.to_string());
-    assert_eq!(summary["device_id"], account.devices.last().expect("device").id);
+    assert_eq!(
+        summary["device_id"],
+        account.devices.last().expect("device").id
+    );
     let store = world.account_dir().join("store.db");
-    assert_eq!(summary["store_path"], store.canonicalize().expect("store").to_str().expect("UTF-8"));
+    assert_eq!(
+        summary["store_path"],
+        store
+            .canonicalize()
+            .expect("store")
+            .to_str()
+            .expect("UTF-8")
+    );
 }
 
 #[cfg(unix)]
@@ -26,7 +40,11 @@ async fn what_it_leaves_on_disk_is_private() {
     use std::os::unix::fs::PermissionsExt;
     let world = World::linked().await;
     let mode = |path: std::path::PathBuf| {
-        std::fs::metadata(&path).expect("metadata").permissions().mode() & 0o777
+        std::fs::metadata(&path)
+            .expect("metadata")
+            .permissions()
+            .mode()
+            & 0o777
     };
     assert_eq!(mode(world.account_dir()), 0o700);
     for entry in std::fs::read_dir(world.account_dir()).expect("directory") {
@@ -54,12 +72,19 @@ async fn without_json_the_code_is_drawn_on_stderr_and_the_summary_is_alone_on_st
             break;
         }
     }
-    let text = whatsapp_loopback::camera::read(&drawing).unwrap_or_else(|| panic!("no QR in\n{drawing}"));
-    world.server.core().scan_qr(&text, None).expect("the drawn code pairs");
+    let text =
+        whatsapp_loopback::camera::read(&drawing).unwrap_or_else(|| panic!("no QR in\n{drawing}"));
+    world
+        .server
+        .core()
+        .scan_qr(&text, None)
+        .expect("the drawn code pairs");
     tokio::spawn(async move { while let Ok(Some(_)) = stderr.next_line().await {} });
     let mut printed = String::new();
     let mut stdout = child.stdout.take().expect("stdout");
-    timeout(stdout.read_to_string(&mut printed)).await.expect("read");
+    timeout(stdout.read_to_string(&mut printed))
+        .await
+        .expect("read");
     assert!(timeout(child.wait()).await.expect("wait").success());
     assert_eq!(printed.lines().count(), 1, "{printed}");
     let summary: Value = serde_json::from_str(printed.trim()).expect("JSON");
@@ -76,7 +101,14 @@ async fn links_by_a_code_of_ones_own() {
         .expect("account");
     let mut child = world
         .command()
-        .args(["--link", "--json", "--timeout", "60", "--pair-code", &account.phone])
+        .args([
+            "--link",
+            "--json",
+            "--timeout",
+            "60",
+            "--pair-code",
+            &account.phone,
+        ])
         .args(["--custom-pair-code", "ABCD1234"])
         .stdout(Stdio::piped())
         .spawn()
@@ -93,36 +125,66 @@ async fn links_by_a_code_of_ones_own() {
             tokio::spawn(async move { core.enter_code(&phone, "ABCD1234").await.expect("code") });
         }
     }
-    assert!(timeout(child.wait()).await.expect("wait").success(), "{seen:?}");
+    assert!(
+        timeout(child.wait()).await.expect("wait").success(),
+        "{seen:?}"
+    );
     assert_eq!(seen, ["qr", "pair_code", "scanned", "restarting", "linked"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_linked_account_is_not_linked_again() {
     let world = World::linked().await;
-    let output = timeout(world.command().args(["--link", "--json"]).stdout(Stdio::piped()).output())
-        .await
-        .expect("run");
+    let output = timeout(
+        world
+            .command()
+            .args(["--link", "--json"])
+            .stdout(Stdio::piped())
+            .output(),
+    )
+    .await
+    .expect("run");
     assert_eq!(output.status.code(), Some(1));
     let event: Value = serde_json::from_slice(&output.stdout).expect("one line of JSON");
-    assert_eq!((&event["event"], &event["code"]), (&"failed".into(), &"already_linked".into()));
+    assert_eq!(
+        (&event["event"], &event["code"]),
+        (&"failed".into(), &"already_linked".into())
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_logout_the_old_session_is_moved_aside_and_a_new_one_linked() {
     let mut world = World::linked().await;
     let mut host = world.host();
-    host.ask("start_ingress", serde_json::json!({"config": common::open()})).await;
-    assert!(world.server.core().logout_device(&world.phone, world.device));
+    host.ask(
+        "start_ingress",
+        serde_json::json!({"config": common::open()}),
+    )
+    .await;
+    assert!(
+        world
+            .server
+            .core()
+            .logout_device(&world.phone, world.device)
+    );
     assert_eq!(host.exit().await.code(), Some(1));
-    let refused = world.refused("start_ingress", serde_json::json!({"config": common::open()})).await;
+    let refused = world
+        .refused(
+            "start_ingress",
+            serde_json::json!({"config": common::open()}),
+        )
+        .await;
     assert_eq!(refused, "logged_out");
     let summary = world.link_as(&[], Some(&world.phone)).await;
     assert_eq!(common::phone_of(&summary), world.phone);
     world.is(&summary);
     let aside = std::fs::read_dir(world.account_dir())
         .expect("directory")
-        .filter(|entry| entry.as_ref().is_ok_and(|e| e.file_name().to_string_lossy().contains("logged-out")))
+        .filter(|entry| {
+            entry
+                .as_ref()
+                .is_ok_and(|e| e.file_name().to_string_lossy().contains("logged-out"))
+        })
         .count();
     assert!(aside >= 1);
     assert!(world.poll(common::open()).await.is_empty());
@@ -132,13 +194,23 @@ async fn after_a_logout_the_old_session_is_moved_aside_and_a_new_one_linked() {
 async fn nobody_scans_until_the_time_is_up() {
     let world = World::unlinked().await;
     let output = timeout(
-        world.command().args(["--link", "--json", "--timeout", "2"]).stdout(Stdio::piped()).output(),
+        world
+            .command()
+            .args(["--link", "--json", "--timeout", "2"])
+            .stdout(Stdio::piped())
+            .output(),
     )
     .await
     .expect("run");
     assert_eq!(output.status.code(), Some(1));
     let last = String::from_utf8(output.stdout).expect("UTF-8");
     let last: Value = serde_json::from_str(last.lines().last().expect("a line")).expect("JSON");
-    assert_eq!((&last["event"], &last["code"]), (&"failed".into(), &"link_timeout".into()));
-    eventually("the server sees it go", || world.server.core().connections().is_empty()).await;
+    assert_eq!(
+        (&last["event"], &last["code"]),
+        (&"failed".into(), &"link_timeout".into())
+    );
+    eventually("the server sees it go", || {
+        world.server.core().connections().is_empty()
+    })
+    .await;
 }

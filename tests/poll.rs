@@ -20,7 +20,10 @@ async fn nothing_waits() {
 async fn one_message_waits_and_comes_once() {
     let world = World::linked().await;
     let anna = world.person("Anna").await;
-    let id = anna.text(world.jid(), "are you there?").await.expect("text");
+    let id = anna
+        .text(world.jid(), "are you there?")
+        .await
+        .expect("text");
     anna.wait_ack(&id).await.expect("ack");
     let events = world.poll(open()).await;
     assert_eq!(events.len(), 1, "{events:?}");
@@ -31,10 +34,15 @@ async fn one_message_waits_and_comes_once() {
     assert_eq!(event["conversation"]["kind"], "private");
     assert_eq!(event["conversation"]["id"], anna.pn().to_string());
     assert_eq!(event["actor"]["display_name"], "Anna");
-    assert_eq!(event["account_id"], format!("{}@s.whatsapp.net", world.phone));
+    assert_eq!(
+        event["account_id"],
+        format!("{}@s.whatsapp.net", world.phone)
+    );
     assert_eq!(event["activation"]["reason"], "direct_message");
     assert_eq!(event["platform"], "whatsapp");
-    anna.wait_receipt(&id, wacore::types::presence::ReceiptType::Delivered).await.expect("ticks");
+    anna.wait_receipt(&id, wacore::types::presence::ReceiptType::Delivered)
+        .await
+        .expect("ticks");
     assert!(world.unacknowledged().is_empty());
 }
 
@@ -76,21 +84,33 @@ async fn who_may_not_speak_is_not_heard() {
     let events = world.poll(config).await;
     assert_eq!(events.len(), 1, "{events:?}");
     assert_eq!(events[0]["actor"]["id"], anna.pn().to_string());
-    assert!(world.poll(open()).await.is_empty(), "what was denied stays denied");
+    assert!(
+        world.poll(open()).await.is_empty(),
+        "what was denied stays denied"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_decided_who_may_speak() {
     let world = World::linked().await;
-    assert_eq!(world.refused("poll_ingress", json!({"config": {}})).await, "policy_required");
-    assert_eq!(world.refused("start_ingress", json!({"config": {}})).await, "policy_required");
+    assert_eq!(
+        world.refused("poll_ingress", json!({"config": {}})).await,
+        "policy_required"
+    );
+    assert_eq!(
+        world.refused("start_ingress", json!({"config": {}})).await,
+        "policy_required"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_linked() {
     let world = World::unlinked().await;
     for kind in ["poll_ingress", "start_ingress"] {
-        assert_eq!(world.refused(kind, json!({"config": open()})).await, "not_linked");
+        assert_eq!(
+            world.refused(kind, json!({"config": open()})).await,
+            "not_linked"
+        );
     }
 }
 
@@ -102,7 +122,8 @@ async fn the_server_cannot_be_reached() {
     command.env("CHANNEL_WHATSAPP_WS_URL", proxy.ws_url());
     let mut host = common::Host::new(command);
     let config = json!({"dm_policy": "open", "poll_timeout_secs": 2});
-    host.send(&common::request("poll_ingress", json!({"config": config}))).await;
+    host.send(&common::request("poll_ingress", json!({"config": config})))
+        .await;
     host.end();
     assert_eq!(common::code(&host.line().await), "unreachable");
     assert!(host.exit().await.success());

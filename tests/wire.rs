@@ -34,10 +34,12 @@ async fn every_line_of_a_real_host_is_answered() {
             "poll_ingress" | "start_ingress" => Err("policy_required"),
             "stop_ingress" => Ok("ingress_stopped"),
             // Without a destination it is malformed, whether it is a reply or not.
-            "deliver" | "push" => match sent["params"]["message"]["metadata"]["conversation_id"].is_string() {
-                true => Ok("delivered"),
-                false => Err("missing_destination"),
-            },
+            "deliver" | "push" => {
+                match sent["params"]["message"]["metadata"]["conversation_id"].is_string() {
+                    true => Ok("delivered"),
+                    false => Err("missing_destination"),
+                }
+            }
             "status" => Ok("status_accepted"),
             "ingress_event" => Err("webhook_not_supported"),
             "shutdown" => Ok("ok"),
@@ -61,9 +63,21 @@ async fn malformed_lines_get_an_error_and_the_process_goes_on() {
         ("", "", json!(1)),
         ("   ", "", json!(1)),
         ("[]", "invalid_request", json!(1)),
-        (r#"{"jsonrpc":"2.0","id":7,"method":"channel.health"}"#, "unsupported_protocol_version", json!(7)),
-        (r#"{"jsonrpc":"1.0","id":8,"method":"channel.health","params":{}}"#, "invalid_request", json!(8)),
-        (r#"{"jsonrpc":"2.0","id":null,"method":"x","params":[]}"#, "invalid_params", json!(1)),
+        (
+            r#"{"jsonrpc":"2.0","id":7,"method":"channel.health"}"#,
+            "unsupported_protocol_version",
+            json!(7),
+        ),
+        (
+            r#"{"jsonrpc":"1.0","id":8,"method":"channel.health","params":{}}"#,
+            "invalid_request",
+            json!(8),
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":null,"method":"x","params":[]}"#,
+            "invalid_params",
+            json!(1),
+        ),
     ] {
         host.send(line).await;
         if expected.is_empty() {
@@ -74,12 +88,24 @@ async fn malformed_lines_get_an_error_and_the_process_goes_on() {
         assert_eq!(answer["id"], id, "{line}");
     }
     for (params, expected) in [
-        (json!({"kind": "read_minds", "protocol_version": 1}), "unsupported_request"),
-        (json!({"kind": "health", "protocol_version": 2, "config": {}}), "unsupported_protocol_version"),
-        (json!({"kind": "health", "protocol_version": 1, "config": {"account": "../x"}}), "invalid_config"),
+        (
+            json!({"kind": "read_minds", "protocol_version": 1}),
+            "unsupported_request",
+        ),
+        (
+            json!({"kind": "health", "protocol_version": 2, "config": {}}),
+            "unsupported_protocol_version",
+        ),
+        (
+            json!({"kind": "health", "protocol_version": 1, "config": {"account": "../x"}}),
+            "invalid_config",
+        ),
     ] {
         let method = format!("channel.{}", params["kind"].as_str().expect("kind"));
-        host.send(&json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).to_string()).await;
+        host.send(
+            &json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).to_string(),
+        )
+        .await;
         assert_eq!(code(&host.line().await), expected);
     }
     let capabilities = host.ask("capabilities", json!({})).await;
@@ -92,13 +118,21 @@ async fn a_line_of_a_hundred_megabytes_is_served_and_one_beyond_the_limit_refuse
     let anna = world.person("Anna").await;
     let mut host = world.host();
     let attachment = json!({"name": "a.bin", "mime_type": "application/octet-stream", "data_base64": "A".repeat(100_000_000)});
-    let mut message = common::message("see file", json!({"conversation_id": anna.pn().to_string(), "reply_to_message_id": "X"}));
+    let mut message = common::message(
+        "see file",
+        json!({"conversation_id": anna.pn().to_string(), "reply_to_message_id": "X"}),
+    );
     message["attachments"] = json!([attachment]);
-    let delivered = host.ask("deliver", json!({"config": open(), "message": message})).await;
+    let delivered = host
+        .ask("deliver", json!({"config": open(), "message": message}))
+        .await;
     assert_eq!(delivered["delivery"]["metadata"]["delivery_state"], "sent");
     assert!(delivered["delivery"]["metadata"]["degraded"].is_string());
     anna.wait_text("see file").await.expect("arrives");
-    let long = format!(r#"{{"jsonrpc":"2.0","id":1,"junk":"{}"}}"#, "x".repeat(257 << 20));
+    let long = format!(
+        r#"{{"jsonrpc":"2.0","id":1,"junk":"{}"}}"#,
+        "x".repeat(257 << 20)
+    );
     host.send(&long).await;
     assert_eq!(code(&host.line().await), "invalid_request");
     let health = host.ask("health", json!({"config": {}})).await;
@@ -111,16 +145,24 @@ async fn a_one_shot_process_whose_host_is_gone_leaves() {
     let proxy = common::proxy::Proxy::down_from_the_start(world.server.addr()).await;
     let mut command = world.command();
     command.env("CHANNEL_WHATSAPP_WS_URL", proxy.ws_url());
-    command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    command
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped());
     let mut child = command.spawn().expect("spawn");
     let mut stdin = child.stdin.take().expect("stdin");
     let config = json!({"dm_policy": "open", "poll_timeout_secs": 30});
     let line = request("poll_ingress", json!({"config": config})) + "\n";
-    tokio::io::AsyncWriteExt::write_all(&mut stdin, line.as_bytes()).await.expect("write");
+    tokio::io::AsyncWriteExt::write_all(&mut stdin, line.as_bytes())
+        .await
+        .expect("write");
     drop(stdin);
     tokio::time::sleep(std::time::Duration::from_millis(300)).await;
     let gone = std::time::Instant::now();
     drop(child.stdout.take());
     common::timeout(child.wait()).await.expect("wait");
-    assert!(gone.elapsed() < std::time::Duration::from_secs(1), "{:?}", gone.elapsed());
+    assert!(
+        gone.elapsed() < std::time::Duration::from_secs(1),
+        "{:?}",
+        gone.elapsed()
+    );
 }

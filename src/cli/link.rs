@@ -37,18 +37,34 @@ pub fn run(args: &LinkArgs) -> ExitCode {
 
 /// A refusal of this command itself.
 #[derive(Debug, thiserror::Error)]
-#[error("already_linked: this account is linked to {0}; to link another, remove this device on the phone (WhatsApp › Linked devices) or use another --account")]
+#[error(
+    "already_linked: this account is linked to {0}; to link another, remove this device on the phone (WhatsApp › Linked devices) or use another --account"
+)]
 struct AlreadyLinked(String);
 
 fn code(error: &anyhow::Error) -> &'static str {
     if error.is::<AlreadyLinked>() {
         return "already_linked";
     }
-    let link = error.downcast_ref::<session::LinkError>().map(session::LinkError::code);
-    link.or_else(|| error.downcast_ref::<crate::account::InUse>().map(crate::account::InUse::code))
-        .or_else(|| error.downcast_ref::<crate::account::AccountError>().map(crate::account::AccountError::code))
-        .or_else(|| error.downcast_ref::<crate::store::StoreError>().map(crate::store::StoreError::code))
-        .unwrap_or("failed")
+    let link = error
+        .downcast_ref::<session::LinkError>()
+        .map(session::LinkError::code);
+    link.or_else(|| {
+        error
+            .downcast_ref::<crate::account::InUse>()
+            .map(crate::account::InUse::code)
+    })
+    .or_else(|| {
+        error
+            .downcast_ref::<crate::account::AccountError>()
+            .map(crate::account::AccountError::code)
+    })
+    .or_else(|| {
+        error
+            .downcast_ref::<crate::store::StoreError>()
+            .map(crate::store::StoreError::code)
+    })
+    .unwrap_or("failed")
 }
 
 fn link(args: &LinkArgs) -> anyhow::Result<Value> {
@@ -64,17 +80,23 @@ fn link(args: &LinkArgs) -> anyhow::Result<Value> {
         paths.set_aside(chrono::Utc::now().timestamp())?;
         paths.prepare()?;
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let linked = runtime.block_on(async {
         let request = LinkRequest {
             device_name: args.device_name.clone(),
-            pair_code: args.pair_code.as_ref().map(|phone| phone.digits().to_owned()),
+            pair_code: args
+                .pair_code
+                .as_ref()
+                .map(|phone| phone.digits().to_owned()),
             custom_code: args.custom_pair_code.clone(),
             deadline: Instant::now() + Duration::from_secs(args.timeout),
             web_version: None,
         };
         let mut screen = Screen::new(args);
-        let linked = session::link(&paths, &store, request, |progress| screen.show(&progress)).await;
+        let linked =
+            session::link(&paths, &store, request, |progress| screen.show(&progress)).await;
         screen.done();
         linked
     })?;
@@ -113,7 +135,11 @@ struct Screen<'a> {
 
 impl<'a> Screen<'a> {
     fn new(args: &'a LinkArgs) -> Self {
-        Self { args, seq: 0, drawn: 0 }
+        Self {
+            args,
+            seq: 0,
+            drawn: 0,
+        }
     }
 
     fn show(&mut self, progress: &LinkProgress) {
@@ -183,7 +209,9 @@ impl<'a> Screen<'a> {
     }
 
     fn keep_png(&self, text: &str) {
-        let Some(file) = &self.args.qr_png else { return };
+        let Some(file) = &self.args.qr_png else {
+            return;
+        };
         let kept = qr::png(text)
             .map_err(anyhow::Error::from)
             .and_then(|png| std::fs::write(file, png).context("cannot be written"));

@@ -15,8 +15,14 @@ pub(super) fn start() {
         LevelFilter::DEBUG => LevelFilter::INFO,
         other => other.min(LevelFilter::ERROR),
     };
-    let levels = Targets::new().with_default(library).with_target("channel_whatsapp", level);
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+    let levels = Targets::new()
+        .with_default(library)
+        .with_target("channel_whatsapp", level);
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(false);
     // Fails only if there is a subscriber already, as in a test.
-    let _ = tracing_subscriber::registry().with(lines.with_filter(levels)).try_init();
+    let _ = tracing_subscriber::registry()
+        .with(lines.with_filter(levels))
+        .try_init();
 }

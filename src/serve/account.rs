@@ -32,7 +32,10 @@ const CLOSE: Duration = Duration::from_millis(1200);
 
 /// What an account can be asked.
 pub(super) enum Work {
-    Configure { unknown_keys: Vec<String>, warnings: Vec<String> },
+    Configure {
+        unknown_keys: Vec<String>,
+        warnings: Vec<String>,
+    },
     Health,
     Poll(Option<IngressState>),
     Start(Option<IngressState>),
@@ -96,26 +99,30 @@ impl Desk {
         fatal: Box<dyn Fn() + Send + Sync>,
     ) -> std::io::Result<Self> {
         let (jobs, work) = mpsc::channel(QUEUE);
-        let thread = std::thread::Builder::new().name("account".to_owned()).spawn(move || {
-            let account = Arc::new(Account {
-                paths,
-                process,
-                lines,
-                ingress: Mutex::new(None),
-                fatal,
-                open: Mutex::new(None),
-                store: Mutex::new(None),
-            });
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            match runtime {
-                Ok(runtime) => {
-                    runtime.block_on(serve(account, work, ending));
-                    // What still runs on the blocking pool must not hold up the end of the process.
-                    runtime.shutdown_timeout(Duration::from_millis(100));
+        let thread = std::thread::Builder::new()
+            .name("account".to_owned())
+            .spawn(move || {
+                let account = Arc::new(Account {
+                    paths,
+                    process,
+                    lines,
+                    ingress: Mutex::new(None),
+                    fatal,
+                    open: Mutex::new(None),
+                    store: Mutex::new(None),
+                });
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build();
+                match runtime {
+                    Ok(runtime) => {
+                        runtime.block_on(serve(account, work, ending));
+                        // What still runs on the blocking pool must not hold up the end of the process.
+                        runtime.shutdown_timeout(Duration::from_millis(100));
+                    }
+                    Err(error) => tracing::error!(%error, "no runtime for the account"),
                 }
-                Err(error) => tracing::error!(%error, "no runtime for the account"),
-            }
-        })?;
+            })?;
         Ok(Self { jobs, thread })
     }
 }
@@ -146,10 +153,19 @@ async fn serve(
 }
 
 async fn handle(account: Arc<Account>, job: Job) {
-    let Job { work, config, answer } = job;
+    let Job {
+        work,
+        config,
+        answer,
+    } = job;
     match work {
-        Work::Configure { unknown_keys, warnings } => {
-            answer.send(report::configure(&account, &config, unknown_keys, warnings).await).await;
+        Work::Configure {
+            unknown_keys,
+            warnings,
+        } => {
+            answer
+                .send(report::configure(&account, &config, unknown_keys, warnings).await)
+                .await;
         }
         Work::Health => answer.send(report::health(&account).await).await,
         Work::Poll(state) => ingress::poll(&account, &config, state, answer).await,
@@ -157,15 +173,21 @@ async fn handle(account: Arc<Account>, job: Job) {
         Work::Stop(state) => answer.send(ingress::stop(&account, state).await).await,
         Work::Deliver(message) => {
             let receipt = outgoing::send(&account, &config, message).await;
-            answer.send(receipt.map(|delivery| Response::Delivered { delivery })).await;
+            answer
+                .send(receipt.map(|delivery| Response::Delivered { delivery }))
+                .await;
         }
         Work::Push(message) => {
             let receipt = outgoing::send(&account, &config, message).await;
-            answer.send(receipt.map(|delivery| Response::Pushed { delivery })).await;
+            answer
+                .send(receipt.map(|delivery| Response::Pushed { delivery }))
+                .await;
         }
         Work::Status(frame) => {
             let status = exchange::status(&account, &config, frame).await;
-            answer.send(status.map(|status| Response::StatusAccepted { status })).await;
+            answer
+                .send(status.map(|status| Response::StatusAccepted { status }))
+                .await;
         }
     }
 }
@@ -186,7 +208,9 @@ impl Account {
         if let Some(store) = &*slot {
             return Ok(store.clone());
         }
-        self.paths.prepare().map_err(|error| WireError::new(error.code(), error))?;
+        self.paths
+            .prepare()
+            .map_err(|error| WireError::new(error.code(), error))?;
         let store = Store::open(&self.paths.channel())
             .map_err(|error| WireError::new(error.code(), error))?;
         *slot = Some(store.clone());
@@ -198,7 +222,9 @@ impl Account {
         let recorded = self.store().await?.terminal().await;
         let recorded = recorded.map_err(|error| WireError::new(error.code(), error))?;
         let now = chrono::Utc::now().timestamp();
-        Ok(recorded.and_then(Terminal::recorded).filter(|terminal| terminal.holds(now)))
+        Ok(recorded
+            .and_then(Terminal::recorded)
+            .filter(|terminal| terminal.holds(now)))
     }
 
     /// The connection, which this process comes to own. Checked in this order: linked, not ended, not in use.
@@ -242,7 +268,10 @@ impl Account {
 }
 
 fn manners(config: &Config) -> Manners {
-    Manners { online: config.presence_online(), web_version: config.web_version }
+    Manners {
+        online: config.presence_online(),
+        web_version: config.web_version,
+    }
 }
 
 /// A session's error on the wire.

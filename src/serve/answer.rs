@@ -25,7 +25,10 @@ pub(super) struct Process {
 
 impl Process {
     pub(super) fn new() -> Self {
-        Self { started: Instant::now(), persistent: AtomicBool::new(false) }
+        Self {
+            started: Instant::now(),
+            persistent: AtomicBool::new(false),
+        }
     }
 
     pub(super) fn is_persistent(&self) -> bool {
@@ -56,7 +59,11 @@ pub(super) struct Answer {
 
 impl Answer {
     pub(super) fn new(id: RequestId, lines: Lines) -> Self {
-        Self { id, lines, open: true }
+        Self {
+            id,
+            lines,
+            open: true,
+        }
     }
 
     /// Answers, waiting for room in the writer's queue.
@@ -82,7 +89,11 @@ fn line(id: &RequestId, outcome: Result<Response, WireError>) -> Vec<u8> {
     match outcome {
         Ok(response) => response_line(id, &response),
         Err(error) => {
-            tracing::info!(code = error.code, message = error.message, "request refused");
+            tracing::info!(
+                code = error.code,
+                message = error.message,
+                "request refused"
+            );
             error_line(id, &error)
         }
     }

@@ -88,14 +88,23 @@ impl Emitter {
     async fn emit_waiting(&self, told: &mut String) -> Result<bool, EmitError> {
         let config = self.settings.borrow().clone();
         let store = &self.open.store;
-        let waiting = store.next_to_emit(AT_ONCE, config.max_event_age_secs.into(), now()).await?;
+        let waiting = store
+            .next_to_emit(AT_ONCE, config.max_event_age_secs.into(), now())
+            .await?;
         if waiting.is_empty() {
             return Ok(false);
         }
         let linked = self.account.linked().map_err(EmitError::Account)?;
-        let court = Court { store, session: self.session, config: &config, linked: &linked };
+        let court = Court {
+            store,
+            session: self.session,
+            config: &config,
+            linked: &linked,
+        };
         for decided in court.decide(waiting).await? {
-            let Some((number, event)) = decided.committed().await? else { continue };
+            let Some((number, event)) = decided.committed().await? else {
+                continue;
+            };
             let before = self.cursor.borrow().clone();
             if *self.stopping.borrow() || !self.notify(&[event], self.status(), &before).await {
                 return Ok(false);
@@ -112,7 +121,10 @@ impl Emitter {
 
     async fn notify(&self, events: &[InboundEvent], status: &str, cursor: &str) -> bool {
         let state = ingress::state(status, cursor);
-        self.account.lines.send(notification_line(events, Some(&state))).await
+        self.account
+            .lines
+            .send(notification_line(events, Some(&state)))
+            .await
     }
 }
 
@@ -123,7 +135,9 @@ async fn stopped(stopping: &mut watch::Receiver<bool>) {
 
 async fn ended(connection: &mut watch::Receiver<Connection>) {
     // An error means that the session is gone; there is nothing more to wait for either.
-    let _ = connection.wait_for(|now| matches!(now, Connection::Ended(_))).await;
+    let _ = connection
+        .wait_for(|now| matches!(now, Connection::Ended(_)))
+        .await;
 }
 
 /// One batch for `poll_ingress`: the events and the number of the last.
@@ -133,7 +147,12 @@ pub(super) async fn batch(
     config: &Config,
     linked: &Linked,
 ) -> Result<(Vec<InboundEvent>, Option<i64>), EmitError> {
-    let court = Court { store, session, config, linked };
+    let court = Court {
+        store,
+        session,
+        config,
+        linked,
+    };
     let mut events = Vec::new();
     let mut last = None;
     while (events.len() as u32) < config.poll_max_events {
@@ -186,8 +205,11 @@ struct Court<'a> {
 impl Court<'_> {
     /// The verdicts on these messages. All go to the store at once, so that one commit holds them.
     async fn decide(&self, waiting: Vec<Stored>) -> Result<Vec<Decided>, StoreError> {
-        let own: Vec<Address> =
-            [Some(&self.linked.phone), self.linked.lid.as_ref()].into_iter().flatten().cloned().collect();
+        let own: Vec<Address> = [Some(&self.linked.phone), self.linked.lid.as_ref()]
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect();
         let policy = Policy::new(self.config).with_own(&own);
         let mut decided = Vec::with_capacity(waiting.len());
         for message in waiting {
@@ -205,19 +227,32 @@ impl Court<'_> {
         let store = self.store;
         let draft = &message.draft;
         if !self.config.emits(&draft.event_type) {
-            return Ok(Decided::Keep(store.drop_denied(message.id, "events".to_owned())));
+            return Ok(Decided::Keep(
+                store.drop_denied(message.id, "events".to_owned()),
+            ));
         }
-        let answered = draft.reply_to.as_ref().and_then(|quoted| quoted.sender.as_ref());
+        let answered = draft
+            .reply_to
+            .as_ref()
+            .and_then(|quoted| quoted.sender.as_ref());
         let verdict = policy.inbound(&Subject {
             sender: &message.sender.aliases,
             chat: &message.chat.aliases,
             kind: message.chat.kind(),
-            mentions_self: draft.mentions.iter().any(|mentioned| own.contains(mentioned)),
+            mentions_self: draft
+                .mentions
+                .iter()
+                .any(|mentioned| own.contains(mentioned)),
             replies_to_self: answered.is_some_and(|author| own.contains(author)),
             text: &draft.content,
         });
         Ok(match verdict {
-            Verdict::Emit { activation, permission, route, rule } => {
+            Verdict::Emit {
+                activation,
+                permission,
+                route,
+                rule,
+            } => {
                 let context = match message.chat.kind() {
                     ChatKind::Group => {
                         let limit = u32::try_from(self.config.group_context_messages);
@@ -232,16 +267,19 @@ impl Court<'_> {
                     context: &context,
                 };
                 let event = Box::new(inbound::event(&message, &passed, self.linked));
-                Decided::Emit(store.assign_emission(message.id, self.session, rule, now()), event)
+                Decided::Emit(
+                    store.assign_emission(message.id, self.session, rule, now()),
+                    event,
+                )
             }
-            Verdict::Context { rule } => {
-                Decided::Keep(store.hold(message.id, Held::Context, rule))
-            }
-            Verdict::Pairing { rule } => {
-                Decided::Keep(store.hold(message.id, Held::Pairing, rule))
-            }
+            Verdict::Context { rule } => Decided::Keep(store.hold(message.id, Held::Context, rule)),
+            Verdict::Pairing { rule } => Decided::Keep(store.hold(message.id, Held::Pairing, rule)),
             Verdict::Deny { rule } | Verdict::ReadOnly { rule } => {
-                tracing::info!(chat = message.chat.public_id.redacted(), rule, "message not emitted");
+                tracing::info!(
+                    chat = message.chat.public_id.redacted(),
+                    rule,
+                    "message not emitted"
+                );
                 Decided::Keep(store.drop_denied(message.id, rule))
             }
         })

@@ -39,22 +39,33 @@ async fn show(
     let conversation = frame.conversation_id.as_deref();
     let conversation = conversation.or(frame.metadata.get("conversation_id").map(String::as_str));
     let target = outgoing::destination(config, conversation)?;
+    account.linked()?;
     let peer = outgoing::admitted(account, config, &target).await?;
     let open = account.open(config, Role::OneShot).await?;
     let deadline = call_deadline(&account.process, config);
     let shown = async {
         open.session.online(deadline).await?;
-        open.session.chatstate(&peer.route, chatstate == Chatstate::Composing).await
+        open.session
+            .chatstate(&peer.route, chatstate == Chatstate::Composing)
+            .await
     };
-    shown.await.map_err(|error| WireError::new(error.code(), error))
+    shown
+        .await
+        .map_err(|error| WireError::new(error.code(), error))
 }
 
 fn accepted(activity: &str) -> StatusAcceptance {
-    StatusAcceptance { accepted: true, metadata: [("activity".to_owned(), activity.to_owned())].into() }
+    StatusAcceptance {
+        accepted: true,
+        metadata: [("activity".to_owned(), activity.to_owned())].into(),
+    }
 }
 
 fn refused(error: &WireError) -> StatusAcceptance {
-    let metadata = [("reason_code", error.code.to_owned()), ("reason", error.message.clone())];
+    let metadata = [
+        ("reason_code", error.code.to_owned()),
+        ("reason", error.message.clone()),
+    ];
     StatusAcceptance {
         accepted: false,
         metadata: metadata.map(|(key, value)| (key.to_owned(), value)).into(),

@@ -5,20 +5,22 @@
 #[cfg(unix)]
 pub(super) fn watch(gone: impl FnOnce() + Send + 'static) {
     use rustix::event::{PollFd, PollFlags, poll};
-    let watching = std::thread::Builder::new().name("stdout-watch".to_owned()).spawn(move || {
-        let stdout = std::io::stdout();
-        loop {
-            let mut fds = [PollFd::new(&stdout, PollFlags::empty())];
-            match poll(&mut fds, None) {
-                Err(rustix::io::Errno::INTR) => continue,
-                Err(_) => return,
-                Ok(_) if fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR) => break,
-                // Nothing else was asked for; whatever this is, it would come again at once.
-                Ok(_) => return,
+    let watching = std::thread::Builder::new()
+        .name("stdout-watch".to_owned())
+        .spawn(move || {
+            let stdout = std::io::stdout();
+            loop {
+                let mut fds = [PollFd::new(&stdout, PollFlags::empty())];
+                match poll(&mut fds, None) {
+                    Err(rustix::io::Errno::INTR) => continue,
+                    Err(_) => return,
+                    Ok(_) if fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR) => break,
+                    // Nothing else was asked for; whatever this is, it would come again at once.
+                    Ok(_) => return,
+                }
             }
-        }
-        gone();
-    });
+            gone();
+        });
     if let Err(error) = watching {
         tracing::warn!(%error, "stdout cannot be watched");
     }

@@ -52,11 +52,17 @@ impl Ingress {
 
 /// The state that travels with events and answers.
 pub(super) fn state(status: &str, cursor: &str) -> IngressState {
-    let metadata = [(CURSOR, cursor), ("platform", PLATFORM), ("transport", "websocket")];
+    let metadata = [
+        (CURSOR, cursor),
+        ("platform", PLATFORM),
+        ("transport", "websocket"),
+    ];
     IngressState {
         mode: IngressMode::Websocket,
         status: status.to_owned(),
-        metadata: metadata.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+        metadata: metadata
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .into(),
     }
 }
 
@@ -106,7 +112,11 @@ async fn begin(
     }
     let begun = open
         .store
-        .begin_session(Mode::Websocket, cursor(restored), chrono::Utc::now().timestamp())
+        .begin_session(
+            Mode::Websocket,
+            cursor(restored),
+            chrono::Utc::now().timestamp(),
+        )
         .await
         .map_err(stored)?;
     if begun.unconfirmed + begun.poisoned > 0 {
@@ -132,12 +142,19 @@ async fn follow(account: &Arc<Account>, open: Open, config: Arc<Config>, begun: 
         cursor,
     };
     let task = tokio::spawn(emitter.run());
-    *account.ingress.lock().await = Some(Ingress { settings, stopping, cursor: cursor_seen, task });
+    *account.ingress.lock().await = Some(Ingress {
+        settings,
+        stopping,
+        cursor: cursor_seen,
+        task,
+    });
 }
 
 /// Who may speak to the agent must be somebody's decision.
 fn policy(config: &Config) -> Result<(), WireError> {
-    Policy::new(config).ingress().map_err(|error| WireError::new(error.code(), error))
+    Policy::new(config)
+        .ingress()
+        .map_err(|error| WireError::new(error.code(), error))
 }
 
 /// Stops emission, disconnects, lets the next owner in.
@@ -153,7 +170,9 @@ pub(super) async fn stop(
         last = ingress.stop().await;
     }
     account.close(STOP).await;
-    Ok(Response::IngressStopped { state: state("stopped", &last) })
+    Ok(Response::IngressStopped {
+        state: state("stopped", &last),
+    })
 }
 
 /// Connects, receives what waits, disconnects, answers with one batch.
@@ -178,7 +197,13 @@ async fn batch(
     account: &Arc<Account>,
     config: &Config,
     restored: &Option<IngressState>,
-) -> Result<(Response, impl Future<Output = Result<(), StoreError>> + use<>), WireError> {
+) -> Result<
+    (
+        Response,
+        impl Future<Output = Result<(), StoreError>> + use<>,
+    ),
+    WireError,
+> {
     policy(config)?;
     if account.ingress.lock().await.is_some() {
         return Err(WireError::new(
@@ -190,12 +215,21 @@ async fn batch(
     let open = account.open(config, Role::OneShot).await?;
     let begun = open
         .store
-        .begin_session(Mode::Polling, cursor(restored), chrono::Utc::now().timestamp())
+        .begin_session(
+            Mode::Polling,
+            cursor(restored),
+            chrono::Utc::now().timestamp(),
+        )
         .await
         .map_err(stored)?;
     let connected = open.session.online(deadline).await;
     if connected.is_ok() {
-        idle(&open, Duration::from_millis(config.poll_idle_ms.into()), deadline).await;
+        idle(
+            &open,
+            Duration::from_millis(config.poll_idle_ms.into()),
+            deadline,
+        )
+        .await;
     }
     let store = open.store.clone();
     drop(open);
@@ -206,9 +240,14 @@ async fn batch(
         return Err(wire(&error));
     }
     let cursor = last.map_or(begun.cursor, |number| store.cursor(number));
-    let response =
-        Response::IngressEventsReceived { events, state: Some(state("running", &cursor)) };
-    Ok((response, async move { store.mark_written(begun.session).await }))
+    let response = Response::IngressEventsReceived {
+        events,
+        state: Some(state("running", &cursor)),
+    };
+    Ok((
+        response,
+        async move { store.mark_written(begun.session).await },
+    ))
 }
 
 /// Until nothing came from WhatsApp for `quiet`, or the time is up.

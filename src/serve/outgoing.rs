@@ -19,7 +19,9 @@ use crate::protocol::jsonrpc::WireError;
 use crate::protocol::request::OutboundMessage;
 use crate::protocol::response::DeliveryReceipt;
 use crate::session::{Connection, Fate, SessionError};
-use crate::store::{DeliveryState, Enqueued, NewPart, OutboundRequest, PartState, Peer, RequestId, StoreError};
+use crate::store::{
+    DeliveryState, Enqueued, NewPart, OutboundRequest, PartState, Peer, RequestId, StoreError,
+};
 
 /// Sends one message of the host.
 pub(super) async fn send(
@@ -28,7 +30,13 @@ pub(super) async fn send(
     message: OutboundMessage,
 ) -> Result<DeliveryReceipt, WireError> {
     let deadline = call_deadline(&account.process, config);
-    let given = |key: &str| message.metadata.get(key).map(String::as_str).filter(|v| !v.is_empty());
+    let given = |key: &str| {
+        message
+            .metadata
+            .get(key)
+            .map(String::as_str)
+            .filter(|v| !v.is_empty())
+    };
     let reply_to = given("reply_to_message_id");
     // A failed reply ends the host's whole runtime; everything else has somebody who reads the error.
     let degrade = match config.deliver_errors {
@@ -40,21 +48,36 @@ pub(super) async fn send(
     let peer = match admitted(account, config, &target).await {
         Ok(peer) => peer,
         Err(error) if degrade && error.code == "unauthorized_destination" => {
-            return Ok(receipt(&target, reply_to, Outcome::rejected(error.code, &error.message)));
+            return Ok(receipt(
+                &target,
+                reply_to,
+                Outcome::rejected(error.code, &error.message),
+            ));
         }
         Err(error) => return Err(error),
     };
     let store = account.store().await?;
     let quoted = match reply_to {
-        Some(id) => store.message(peer.public_id.clone(), id.to_owned()).await.map_err(stored)?,
+        Some(id) => store
+            .message(peer.public_id.clone(), id.to_owned())
+            .await
+            .map_err(stored)?,
         None => None,
     };
     let built = outbound::build(&message, config, &peer, quoted, degrade)
         .map_err(|error| WireError::new(error.code(), error))?;
-    let Built { parts, degraded, content_hash } = built;
+    let Built {
+        parts,
+        degraded,
+        content_hash,
+    } = built;
     let parts: Vec<NewPart> = parts
         .into_iter()
-        .map(|part| NewPart { message_id: mint(), payload: part.payload, kind: part.kind })
+        .map(|part| NewPart {
+            message_id: mint(),
+            payload: part.payload,
+            kind: part.kind,
+        })
         .collect();
     let ids: Vec<String> = parts.iter().map(|part| part.message_id.clone()).collect();
     let now = chrono::Utc::now().timestamp();
@@ -68,9 +91,22 @@ pub(super) async fn send(
     };
     let open = account.open(config, Role::OneShot).await?;
     let mut following = open.session.follow(&ids);
-    let (id, chat, states, deduplicated) = match open.store.enqueue(request, now).await.map_err(stored)? {
-        Enqueued::New { request, chat, parts } => (request, chat, parts, false),
-        Enqueued::Joined { request, chat, parts } => {
+    let (id, chat, states, deduplicated) = match open
+        .store
+        .enqueue(request, now)
+        .await
+        .map_err(stored)?
+    {
+        Enqueued::New {
+            request,
+            chat,
+            parts,
+        } => (request, chat, parts, false),
+        Enqueued::Joined {
+            request,
+            chat,
+            parts,
+        } => {
             let ids: Vec<String> = parts.iter().map(|part| part.message_id.clone()).collect();
             following = open.session.follow(&ids);
             (request, chat, parts, true)
@@ -82,7 +118,13 @@ pub(super) async fn send(
             ));
         }
     };
-    let wait = Wait { open: &open, request: id, degrade, deadline, persistent: account.process.is_persistent() };
+    let wait = Wait {
+        open: &open,
+        request: id,
+        degrade,
+        deadline,
+        persistent: account.process.is_persistent(),
+    };
     let mut outcome = match states.iter().all(|part| part.state.is_final()) {
         true => Outcome::of(states, None),
         false => wait.settled(&mut following).await?,
@@ -114,8 +156,12 @@ pub(super) async fn admitted(
 ) -> Result<Peer, WireError> {
     let store = account.store().await?;
     let known = store.peer(target.clone()).await.map_err(stored)?;
-    let forms = known.as_ref().map_or(std::slice::from_ref(target), |peer| &peer.aliases);
-    Policy::new(config).outbound(forms).map_err(|error| WireError::new(error.code(), error))?;
+    let forms = known
+        .as_ref()
+        .map_or(std::slice::from_ref(target), |peer| &peer.aliases);
+    Policy::new(config)
+        .outbound(forms)
+        .map_err(|error| WireError::new(error.code(), error))?;
     match known {
         Some(peer) => Ok(peer),
         None => store.resolve(vec![target.clone()]).await.map_err(stored),
@@ -153,9 +199,19 @@ impl Wait<'_> {
         }
         let fates = following.fates();
         let states = match self.degrade {
-            true => self.open.store.request(self.request).await.map_err(stored)?,
+            true => self
+                .open
+                .store
+                .request(self.request)
+                .await
+                .map_err(stored)?,
             // Whatever has not gone by now must not go later: the caller is told that it failed.
-            false => self.open.store.withdraw(self.request).await.map_err(stored)?,
+            false => self
+                .open
+                .store
+                .withdraw(self.request)
+                .await
+                .map_err(stored)?,
         };
         let outcome = Outcome::of(states, Some(fates));
         if self.degrade || outcome.error.is_some() || outcome.state().is_confirmed() {
@@ -170,7 +226,9 @@ impl Wait<'_> {
         }
         let error = match self.open.session.online(Instant::now()).await {
             Err(error) => error,
-            Ok(()) => SessionError::Unreachable { reason: "the message could not be handed over in time".into() },
+            Ok(()) => SessionError::Unreachable {
+                reason: "the message could not be handed over in time".into(),
+            },
         };
         Err(wire(&error))
     }
@@ -218,16 +276,28 @@ impl Outcome {
                 _ => {}
             }
         }
-        let refused = parts.iter().find(|part| part.state == DeliveryState::Rejected);
+        let refused = parts
+            .iter()
+            .find(|part| part.state == DeliveryState::Rejected);
         let error = error.or_else(|| {
-            let code = refused?.error.clone().unwrap_or_else(|| "rejected".to_owned());
+            let code = refused?
+                .error
+                .clone()
+                .unwrap_or_else(|| "rejected".to_owned());
             Some((code, "WhatsApp refused the message".to_owned()))
         });
-        Self { parts, error, ..Self::default() }
+        Self {
+            parts,
+            error,
+            ..Self::default()
+        }
     }
 
     fn rejected(code: &str, reason: &str) -> Self {
-        Self { error: Some((code.to_owned(), reason.to_owned())), ..Self::default() }
+        Self {
+            error: Some((code.to_owned(), reason.to_owned())),
+            ..Self::default()
+        }
     }
 
     /// The state of the whole: that of the part that got least far, and a refusal before all.
@@ -235,17 +305,25 @@ impl Outcome {
         if self.error.is_some() {
             return DeliveryState::Rejected;
         }
-        self.parts.iter().map(|part| part.state).min().unwrap_or(DeliveryState::Sent)
+        self.parts
+            .iter()
+            .map(|part| part.state)
+            .min()
+            .unwrap_or(DeliveryState::Sent)
     }
 
     fn handed(&self) -> bool {
-        self.parts
-            .iter()
-            .any(|part| matches!(part.state, DeliveryState::Handed | DeliveryState::Unknown) || part.state.is_confirmed())
+        self.parts.iter().any(|part| {
+            matches!(part.state, DeliveryState::Handed | DeliveryState::Unknown)
+                || part.state.is_confirmed()
+        })
     }
 
     fn last_id(&self) -> String {
-        self.parts.last().map(|part| part.message_id.clone()).unwrap_or_default()
+        self.parts
+            .last()
+            .map(|part| part.message_id.clone())
+            .unwrap_or_default()
     }
 }
 
@@ -264,7 +342,11 @@ fn receipt(conversation: &Address, reply_to: Option<&str>, outcome: Outcome) -> 
         state => state.as_str(),
     };
     put("delivery_state", state.to_owned());
-    let ids: Vec<&str> = outcome.parts.iter().map(|part| part.message_id.as_str()).collect();
+    let ids: Vec<&str> = outcome
+        .parts
+        .iter()
+        .map(|part| part.message_id.as_str())
+        .collect();
     put("message_ids", ids.join(","));
     if let Some(id) = reply_to {
         put("reply_to_message_id", id.to_owned());
@@ -279,5 +361,9 @@ fn receipt(conversation: &Address, reply_to: Option<&str>, outcome: Outcome) -> 
     if outcome.deduplicated {
         put("deduplicated", "true".to_owned());
     }
-    DeliveryReceipt { message_id: outcome.last_id(), conversation_id: conversation.to_string(), metadata }
+    DeliveryReceipt {
+        message_id: outcome.last_id(),
+        conversation_id: conversation.to_string(),
+        metadata,
+    }
 }

@@ -26,7 +26,10 @@ pub(super) async fn configure(
     if !warnings.is_empty() {
         metadata.insert("warnings".to_owned(), warnings.join("; "));
     }
-    metadata.insert("store_path".to_owned(), account.paths.store().display().to_string());
+    metadata.insert(
+        "store_path".to_owned(),
+        account.paths.store().display().to_string(),
+    );
     let policy = Policy::new(config);
     if let Err(error) = policy.ingress() {
         metadata.insert("ingress".to_owned(), format!("refused: {error}"));
@@ -70,9 +73,17 @@ pub(super) async fn health(account: &Arc<Account>) -> Result<Response, WireError
     let put = |report: &mut HealthReport, key: &str, value: String| {
         report.metadata.insert(key.to_owned(), value);
     };
-    put(&mut report, "platform", crate::protocol::PLATFORM.to_owned());
+    put(
+        &mut report,
+        "platform",
+        crate::protocol::PLATFORM.to_owned(),
+    );
     put(&mut report, "version", crate::VERSION.to_owned());
-    put(&mut report, "store_path", account.paths.store().display().to_string());
+    put(
+        &mut report,
+        "store_path",
+        account.paths.store().display().to_string(),
+    );
     let (status, what) = match account.linked() {
         Ok(linked) => {
             report.account_id = Some(linked.phone.to_string());
@@ -102,11 +113,16 @@ async fn standing(account: &Arc<Account>, report: &mut HealthReport) -> (&'stati
             Connection::Online => ("ok", "connected; nothing to do".to_owned()),
             Connection::Connecting => ("connecting", "connecting; wait a moment".to_owned()),
             Connection::Reconnecting { reason } => {
-                let error = SessionError::Unreachable { reason: reason.clone() };
+                let error = SessionError::Unreachable {
+                    reason: reason.clone(),
+                };
                 ("reconnecting", error.to_string())
             }
             Connection::Ended(terminal) => (terminal.kind.code(), terminal.sentence()),
-            Connection::Closed => ("ok", "not connected at the moment; nothing to do".to_owned()),
+            Connection::Closed => (
+                "ok",
+                "not connected at the moment; nothing to do".to_owned(),
+            ),
         };
     }
     match account.holding_terminal().await {
@@ -118,7 +134,10 @@ async fn standing(account: &Arc<Account>, report: &mut HealthReport) -> (&'stati
         Err(error) => return (error.code, error.message),
     }
     match OwnerLock::take(&account.paths, Role::OneShot) {
-        Ok(_) => ("ok", "linked, nobody is connected at the moment; nothing to do".to_owned()),
+        Ok(_) => (
+            "ok",
+            "linked, nobody is connected at the moment; nothing to do".to_owned(),
+        ),
         Err(error @ InUse::Owned { .. }) => ("in_use", error.to_string()),
         Err(InUse::Account(error)) => (error.code(), error.to_string()),
     }
@@ -128,7 +147,10 @@ async fn numbers(store: &Store, report: &mut HealthReport) -> Result<(), StoreEr
     let connections = store.connections().await?;
     let counts = store.counts().await?;
     let mut put = |key: &str, value: String| report.metadata.insert(key.to_owned(), value);
-    for (key, at) in [("last_connect", connections.connected), ("last_disconnect", connections.disconnected)] {
+    for (key, at) in [
+        ("last_connect", connections.connected),
+        ("last_disconnect", connections.disconnected),
+    ] {
         if let Some(at) = at.and_then(|at| chrono::DateTime::from_timestamp(at, 0)) {
             put(key, at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true));
         }

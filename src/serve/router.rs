@@ -15,9 +15,9 @@ use tokio::sync::watch;
 
 use super::account::{Desk, Ending, Job, Work};
 use super::answer::{Answer, Process, SharedProcess};
+use super::hangup;
 use super::reader::{self, Incoming};
 use super::writer::{self, Lines};
-use super::hangup;
 use crate::account::Paths;
 use crate::config::Config;
 use crate::protocol::capabilities;
@@ -45,8 +45,10 @@ enum Heard {
 pub fn run(stdin: impl Read + Send + 'static, stdout: impl Write + Send + 'static) -> ExitCode {
     let (heard, inbox) = sync_channel(QUEUE);
     let from_reader = heard.clone();
-    let started = reader::start(stdin, move |incoming| from_reader.send(Heard::Line(incoming)).is_ok())
-        .and_then(|reader| Ok((reader, writer::start(stdout)?)));
+    let started = reader::start(stdin, move |incoming| {
+        from_reader.send(Heard::Line(incoming)).is_ok()
+    })
+    .and_then(|reader| Ok((reader, writer::start(stdout)?)));
     let (_reader, writer) = match started {
         Ok(threads) => threads,
         Err(error) => {
@@ -92,7 +94,8 @@ impl Router {
                     self.hand_on(request);
                 }
                 Heard::Line(Incoming::Refused(refused)) => {
-                    self.lines.send_blocking(error_line(&refused.id, &refused.error));
+                    self.lines
+                        .send_blocking(error_line(&refused.id, &refused.error));
                 }
                 Heard::Line(Incoming::End) => {
                     let ending = match self.process.is_persistent() {
@@ -112,9 +115,17 @@ impl Router {
         let answer = Answer::new(request.id, self.lines.clone());
         match self.prepared(request.body) {
             Ok(Prepared::Answered(response)) => answer.send_blocking(Ok(response)),
-            Ok(Prepared::ForAccount { work, config, paths }) => match self.desk(paths) {
+            Ok(Prepared::ForAccount {
+                work,
+                config,
+                paths,
+            }) => match self.desk(paths) {
                 // The desk is gone only if its thread died; the answer, dropped, then says so.
-                Ok(desk) => drop(desk.jobs.blocking_send(Job { work, config, answer })),
+                Ok(desk) => drop(desk.jobs.blocking_send(Job {
+                    work,
+                    config,
+                    answer,
+                })),
                 Err(error) => answer.send_blocking(Err(WireError::new("internal_error", error))),
             },
             Err(error) => answer.send_blocking(Err(error)),
@@ -134,9 +145,13 @@ impl Router {
                 ));
             }
             Body::Shutdown => return Ok(Prepared::Answered(Response::Ok)),
-            Body::Configure { config } => {
-                (config, Box::new(|unknown_keys, warnings| Work::Configure { unknown_keys, warnings }))
-            }
+            Body::Configure { config } => (
+                config,
+                Box::new(|unknown_keys, warnings| Work::Configure {
+                    unknown_keys,
+                    warnings,
+                }),
+            ),
             Body::Health { config } => (config, Box::new(|_, _| Work::Health)),
             Body::PollIngress { config, state } => (config, Box::new(|_, _| Work::Poll(state))),
             Body::StartIngress { config, state } => (config, Box::new(|_, _| Work::Start(state))),
@@ -145,12 +160,16 @@ impl Router {
             Body::Push { config, message } => (config, Box::new(|_, _| Work::Push(message))),
             Body::Status { config, update } => (config, Box::new(|_, _| Work::Status(update))),
         };
-        let parsed = Config::parse(&config).map_err(|error| WireError::new("invalid_config", error))?;
+        let parsed =
+            Config::parse(&config).map_err(|error| WireError::new("invalid_config", error))?;
         for warning in &parsed.warnings {
             tracing::warn!(warning, "configuration");
         }
         if !parsed.unknown_keys.is_empty() {
-            tracing::warn!(keys = parsed.unknown_keys.join(", "), "unknown keys in the configuration");
+            tracing::warn!(
+                keys = parsed.unknown_keys.join(", "),
+                "unknown keys in the configuration"
+            );
         }
         let config = Arc::new(parsed.config);
         let paths = Paths::resolve(&config.account, config.sqlite_store_path.as_deref())
@@ -160,7 +179,11 @@ impl Router {
             let own = Duration::from_secs(config.poll_timeout_secs.into()) + POLL_EXTRA;
             self.leave_by = self.leave_by.max(Instant::now() + own);
         }
-        Ok(Prepared::ForAccount { work, config, paths })
+        Ok(Prepared::ForAccount {
+            work,
+            config,
+            paths,
+        })
     }
 
     fn desk(&mut self, paths: Paths) -> std::io::Result<&Desk> {
@@ -208,5 +231,9 @@ const POLL_EXTRA: Duration = Duration::from_secs(12);
 /// A request, as far as the router takes it.
 enum Prepared {
     Answered(Response),
-    ForAccount { work: Work, config: Arc<Config>, paths: Paths },
+    ForAccount {
+        work: Work,
+        config: Arc<Config>,
+        paths: Paths,
+    },
 }

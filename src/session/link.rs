@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use wacore::types::events::{Event, EventHandler, EventInterest, EventKind};
 use whatsapp_rust::client::NodeFilter;
@@ -163,10 +163,7 @@ async fn round(
         device_name: &request.device_name,
     };
     // Messages may come with the very first login; they are kept like any other.
-    let inbox = Inbox {
-        store: store.clone(),
-        heard: watch::Sender::new(Instant::now()),
-    };
+    let inbox = Inbox::new(store.clone());
     let bot: Bot = match client::build(setup, inbox, Forward(events)).await {
         Ok(bot) => bot,
         Err(error) => return Round::Failed(error.into()),

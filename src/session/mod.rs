@@ -43,7 +43,9 @@ pub enum SessionError {
     #[error("{}", .0.sentence())]
     Ended(Terminal),
     /// There is no connection now, and none came in time.
-    #[error("WhatsApp cannot be reached now ({reason}); check the network, it is tried again by itself")]
+    #[error(
+        "WhatsApp cannot be reached now ({reason}); check the network, it is tried again by itself"
+    )]
     Unreachable { reason: String },
     /// The environment names a server that cannot be used.
     #[error(transparent)]
@@ -95,7 +97,10 @@ struct Shared {
 
 impl Shared {
     fn client(&self) -> Option<Arc<Client>> {
-        self.client.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.client
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn set_client(&self, client: Option<Arc<Client>>) {
@@ -112,7 +117,6 @@ impl Shared {
             changed
         });
     }
-
 }
 
 /// A running session. [`Session::close`] ends it; dropped without that, its tasks end with their runtime.
@@ -133,10 +137,7 @@ impl Session {
         let endpoint = Endpoint::from_env()?;
         let sqlite = client::open_store(paths.store()).await?;
         let shared = Arc::new(Shared {
-            inbox: receive::Inbox {
-                store: store.clone(),
-                heard: watch::Sender::new(Instant::now()),
-            },
+            inbox: receive::Inbox::new(store.clone()),
             store,
             sqlite,
             endpoint,
@@ -150,7 +151,10 @@ impl Session {
             supervisor: tokio::spawn(supervisor::supervise(shared.clone())),
             outbox: tokio::spawn(outbox::send_waiting(shared.clone())),
         };
-        Ok(Self { shared, tasks: Mutex::new(Some(tasks)) })
+        Ok(Self {
+            shared,
+            tasks: Mutex::new(Some(tasks)),
+        })
     }
 
     /// The state of the connection, and its changes.
@@ -166,8 +170,12 @@ impl Session {
     /// Waits until the session is logged in and the offline queue has been received.
     pub async fn online(&self, deadline: Instant) -> Result<(), SessionError> {
         let mut connection = self.connection();
-        let settled = connection
-            .wait_for(|now| matches!(now, Connection::Online | Connection::Ended(_) | Connection::Closed));
+        let settled = connection.wait_for(|now| {
+            matches!(
+                now,
+                Connection::Online | Connection::Ended(_) | Connection::Closed
+            )
+        });
         let reached = match tokio::time::timeout_at(deadline, settled).await {
             Ok(Ok(now)) => match &*now {
                 Connection::Online => return Ok(()),
@@ -191,7 +199,10 @@ impl Session {
     /// Shows the other side that an answer is being written, or no longer is.
     pub async fn chatstate(&self, to: &Address, composing: bool) -> Result<(), SessionError> {
         let unreachable = |reason: String| SessionError::Unreachable { reason };
-        let client = self.shared.client().ok_or_else(|| unreachable("not connected".into()))?;
+        let client = self
+            .shared
+            .client()
+            .ok_or_else(|| unreachable("not connected".into()))?;
         let jid = jid(to).ok_or_else(|| unreachable("the address cannot be written to".into()))?;
         let sent = match composing {
             true => client.chatstate().send_composing(&jid).await,
@@ -203,8 +214,14 @@ impl Session {
     /// Disconnects, letting what is under way finish until `deadline`. Whatever is cut short is safe: it was not
     /// acknowledged, or is still in the outbox.
     pub async fn close(&self, deadline: Instant) {
-        let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(Tasks { supervisor, outbox }) = tasks else { return };
+        let tasks = self
+            .tasks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let Some(Tasks { supervisor, outbox }) = tasks else {
+            return;
+        };
         self.shared.closing.send_replace(true);
         outbox.abort();
         let abort = supervisor.abort_handle();

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
-use waproto::codec::message_decode;
 use wacore::types::events;
 use wacore::types::presence::ReceiptType;
+use waproto::codec::message_decode;
 use whatsapp_rust::send::{SendError, SendOptions};
 use whatsapp_rust::{Client, ClientError};
 
@@ -115,7 +115,11 @@ impl Following {
             })
             .collect();
         drop(followed);
-        Self { shared, ids: ids.to_vec(), fates }
+        Self {
+            shared,
+            ids: ids.to_vec(),
+            fates,
+        }
     }
 
     /// Waits until every message is settled, or one is rejected. Cut short, [`Following::fates`] says how far it got.
@@ -132,7 +136,10 @@ impl Following {
 
     /// What is known now, in the order of the ids.
     pub fn fates(&self) -> Vec<Fate> {
-        self.fates.iter().map(|fate| fate.borrow().clone()).collect()
+        self.fates
+            .iter()
+            .map(|fate| fate.borrow().clone())
+            .collect()
     }
 }
 
@@ -141,7 +148,10 @@ impl Drop for Following {
         let mut followed = lock(&self.shared.outbox.fates);
         self.fates.clear();
         for id in &self.ids {
-            if followed.get(id).is_some_and(|fate| fate.receiver_count() == 0) {
+            if followed
+                .get(id)
+                .is_some_and(|fate| fate.receiver_count() == 0)
+            {
                 followed.remove(id);
             }
         }
@@ -250,7 +260,10 @@ async fn settle(shared: &Shared, part: &Outgoing, outcome: Outcome) -> Result<()
 
 enum Outcome {
     Sent(Option<i64>),
-    Rejected { code: String, reason: String },
+    Rejected {
+        code: String,
+        reason: String,
+    },
     /// The connection never had it.
     NotTaken(String),
     /// Nothing certain: it may have arrived.
@@ -271,14 +284,19 @@ async fn hand_over(
         return rejected("invalid_target", "the address cannot be written to");
     };
     let Ok(message) = message_decode(&part.payload) else {
-        return rejected("internal_error", "the stored message cannot be read; send it again");
+        return rejected(
+            "internal_error",
+            "the stored message cannot be read; send it again",
+        );
     };
     shared.outbox.tell(&part.message_id, Fate::Handed);
     let mut connection = shared.connection.subscribe();
     let options = SendOptions::default().with_message_id(part.message_id.clone());
     let sending = client.send_message_with_options(to, message, options);
     let lost = async {
-        let _ = connection.wait_for(|now| !matches!(now, Connection::Online)).await;
+        let _ = connection
+            .wait_for(|now| !matches!(now, Connection::Online))
+            .await;
     };
     tokio::pin!(lost);
     tokio::select! {
@@ -312,8 +330,14 @@ fn nack(code: &str) -> Outcome {
             "new_chats_restricted",
             "WhatsApp does not let this account write first to people it does not know; wait until they write, or some days",
         ),
-        "479" => ("nack_479", "WhatsApp found the message malformed; please report this"),
-        "404" => ("not_on_whatsapp", "there is no WhatsApp account at this address"),
+        "479" => (
+            "nack_479",
+            "WhatsApp found the message malformed; please report this",
+        ),
+        "404" => (
+            "not_on_whatsapp",
+            "there is no WhatsApp account at this address",
+        ),
         "401" | "403" => (
             "not_allowed",
             "WhatsApp does not let this account write there: it was removed from the group, is blocked, or only admins may write",
@@ -326,7 +350,10 @@ fn nack(code: &str) -> Outcome {
             };
         }
     };
-    Outcome::Rejected { code: name.to_owned(), reason: reason.to_owned() }
+    Outcome::Rejected {
+        code: name.to_owned(),
+        reason: reason.to_owned(),
+    }
 }
 
 /// A receipt moves the state of our messages on; it never moves back.
@@ -337,7 +364,11 @@ pub(super) fn receipt(shared: &Arc<Shared>, receipt: &events::Receipt) {
         ReceiptType::Played => Receipt::Played,
         _ => return,
     };
-    let ids: Vec<String> = receipt.message_ids.iter().map(|id| id.to_string()).collect();
+    let ids: Vec<String> = receipt
+        .message_ids
+        .iter()
+        .map(|id| id.to_string())
+        .collect();
     for id in &ids {
         // Who has the message proves that the server took it.
         shared.outbox.acknowledged(id, None, None);

@@ -28,6 +28,8 @@ pub(super) struct Inbox {
     pub(super) store: Store,
     /// When something last came from WhatsApp.
     pub(super) heard: watch::Sender<Instant>,
+    /// Why a message could not be stored. The library asks for it again only at the next login.
+    pub(super) failed: watch::Sender<Option<String>>,
 }
 
 #[async_trait]
@@ -42,6 +44,14 @@ impl InboundDurabilityHook for Inbox {
 }
 
 impl Inbox {
+    pub(super) fn new(store: Store) -> Self {
+        Self {
+            store,
+            heard: watch::Sender::new(Instant::now()),
+            failed: watch::Sender::new(None),
+        }
+    }
+
     /// Commits a batch, whole or not at all. Idempotent: a message that is there already is not stored twice.
     pub(super) async fn commit(
         &self,
@@ -52,8 +62,11 @@ impl Inbox {
         for message in batch {
             rows.extend(row(client, message).await);
         }
-        if !rows.is_empty() {
-            self.store.insert(rows).await?;
+        if !rows.is_empty()
+            && let Err(error) = self.store.insert(rows).await
+        {
+            self.failed.send_replace(Some(error.to_string()));
+            return Err(error.into());
         }
         self.heard.send_replace(Instant::now());
         Ok(())

@@ -60,7 +60,12 @@ impl TerminalKind {
         }
     }
 
-    const ALL: [Self; 4] = [Self::LoggedOut, Self::Replaced, Self::Banned, Self::Outdated];
+    const ALL: [Self; 4] = [
+        Self::LoggedOut,
+        Self::Replaced,
+        Self::Banned,
+        Self::Outdated,
+    ];
 
     /// What happened and what to do, for people.
     pub fn sentence(self) -> &'static str {
@@ -153,8 +158,15 @@ impl From<Terminal> for store::Terminal {
 impl Terminal {
     /// Reads what was recorded; a state that this version does not know holds nothing.
     pub fn recorded(recorded: store::Terminal) -> Option<Self> {
-        let kind = TerminalKind::ALL.into_iter().find(|kind| kind.code() == recorded.state)?;
-        Some(Self { kind, since: recorded.since, until: recorded.until, detail: recorded.reason })
+        let kind = TerminalKind::ALL
+            .into_iter()
+            .find(|kind| kind.code() == recorded.state)?;
+        Some(Self {
+            kind,
+            since: recorded.since,
+            until: recorded.until,
+            detail: recorded.reason,
+        })
     }
 }
 

@@ -40,7 +40,11 @@ pub(super) async fn supervise(shared: Arc<Shared>) {
         let (pause, reason) = match ended {
             Ended::Closed => return,
             Ended::Terminal(terminal) => {
-                if let Err(error) = shared.store.set_terminal(Some(terminal.clone().into())).await {
+                if let Err(error) = shared
+                    .store
+                    .set_terminal(Some(terminal.clone().into()))
+                    .await
+                {
                     tracing::error!(%error, "the end of the session could not be recorded");
                 }
                 shared.set(Connection::Ended(terminal));
@@ -69,6 +73,15 @@ pub(super) async fn supervise(shared: Arc<Shared>) {
             () = tokio::time::sleep(delay) => {}
             () = told(&mut closing) => return,
         }
+    }
+}
+
+/// Until the inbox could not take a message.
+async fn refused(failed: &mut watch::Receiver<Option<String>>) -> String {
+    match failed.changed().await {
+        Ok(()) => failed.borrow_and_update().clone().unwrap_or_default(),
+        // The session is gone, and with it what would have been received.
+        Err(_) => std::future::pending().await,
     }
 }
 
@@ -142,6 +155,8 @@ async fn connect_once(shared: &Arc<Shared>) -> Ended {
     let client = bot.client();
     watch_stream_errors(&client, signals);
     let mut closing = shared.closing.subscribe();
+    let mut failed = shared.inbox.failed.subscribe();
+    failed.mark_unchanged();
     let mut last = Seen::default();
     let mut run = std::pin::pin!(bot.run());
     loop {
@@ -149,6 +164,11 @@ async fn connect_once(shared: &Arc<Shared>) -> Ended {
             biased;
             Some(signal) = heard.recv() => last.take(shared, &client, signal).await,
             () = &mut run => break,
+            reason = refused(&mut failed) => {
+                // Not acknowledged, so it comes again, once there is a place for it.
+                finish(&client, run).await;
+                return Ended::Lost { pause: Pause::Backoff, reason };
+            }
             () = told(&mut closing) => {
                 finish(&client, run).await;
                 return Ended::Closed;

@@ -23,7 +23,8 @@ pub const PATIENCE: Duration = Duration::from_secs(40);
 pub fn request(kind: &str, mut params: Value) -> String {
     params["kind"] = json!(kind);
     params["protocol_version"] = json!(1);
-    json!({"jsonrpc": "2.0", "id": 1, "method": format!("channel.{kind}"), "params": params}).to_string()
+    json!({"jsonrpc": "2.0", "id": 1, "method": format!("channel.{kind}"), "params": params})
+        .to_string()
 }
 
 /// A message for `deliver` and `push`.
@@ -45,7 +46,12 @@ impl World {
     /// A server; nothing is linked.
     pub async fn unlinked() -> Self {
         let server = Server::start(Default::default()).await.expect("server");
-        Self { server, home: tempfile::tempdir().expect("directory"), phone: String::new(), device: 0 }
+        Self {
+            server,
+            home: tempfile::tempdir().expect("directory"),
+            phone: String::new(),
+            device: 0,
+        }
     }
 
     /// A server, and the plugin linked to an account of its own there.
@@ -59,7 +65,10 @@ impl World {
     /// The same with an account that is addressed by LID.
     pub async fn linked_lid() -> Self {
         let mut world = Self::unlinked().await;
-        let spec = whatsapp_loopback::AccountSpec { lid_migrated: true, ..Default::default() };
+        let spec = whatsapp_loopback::AccountSpec {
+            lid_migrated: true,
+            ..Default::default()
+        };
         let account = world.server.core().create_account(spec).expect("account");
         let summary = world.link_as(&[], Some(&account.phone)).await;
         world.is(&summary);
@@ -69,13 +78,20 @@ impl World {
     /// Takes the summary's word for who the plugin is.
     pub fn is(&mut self, summary: &Value) {
         self.phone = phone_of(summary);
-        self.device = summary["device_id"].as_u64().and_then(|id| id.try_into().ok()).expect("device_id");
+        self.device = summary["device_id"]
+            .as_u64()
+            .and_then(|id| id.try_into().ok())
+            .expect("device_id");
     }
 
     /// Lets something happen to the plugin's device.
     pub async fn fault(&self, fault: whatsapp_loopback::Fault) {
         let target = whatsapp_loopback::Target::device(&self.phone, self.device);
-        self.server.core().inject(target, fault).await.expect("fault");
+        self.server
+            .core()
+            .inject(target, fault)
+            .await
+            .expect("fault");
     }
 
     /// The presence that the server saw last of the plugin's device.
@@ -152,7 +168,11 @@ impl World {
             .env("HOME", self.home.path())
             .env("CHANNEL_WHATSAPP_WS_URL", self.server.ws_url())
             .stdin(Stdio::null())
-            .stderr(if std::env::var_os("SHOW_STDERR").is_some() { Stdio::inherit() } else { Stdio::null() })
+            .stderr(if std::env::var_os("SHOW_STDERR").is_some() {
+                Stdio::inherit()
+            } else {
+                Stdio::null()
+            })
             .kill_on_drop(true);
         command
     }
@@ -221,8 +241,11 @@ pub struct Host {
 
 impl Host {
     pub fn new(mut command: Command) -> Self {
-        let mut child =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("spawn");
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("spawn");
         Self {
             stdin: child.stdin.take(),
             stdout: BufReader::new(child.stdout.take().expect("stdout")).lines(),
@@ -245,7 +268,10 @@ impl Host {
 
     /// The next line, which must come.
     pub async fn line(&mut self) -> Value {
-        let line = timeout(self.stdout.next_line()).await.expect("read").expect("a line, not the end");
+        let line = timeout(self.stdout.next_line())
+            .await
+            .expect("read")
+            .expect("a line, not the end");
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"))
     }
 
@@ -283,7 +309,11 @@ impl Host {
         loop {
             let line = self.line().await;
             assert_eq!(line["method"], "channel.event", "{line}");
-            if !line["params"]["events"].as_array().expect("events").is_empty() {
+            if !line["params"]["events"]
+                .as_array()
+                .expect("events")
+                .is_empty()
+            {
                 return line;
             }
         }
@@ -303,7 +333,9 @@ impl Host {
     pub async fn rest(mut self) -> String {
         let mut text = String::new();
         let mut stdout = self.stdout.into_inner();
-        timeout(stdout.read_to_string(&mut text)).await.expect("read");
+        timeout(stdout.read_to_string(&mut text))
+            .await
+            .expect("read");
         let _ = self.child.wait().await;
         text
     }
@@ -311,7 +343,9 @@ impl Host {
 
 /// Fails the test if this takes too long.
 pub async fn timeout<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future).await.expect("this takes too long")
+    tokio::time::timeout(PATIENCE, future)
+        .await
+        .expect("this takes too long")
 }
 
 /// Waits until a condition holds.
@@ -325,7 +359,14 @@ pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 
 /// Puts this many messages of so many people into the queue of the plugin's device, which is away.
 pub async fn fill(world: &World, messages: usize, people: usize) {
-    let fill = whatsapp_loopback::faults::FillQueue { n: messages, senders: people, ..Default::default() };
+    let fill = whatsapp_loopback::faults::FillQueue {
+        n: messages,
+        senders: people,
+        ..Default::default()
+    };
     world.fault(whatsapp_loopback::Fault::FillQueue(fill)).await;
-    assert_eq!(world.server.core().queue_len(&world.phone, world.device), messages);
+    assert_eq!(
+        world.server.core().queue_len(&world.phone, world.device),
+        messages
+    );
 }

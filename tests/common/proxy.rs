@@ -71,7 +71,9 @@ impl Proxy {
         running.spawn(async move {
             let mut connections = JoinSet::new();
             loop {
-                let Ok((client, _)) = listener.accept().await else { return };
+                let Ok((client, _)) = listener.accept().await else {
+                    return;
+                };
                 connections.spawn(forward(client, target, deaf.clone()));
                 while connections.try_join_next().is_some() {}
             }
@@ -81,7 +83,9 @@ impl Proxy {
 }
 
 async fn forward(client: TcpStream, target: SocketAddr, deaf: Arc<AtomicBool>) {
-    let Ok(server) = TcpStream::connect(target).await else { return };
+    let Ok(server) = TcpStream::connect(target).await else {
+        return;
+    };
     let _ = client.set_nodelay(true);
     let _ = server.set_nodelay(true);
     let (mut from_client, mut to_client) = client.into_split();

@@ -23,10 +23,19 @@ pub fn read(drawing: &str) -> Option<String> {
         let mut picture = rqrr::PreparedImage::prepare_from_greyscale(
             width * SCALE,
             rows.len() * 2 * SCALE,
-            |x, y| if lit(x / SCALE, y / SCALE) == light { 255 } else { 0 },
+            |x, y| {
+                if lit(x / SCALE, y / SCALE) == light {
+                    255
+                } else {
+                    0
+                }
+            },
         );
         let grids = picture.detect_grids();
-        grids.first().and_then(|grid| grid.decode().ok()).map(|(_, text)| text)
+        grids
+            .first()
+            .and_then(|grid| grid.decode().ok())
+            .map(|(_, text)| text)
     })
 }
 

@@ -1,5 +1,6 @@
-//! What a person was sent. Invariant: nothing is forgotten or merged, so counts prove what arrived how often.
+//! What a person was sent. Invariant: nothing is forgotten, so counts prove what arrived how often.
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -59,8 +60,11 @@ impl SeenMessage {
 /// All that a person was sent, in the order of arrival within each list.
 #[derive(Debug, Default)]
 pub struct Seen {
-    /// Messages of every kind: edits, revokes and reactions are messages too.
+    /// Messages of every kind: edits, revokes and reactions are messages too. One that comes again under an id that
+    /// is here already is not shown twice, as on a phone; it is counted in `copies`.
     pub messages: Vec<SeenMessage>,
+    /// Ids of messages that came again.
+    pub copies: Vec<String>,
     /// Receipts for own messages.
     pub receipts: Vec<Receipt>,
     /// The server's acks and nacks.
@@ -81,6 +85,8 @@ pub struct Seen {
     pub logged_out: bool,
     /// The kinds of events that were heard, those with no list of their own included.
     pub kinds: Vec<EventKind>,
+    /// Ids of `messages`.
+    ids: HashSet<String>,
 }
 
 impl Seen {
@@ -124,10 +130,18 @@ impl Seen {
     fn record(&mut self, event: &Event) {
         self.kinds.push(event.kind());
         match event {
-            Event::Messages(batch) => self.messages.extend(batch.iter().map(|one| SeenMessage {
-                message: one.message.clone(),
-                info: one.info.clone(),
-            })),
+            Event::Messages(batch) => {
+                for one in batch.iter() {
+                    if self.ids.insert(one.info.id.to_string()) {
+                        self.messages.push(SeenMessage {
+                            message: one.message.clone(),
+                            info: one.info.clone(),
+                        });
+                    } else {
+                        self.copies.push(one.info.id.to_string());
+                    }
+                }
+            }
             Event::Receipt(receipt) => self.receipts.push(receipt.clone()),
             Event::ServerAck(ack) => self.acks.push(ack.clone()),
             Event::ChatPresence(state) => self.chatstates.push(state.clone()),
