@@ -1,9 +1,11 @@
 //! The loopback WhatsApp server as a program of its own.
 
+use std::io;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use clap::Parser;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use whatsapp_loopback::{Options, Server};
 
 /// A WhatsApp server on the loopback interface, for tests of WhatsApp Web clients.
@@ -56,27 +58,43 @@ async fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    // Whoever reads the address may send a signal right then.
+    let mut stop = match Stop::listen() {
+        Ok(stop) => stop,
+        Err(error) => {
+            eprintln!("cannot listen for signals: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     let addr = server.addr();
     println!(
         "WebSocket  {} (and wss, with a self-signed certificate)",
         server.ws_url()
     );
     println!("admin API  http://{addr}/admin/state (and https)");
-    until_told_to_stop().await;
+    stop.asked_for().await;
     ExitCode::SUCCESS
 }
 
-/// Ctrl-C, or the signal that service managers send.
-async fn until_told_to_stop() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let terminated = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut terminate) => terminate.recv().await,
-            Err(_) => std::future::pending().await,
+/// Ctrl-C, and the signal that service managers send.
+struct Stop {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Stop {
+    /// From now on neither is lost; one that came between the handler and the first look would be.
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn asked_for(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
         }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminated => {}
     }
 }

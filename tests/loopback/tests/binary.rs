@@ -4,6 +4,7 @@ mod http;
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use http::request;
@@ -49,7 +50,15 @@ async fn it_prints_where_it_is_and_goes_when_told_to() -> Result<()> {
         .arg(running.0.id().to_string())
         .status()?;
     assert!(told.success());
-    assert!(running.0.wait()?.success());
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let status = loop {
+        match running.0.try_wait()? {
+            Some(status) => break status,
+            None => anyhow::ensure!(Instant::now() < deadline, "it is still running"),
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    assert!(status.success(), "{status}");
     Ok(())
 }
 
