@@ -108,11 +108,13 @@ impl Process {
         let seen = events.clone();
         std::thread::spawn(move || {
             for line in stdout.lines().map_while(Result::ok) {
+                // What the last process had emitted and nobody has proven comes again with the start.
+                if line.contains("\"redelivered\":") {
+                    continue;
+                }
                 // Cheaper than parsing; the line is the plugin's own and compact.
-                let id = line
-                    .split("\"event_id\":\"")
-                    .nth(1)
-                    .and_then(|rest| rest.split('"').next());
+                let id = line.split_once("\"event_id\":\"");
+                let id = id.and_then(|(_, rest)| rest.split('"').next());
                 if let Some(id) = id {
                     let mut seen = seen.lock();
                     seen.ids.insert(id.to_owned());
