@@ -104,10 +104,15 @@ pub async fn link(
     let endpoint = Endpoint::from_env().map_err(SessionError::from)?;
     let sqlite = client::open_store(paths.store()).await?;
     let deadline = request.deadline;
+    let mut shown = false;
+    let mut progress = |seen: LinkProgress| {
+        shown |= matches!(seen, LinkProgress::Qr { .. });
+        progress(seen);
+    };
     loop {
         let round = round(&sqlite, store, &endpoint, &request, &mut progress);
         match tokio::time::timeout_at(deadline, round).await {
-            Err(_) => return Err(LinkError::TimedOut),
+            Err(_) => return Err(in_vain(shown, &endpoint)),
             Ok(Round::Linked(linked)) => {
                 return Ok(linked);
             }
@@ -116,11 +121,24 @@ pub async fn link(
                 progress(seen);
                 let pause = tokio::time::sleep(ROUND_PAUSE);
                 if tokio::time::timeout_at(deadline, pause).await.is_err() {
-                    return Err(LinkError::TimedOut);
+                    return Err(in_vain(shown, &endpoint));
                 }
             }
         }
     }
+}
+
+/// The time is up: nobody scanned, or there never was anything to scan.
+fn in_vain(shown: bool, endpoint: &Endpoint) -> LinkError {
+    if shown {
+        return LinkError::TimedOut;
+    }
+    let server = endpoint.authority();
+    let reason = match endpoint.is_whatsapp() {
+        true => format!("{server} gave no code"),
+        false => format!("{server} gave no code; only a server that WhatsApp has signed is trusted"),
+    };
+    SessionError::Unreachable { reason }.into()
 }
 
 /// How one client's try at it ended.

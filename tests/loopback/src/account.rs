@@ -125,6 +125,8 @@ pub struct Account {
     pub app_state_key: ([u8; 6], [u8; 32]),
     /// Whether device 0 is a writer of the server's own, which acknowledges what it gets.
     pub writer: std::sync::atomic::AtomicBool,
+    /// Held while its presence is looked up and told, so that nobody is left with an older one.
+    pub telling: Mutex<()>,
     /// What changes.
     pub state: Mutex<AccountState>,
 }
@@ -133,6 +135,8 @@ pub struct Account {
 pub struct AccountState {
     /// The name that others see.
     pub push_name: String,
+    /// Whether somebody chose that name; else it is made up.
+    pub named: bool,
     /// Whether its chats are addressed by LID.
     pub lid_migrated: bool,
     /// The name of a business account.
@@ -157,8 +161,8 @@ pub struct AccountState {
     pub disappearing: Option<(u32, u64)>,
     /// Phone numbers of who has asked for the device list.
     pub watchers: BTreeSet<String>,
-    /// Phone numbers of who is told about presence.
-    pub subscribers: BTreeSet<String>,
+    /// Phone numbers of who is told about presence, and the namespace in which they asked.
+    pub subscribers: BTreeMap<String, Family>,
     /// Phone numbers of who gets status posts.
     pub audience: BTreeSet<String>,
     /// When it was last available.
@@ -215,6 +219,23 @@ pub fn made_up_phone() -> String {
     format!("999{}", digits(fastrand::u64(0..10_000_000_000), 10))
 }
 
+/// The name of a phone number's owner, until somebody chooses one: an account always has a name.
+fn made_up_name(phone: &str) -> String {
+    const NAMES: [&str; 8] = ["Ada", "Ben", "Cleo", "Dan", "Eva", "Finn", "Gil", "Hana"];
+    let end = phone.get(phone.len().saturating_sub(4)..).unwrap_or(phone);
+    let picked = end.bytes().map(usize::from).sum::<usize>() % NAMES.len();
+    format!("{} {end}", NAMES[picked])
+}
+
+impl AccountState {
+    /// Takes a chosen name in place of a made-up one.
+    pub fn name_if_unnamed(&mut self, name: &str) {
+        if !std::mem::replace(&mut self.named, true) {
+            name.clone_into(&mut self.push_name);
+        }
+    }
+}
+
 impl Account {
     /// A new account.
     ///
@@ -240,6 +261,8 @@ impl Account {
         key_id[..2].fill(0);
         let mut key_data = [0; 32];
         rand::RngExt::fill(&mut rng, &mut key_data);
+        let chosen = spec.push_name.filter(|name| !name.is_empty());
+        let made_up = made_up_name(&phone);
         Ok(Self {
             phone,
             lid,
@@ -250,8 +273,10 @@ impl Account {
             raw_id: fastrand::u32(1..),
             app_state_key: (key_id, key_data),
             writer: false.into(),
+            telling: Mutex::default(),
             state: Mutex::new(AccountState {
-                push_name: spec.push_name.unwrap_or_default(),
+                named: chosen.is_some(),
+                push_name: chosen.unwrap_or(made_up),
                 lid_migrated: spec.lid_migrated,
                 business: spec.business,
                 devices: BTreeMap::new(),
@@ -264,7 +289,7 @@ impl Account {
                 collections: HashMap::new(),
                 disappearing: None,
                 watchers: BTreeSet::new(),
-                subscribers: BTreeSet::new(),
+                subscribers: BTreeMap::new(),
                 audience: BTreeSet::new(),
                 last_seen: None,
             }),

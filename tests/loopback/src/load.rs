@@ -65,12 +65,7 @@ impl Core {
             ..AccountSpec::default()
         };
         let from = self.open_account(spec).map_err(|error| error.to_string())?;
-        {
-            let mut state = lock(&from.state);
-            if state.push_name.is_empty() {
-                state.push_name = format!("Writer {}", from.phone);
-            }
-        }
+        lock(&from.state).name_if_unnamed(&format!("Writer {}", from.phone));
         from.writer.store(true, Ordering::Relaxed);
         Ok(Writer {
             core: self.clone(),

@@ -67,13 +67,16 @@ fn subscribe(session: &Session, stanza: &Node) {
     if is_blocked(&account, &session.account) {
         return;
     }
+    let family = Family::of(&to).unwrap_or(Family::Pn);
+    let _telling = lock(&account.telling);
     {
         let mut state = lock(&account.state);
         if state.subscribers.len() < session.core.limits().subscriptions {
-            state.subscribers.insert(session.account.phone.clone());
+            state
+                .subscribers
+                .insert(session.account.phone.clone(), family);
         }
     }
-    let family = Family::of(&to).unwrap_or(Family::Pn);
     session.send(&describe(&account, family));
 }
 
@@ -100,32 +103,27 @@ fn describe(account: &Account, family: Family) -> Node {
 
 /// Tells who asked for it whether a person is there.
 fn announce(core: &Core, account: &Account) {
+    let _telling = lock(&account.telling);
     let available = is_available(account);
-    let subscribers: Vec<String> = {
+    let subscribers: Vec<(String, Family)> = {
         let mut state = lock(&account.state);
         if !available {
             state.last_seen = Some(clock::unix());
         }
-        state.subscribers.iter().cloned().collect()
+        state
+            .subscribers
+            .iter()
+            .map(|(phone, family)| (phone.clone(), *family))
+            .collect()
     };
-    for subscriber in subscribers {
+    for (subscriber, family) in subscribers {
         let Some(subscriber) = core.by_phone(&subscriber) else {
             continue;
         };
-        let family = native(&subscriber);
         let stanza = node::encode(&describe(account, family));
         for device in subscriber.devices() {
             send_live(&device, stanza.clone());
         }
-    }
-}
-
-/// The namespace in which an account sees its chats.
-fn native(account: &Account) -> Family {
-    if lock(&account.state).lid_migrated {
-        Family::Lid
-    } else {
-        Family::Pn
     }
 }
 

@@ -7,8 +7,8 @@ use whatsapp_loopback::{
     Fault, Options, Server, Target,
     core::StanzaRecord,
     faults::FillQueue,
-    people::{Person, PersonSpec},
     load::Load,
+    people::{Person, PersonSpec},
 };
 
 async fn server() -> Result<Server> {

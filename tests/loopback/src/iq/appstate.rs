@@ -1,4 +1,5 @@
 //! App-state collections: the server numbers encrypted patches and hands them out; it can read none of them.
+//! The first is the phone's: see [`crate::phone`].
 
 use std::collections::VecDeque;
 
@@ -24,6 +25,46 @@ pub struct Collection {
     version: u64,
     /// The patch that led to a version, oldest first.
     patches: VecDeque<(u64, Vec<u8>)>,
+}
+
+impl Collection {
+    /// The number of the last patch; 0 before the first.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Numbers a patch and keeps it; of all patches the last `kept`.
+    pub fn append(&mut self, mut patch: SyncdPatch, kept: usize) -> u64 {
+        self.version += 1;
+        patch.version = MessageField::some(SyncdVersion {
+            version: Some(self.version),
+        });
+        self.patches
+            .push_back((self.version, patch.encode_to_vec()));
+        if self.patches.len() > kept {
+            self.patches.pop_front();
+        }
+        self.version
+    }
+
+    /// The patches after a version, as many as fit an answer, and whether there are more.
+    /// `None` when one of them is not kept any more.
+    fn after(&self, version: u64) -> Option<(Vec<Node>, bool)> {
+        if self
+            .patches
+            .front()
+            .is_some_and(|(oldest, _)| version + 1 < *oldest)
+        {
+            return None;
+        }
+        let mut newer = self.patches.iter().filter(|(number, _)| *number > version);
+        let patches = newer
+            .by_ref()
+            .take(BATCH)
+            .map(|(_, patch)| NodeBuilder::new("patch").bytes(patch.clone()).build())
+            .collect();
+        Some((patches, newer.next().is_some()))
+    }
 }
 
 /// Answers a request to read or change collections.
@@ -63,59 +104,44 @@ fn collection(session: &Session, asked: &Node, changed: &mut Vec<(String, u64)>)
     let kept = session.core.limits().patches;
     let collection = state.collections.entry(name.clone()).or_default();
     let reply = NodeBuilder::new("collection").attr("name", name.as_str());
+    let mut conflict = None;
     if let Some(patch) = child(asked, "patch") {
-        if from != collection.version {
-            return refused(&name, 409);
-        }
         if bytes(patch).len() > PATCH {
             return refused(&name, 413);
         }
-        let Ok(mut patch) = SyncdPatch::decode_from_slice(bytes(patch)) else {
+        let Ok(patch) = SyncdPatch::decode_from_slice(bytes(patch)) else {
             return refused(&name, 400);
         };
-        collection.version += 1;
-        patch.version = MessageField::some(SyncdVersion {
-            version: Some(collection.version),
-        });
-        collection
-            .patches
-            .push_back((collection.version, patch.encode_to_vec()));
-        if collection.patches.len() > kept {
-            collection.patches.pop_front();
+        if from == collection.version {
+            let version = collection.append(patch, kept);
+            changed.push((name, version));
+            return reply.attr("version", version).build();
         }
-        changed.push((name, collection.version));
-        return reply.attr("version", collection.version).build();
+        // It comes with the patches that won, so that the client can build on them.
+        let error = NodeBuilder::new("error")
+            .attr("code", "409")
+            .attr("text", "conflict");
+        conflict = Some(error.build());
     }
-    let newer = |(version, _): &&(u64, Vec<u8>)| *version > from;
-    let oldest = collection
-        .patches
-        .front()
-        .map_or(0, |(version, _)| *version);
-    if from + 1 < oldest {
+    let Some((patches, more)) = collection.after(from) else {
         // What is missing in between was dropped and cannot be had again.
         return refused(&name, 500);
-    }
-    let mut batch = collection.patches.iter().filter(newer);
-    let patches: Vec<Node> = batch
-        .by_ref()
-        .take(BATCH)
-        .map(|(_, patch)| NodeBuilder::new("patch").bytes(patch.clone()).build())
-        .collect();
-    let more = batch.next().is_some();
-    let reached = from.min(collection.version) + patches.len() as u64;
-    let version = if patches.is_empty() {
-        collection.version
+    };
+    let reached = if more {
+        from + patches.len() as u64
     } else {
-        reached
+        collection.version
     };
     let reply = reply
-        .attr("version", version)
+        .attr("version", reached)
         .attr("has_more_patches", more);
-    if patches.is_empty() {
-        return reply.build();
-    }
-    let patches = NodeBuilder::new("patches").children(patches).build();
-    reply.children([patches]).build()
+    let reply = match conflict {
+        Some(_) => reply.attr("type", "error"),
+        None => reply,
+    };
+    let patches =
+        (!patches.is_empty()).then(|| NodeBuilder::new("patches").children(patches).build());
+    reply.children(conflict.into_iter().chain(patches)).build()
 }
 
 fn tell_siblings(session: &Session, name: &str, version: u64) {

@@ -30,6 +30,7 @@ use crate::{
     core::Core,
     mailbox::Mailbox,
     outbox::Outbox,
+    phone,
     sync::lock,
     wire::node::{self, attr, bytes, child},
 };
@@ -190,10 +191,7 @@ impl Pairing {
             })?,
         };
         if let Some(name) = &self.push_name {
-            let mut state = lock(&account.state);
-            if state.push_name.is_empty() {
-                state.push_name.clone_from(name);
-            }
+            lock(&account.state).name_if_unnamed(name);
         }
         Ok(account)
     }
@@ -324,6 +322,7 @@ impl Pairing {
             state.devices.insert(offer.device, device.clone());
             state.devices_changed = clock::unix().max(state.devices_changed + 1);
         }
+        phone::write_push_name(core, account);
         core.pairings.leave(self.conn);
         core.counting()
             .pairings

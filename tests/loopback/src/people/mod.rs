@@ -55,6 +55,8 @@ pub struct PersonSpec {
     pub account: AccountSpec,
     /// One-time prekeys that the client keeps on the server.
     pub prekeys: usize,
+    /// Whether the client is told its name when it starts; else it learns it from the phone.
+    pub introduced: bool,
     /// Whether the client is to answer messages with a full delivery receipt even while it is not `available`.
     pub active_receipts: bool,
 }
@@ -69,6 +71,7 @@ impl PersonSpec {
                 ..AccountSpec::default()
             },
             prekeys: PREKEYS,
+            introduced: true,
             active_receipts: true,
         }
     }
@@ -77,6 +80,13 @@ impl PersonSpec {
     #[must_use]
     pub fn phone(mut self, phone: &str) -> Self {
         self.account.phone = Some(phone.to_owned());
+        self
+    }
+
+    /// Leaves it to the phone to tell the client its name.
+    #[must_use]
+    pub fn unintroduced(mut self) -> Self {
+        self.introduced = false;
         self
     }
 
@@ -168,13 +178,12 @@ impl Person {
 
     async fn dial(&self) -> Result<()> {
         let inner = &self.0;
-        let bot = Bot::builder()
+        let mut bot = Bot::builder()
             .with_backend_arc(inner.store.clone())
             .with_transport_factory(dial::Dial::new(inner.server.addr()))
             .with_http_client(UreqHttpClient::new())
             .with_runtime(TokioRuntime)
             .with_version((2, 3000, 0))
-            .with_push_name(self.name())
             .with_device_props(
                 DevicePropsOverride::new()
                     .with_os("Linux")
@@ -182,9 +191,11 @@ impl Person {
             )
             .with_wanted_pre_key_count(inner.spec.prekeys)
             .skip_history_sync()
-            .with_event_handler(seen::Ear(inner.recorder.clone()))
-            .build()
-            .await?;
+            .with_event_handler(seen::Ear(inner.recorder.clone()));
+        if inner.spec.introduced {
+            bot = bot.with_push_name(self.name());
+        }
+        let bot = bot.build().await?;
         bot.client()
             .set_force_active_delivery_receipts(inner.spec.active_receipts);
         *inner.line.lock().await = Some(bot.spawn());

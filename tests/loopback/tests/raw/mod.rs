@@ -1,5 +1,8 @@
 //! A client of few habits: it says what a test tells it to say, and nothing of its own accord.
 
+// Each test binary uses its own part of it.
+#![allow(dead_code)]
+
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
