@@ -5,6 +5,7 @@
 
 mod accounts;
 mod bare;
+mod bench;
 mod disk;
 mod figures;
 mod process;
@@ -14,7 +15,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::figures::{Bench, FIGURES, Sizes};
+use crate::bench::{Bench, Sizes};
+use crate::figures::FIGURES;
 
 /// What was asked for on the command line.
 struct Options {

@@ -188,7 +188,7 @@ pub fn own_cpu() -> Result<Duration> {
 fn cpu(pid: &str) -> Result<Duration> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let fields = stat.rsplit(')').next().context("stat")?;
-    let ticks = |n: usize| Some(fields.split_whitespace().nth(n)?.parse::<u64>().ok()?);
+    let ticks = |n: usize| fields.split_whitespace().nth(n)?.parse::<u64>().ok();
     let ticks = ticks(11).zip(ticks(12)).context("stat")?;
     Ok(Duration::from_millis((ticks.0 + ticks.1) * 10))
 }

@@ -32,7 +32,7 @@ pub struct Row {
     pub other: Vec<f64>,
 }
 
-/// The middle value; of an even number the mean of the two. `values` are sorted by this.
+/// The value below which the share `q` of them lies, between two neighbours in proportion. Sorts `values`.
 pub fn quantile(values: &mut [f64], q: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     match values.len() {
