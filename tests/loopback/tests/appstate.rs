@@ -110,6 +110,11 @@ async fn a_new_name_goes_round() -> Result<()> {
     )?;
     let second = alice.add_device().await?;
     named(&second, "Alice").await?;
+    // It says so itself; not after the change, which that would undo.
+    until("it has announced itself", || async {
+        presence(&server, &alice, 2).is_some()
+    })
+    .await?;
     let client = alice.client().await?;
     client.profile().set_push_name("Alice Liddell").await?;
     named(&second, "Alice Liddell").await?;
