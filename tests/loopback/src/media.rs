@@ -5,6 +5,7 @@
 
 mod faults;
 mod http;
+mod upload;
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -10,10 +10,10 @@ use hyper::body::{Body, Frame, Incoming};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::json;
-use sha2::{Digest, Sha256};
 use tokio::time::{sleep, timeout};
 
 use super::faults::MediaOp;
+use super::upload::Upload;
 use super::{Blob, Hash, MediaStore, TOKEN, auth_token, direct_path};
 use crate::listener::{Reply, reply};
 use base64::Engine as _;
@@ -205,83 +205,6 @@ impl MediaStore {
             );
         }
         reply
-    }
-}
-
-/// An upload under way. Its bytes count as held; on drop they stay behind for a resume.
-struct Upload<'a> {
-    store: &'a MediaStore,
-    hash: Hash,
-    data: Vec<u8>,
-    /// Bytes of this request alone.
-    received: u64,
-}
-
-impl<'a> Upload<'a> {
-    fn begin(store: &'a MediaStore, hash: Hash, offset: u64) -> Result<Self, StatusCode> {
-        let mut state = store.state();
-        let mut data = state.partial.remove(&hash).unwrap_or_default();
-        match usize::try_from(offset) {
-            Ok(offset) if offset <= data.len() => {
-                state.release((data.len() - offset) as u64);
-                data.truncate(offset);
-            }
-            _ => {
-                state.partial.insert(hash, data);
-                return Err(StatusCode::RANGE_NOT_SATISFIABLE);
-            }
-        }
-        drop(state);
-        Ok(Self {
-            store,
-            hash,
-            data,
-            received: 0,
-        })
-    }
-
-    fn append(&mut self, bytes: &[u8]) -> Result<(), StatusCode> {
-        if (self.data.len() + bytes.len()) as u64 > self.store.state().limits.blob {
-            return Err(StatusCode::PAYLOAD_TOO_LARGE);
-        }
-        let full = StatusCode::INSUFFICIENT_STORAGE;
-        self.store.state().reserve(bytes.len() as u64).ok_or(full)?;
-        self.received += bytes.len() as u64;
-        self.data.extend_from_slice(bytes);
-        Ok(())
-    }
-
-    fn finish(mut self, path: String) -> Result<(), StatusCode> {
-        let data = std::mem::take(&mut self.data);
-        let length = data.len() as u64;
-        let mut state = self.store.state();
-        if Sha256::digest(&data)[..] != self.hash {
-            state.release(length);
-            return Err(StatusCode::BAD_REQUEST);
-        }
-        let blob = Blob {
-            bytes: data.into(),
-            kind: "application/octet-stream",
-            expired: None,
-        };
-        if let Some(old) = state.blobs.insert(path, blob) {
-            state.release(old.bytes.len() as u64);
-        }
-        state.uploads += 1;
-        Ok(())
-    }
-}
-
-impl Drop for Upload<'_> {
-    fn drop(&mut self) {
-        if self.data.is_empty() {
-            return;
-        }
-        let data = std::mem::take(&mut self.data);
-        let mut state = self.store.state();
-        if let Some(older) = state.partial.insert(self.hash, data) {
-            state.release(older.len() as u64);
-        }
     }
 }
 
