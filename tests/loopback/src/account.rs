@@ -179,6 +179,8 @@ pub struct DeviceKeys {
     pub uploaded: bool,
     /// Whether the phone has shared its app-state key.
     pub shared: bool,
+    /// Whether the phone has handed over the history.
+    pub history: bool,
     /// Whether the device was told that its keys run out, and has not brought new ones since.
     pub told_low: bool,
 }

@@ -12,7 +12,7 @@ use waproto::whatsapp::{
     self as wa,
     message::{
         AppStateSyncKey, AppStateSyncKeyData, AppStateSyncKeyFingerprint, AppStateSyncKeyId,
-        AppStateSyncKeyShare, ProtocolMessage, protocol_message,
+        AppStateSyncKeyShare, HistorySyncNotification, ProtocolMessage, protocol_message,
     },
     sync_action_value::PushNameSetting,
     syncd_mutation::SyncdOperation,
@@ -25,6 +25,28 @@ use crate::{
     sync::lock,
     writer::Outgoing,
 };
+
+/// Writes to one of the account's own devices.
+fn tell(core: &Core, account: &Arc<Account>, device: &Arc<Device>, what: ProtocolMessage) {
+    let message = wa::Message {
+        protocol_message: MessageField::some(what),
+        ..Default::default()
+    };
+    let outgoing = Outgoing {
+        id: core.stanza_id(),
+        plain: message.encode_to_vec(),
+        family: Family::Pn,
+        peer: true,
+        dated: clock::unix(),
+        resent: None,
+    };
+    if let Err(error) = core
+        .writers
+        .send(core, account, account, device, outgoing, None)
+    {
+        tracing::warn!(%error, "the phone could not write to a device of its own");
+    }
+}
 
 /// Shares the key for app-state patches, without which a client waits ten seconds before it counts as ready.
 pub fn share_app_state_key(core: &Core, account: &Arc<Account>, device: &Arc<Device>) {
@@ -43,28 +65,80 @@ pub fn share_app_state_key(core: &Core, account: &Arc<Account>, device: &Arc<Dev
             timestamp: Some(i64::try_from(clock::unix()).unwrap_or(i64::MAX)),
         }),
     };
-    let message = wa::Message {
-        protocol_message: MessageField::some(ProtocolMessage {
-            r#type: Some(protocol_message::Type::APP_STATE_SYNC_KEY_SHARE),
-            app_state_sync_key_share: MessageField::some(AppStateSyncKeyShare { keys: vec![key] }),
-            ..Default::default()
-        }),
+    let share = ProtocolMessage {
+        r#type: Some(protocol_message::Type::APP_STATE_SYNC_KEY_SHARE),
+        app_state_sync_key_share: MessageField::some(AppStateSyncKeyShare { keys: vec![key] }),
         ..Default::default()
     };
-    let outgoing = Outgoing {
-        id: core.stanza_id(),
-        plain: message.encode_to_vec(),
-        family: Family::Pn,
-        peer: true,
-        dated: clock::unix(),
-        resent: None,
-    };
-    if let Err(error) = core
-        .writers
-        .send(core, account, account, device, outgoing, None)
+    tell(core, account, device, share);
+}
+
+/// Hands a device the history, which is empty but for the account's own name, once it is live for the first time.
+///
+/// Clients exist that read no app state before they have it (Baileys 7 waits for twenty seconds).
+pub fn share_history(core: &Core, account: &Arc<Account>, device: &Arc<Device>) {
+    if !lock(&device.mail)
+        .link
+        .as_ref()
+        .is_some_and(|link| link.live)
     {
-        tracing::warn!(%error, "the app-state key could not be shared");
+        return;
     }
+    {
+        let mut keys = lock(&device.keys);
+        if !keys.shared || std::mem::replace(&mut keys.history, true) {
+            return;
+        }
+    }
+    let name = wa::Pushname {
+        id: Some(account.jid(Family::Pn).to_string()),
+        pushname: Some(account.push_name()),
+    };
+    let history = wa::HistorySync {
+        sync_type: wa::history_sync::HistorySyncType::INITIAL_BOOTSTRAP,
+        chunk_order: Some(1),
+        progress: Some(100),
+        pushnames: vec![name],
+        ..Default::default()
+    };
+    let notification = HistorySyncNotification {
+        sync_type: Some(wa::message::HistorySyncType::INITIAL_BOOTSTRAP),
+        chunk_order: Some(1),
+        progress: Some(100),
+        initial_hist_bootstrap_inline_payload: Some(zlib(&history.encode_to_vec())),
+        ..Default::default()
+    };
+    let share = ProtocolMessage {
+        r#type: Some(protocol_message::Type::HISTORY_SYNC_NOTIFICATION),
+        history_sync_notification: MessageField::some(notification),
+        ..Default::default()
+    };
+    tell(core, account, device, share);
+}
+
+/// A zlib stream (RFC 1950) of stored blocks: the history is too short to be worth compressing.
+fn zlib(data: &[u8]) -> Vec<u8> {
+    let mut stream = vec![0x78, 0x01];
+    let mut rest = data;
+    loop {
+        let length = u16::try_from(rest.len()).unwrap_or(u16::MAX);
+        let (block, after) = rest.split_at(usize::from(length));
+        rest = after;
+        stream.push(u8::from(rest.is_empty()));
+        stream.extend(length.to_le_bytes());
+        stream.extend((!length).to_le_bytes());
+        stream.extend(block);
+        if rest.is_empty() {
+            break;
+        }
+    }
+    let (mut a, mut b) = (1, 0);
+    for byte in data {
+        a = (a + u32::from(*byte)) % 65_521;
+        b = (b + a) % 65_521;
+    }
+    stream.extend((b << 16 | a).to_be_bytes());
+    stream
 }
 
 /// The collection that a new device reads before anything else.
@@ -126,4 +200,18 @@ pub fn write_push_name(core: &Core, account: &Account) {
         hash.version,
     ));
     collection.append(patch, core.limits().patches);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stored_streams_can_be_inflated() {
+        for length in [0, 1, 70_000, 200_000] {
+            let data: Vec<u8> = (0..=250).cycle().take(length).collect();
+            let inflated = wacore_binary::zlib_pool::decompress_zlib_pooled(&zlib(&data), 1 << 20);
+            assert_eq!(inflated.unwrap(), data);
+        }
+    }
 }

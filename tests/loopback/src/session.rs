@@ -12,7 +12,7 @@ use crate::{
     mailbox::Class,
     message,
     outbox::Outbox,
-    presence, receipt,
+    phone, presence, receipt,
     sync::lock,
     wire::node::{self, attr, child, text},
 };
@@ -115,6 +115,7 @@ impl Session {
         if let Some(batch) = child(stanza, "offline_batch") {
             let count = node::number(batch, "count").unwrap_or(BATCH);
             self.drain(count.clamp(1, 10_000));
+            phone::share_history(&self.core, &self.account, &self.device);
         }
     }
 

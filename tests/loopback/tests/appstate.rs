@@ -166,3 +166,26 @@ async fn devices_that_write_at_once_hear_of_each_other() -> Result<()> {
     })
     .await
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_device_gets_the_history_once() -> Result<()> {
+    let server = Server::start(Options::default()).await?;
+    let alice = Person::join(&server, "Alice").await?;
+    let taken = || {
+        let stanzas = server.core().stanzas().into_iter();
+        let receipts = stanzas.filter(|stanza| {
+            stanza.tag == "receipt" && !stanza.sent && stanza.attr("type") == Some("hist_sync")
+        });
+        receipts.count()
+    };
+    until("the client has taken it", || async { taken() == 1 }).await?;
+    until("nothing waits", || async {
+        server.core().queue_len(alice.phone(), 1) == 0
+    })
+    .await?;
+    alice.reconnect().await?;
+    let id = alice.text(&alice, "note").await?;
+    alice.wait_ack(&id).await?;
+    assert_eq!(taken(), 1);
+    Ok(())
+}

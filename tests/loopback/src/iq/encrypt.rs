@@ -63,6 +63,7 @@ pub fn after(session: &Session, iq: &Node) {
     };
     if due {
         phone::share_app_state_key(&session.core, &session.account, &session.device);
+        phone::share_history(&session.core, &session.account, &session.device);
     }
 }
 

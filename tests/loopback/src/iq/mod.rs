@@ -11,7 +11,7 @@ mod usync;
 use wacore_binary::Node;
 
 use crate::{
-    groups,
+    groups, phone,
     session::Session,
     wire::node::{self, child},
 };
@@ -38,7 +38,10 @@ pub fn answer(session: &Session, namespace: &str, iq: &Node) -> Node {
 /// What follows from a request once it is answered.
 pub fn after(session: &Session, namespace: &str, iq: &Node) {
     match namespace {
-        "passive" if child(iq, "active").is_some() => session.activate(),
+        "passive" if child(iq, "active").is_some() => {
+            session.activate();
+            phone::share_history(&session.core, &session.account, &session.device);
+        }
         "encrypt" => encrypt::after(session, iq),
         "md" => misc::unlink(session, iq),
         _ => {}

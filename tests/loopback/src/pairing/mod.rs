@@ -313,6 +313,7 @@ impl Pairing {
                 one_time: std::collections::VecDeque::new(),
                 uploaded: false,
                 shared: false,
+                history: false,
                 told_low: false,
             }),
             mail: Mutex::new(Mailbox::default()),

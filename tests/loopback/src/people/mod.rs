@@ -164,7 +164,15 @@ impl Person {
             .wait_for("a QR", |seen| seen.qrs.last().cloned())
             .await?;
         self.0.server.core().scan_qr(&qr, Some(self.phone()))?;
-        self.wait_ready().await
+        self.wait_ready().await?;
+        // What the phone hands a new device does not mix with what a test does next.
+        let device = self.device().await?;
+        let settled = tokio::time::timeout(PATIENCE, async {
+            while self.0.server.core().queue_len(self.phone(), device) > 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        });
+        settled.await.context("the phone's messages were not taken")
     }
 
     /// Waits until a client that has just been linked is ready.
