@@ -141,11 +141,8 @@ async fn the_server_refuses_the_message() {
             times: 1,
         })
         .await;
-    let answer = world.call("push", params("hi", to.clone())).await;
-    assert_eq!(
-        answer["error"]["data"]["dispatch_error"]["reason_code"],
-        "new_chats_restricted"
-    );
+    let refused = world.refused("push", params("hi", to.clone())).await;
+    assert_eq!(refused, "new_chats_restricted");
     world
         .fault(Fault::Nack {
             code: 463,

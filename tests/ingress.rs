@@ -310,7 +310,38 @@ async fn a_settings_change_applies_at_once() {
     anna.wait_receipt(&denied, wacore::types::presence::ReceiptType::Delivered)
         .await
         .expect("ticks");
+    // Settings that nobody decided are not taken up: they would deny everybody.
+    let undecided = host.ask("configure", json!({"config": {}})).await;
+    assert_eq!(undecided["configuration"]["metadata"]["applied"], "false");
     host.ask("configure", json!({"config": open()})).await;
     let third = anna.text(world.jid(), "third").await.expect("text");
     assert_eq!(host.event().await["message"]["id"], third);
+}
+
+/// A host that does not read, and is killed with its plugin: what never left is not taken for lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_while_nobody_reads() {
+    let world = World::linked().await;
+    common::fill(&world, 1_500, 10).await;
+    let (mut host, state) = start(&world, None).await;
+    common::eventually("all is received", || world.unacknowledged().is_empty()).await;
+    host.kill().await;
+    let left = host.rest().await;
+    let first: Vec<Value> = left
+        .lines()
+        .map_while(|line| serde_json::from_str(line).ok())
+        .collect();
+    assert!(
+        !first.is_empty() && first.len() < 1_400,
+        "{} left",
+        first.len()
+    );
+    let (mut host, _) = start(&world, Some(&state)).await;
+    let mut seen = std::collections::HashSet::new();
+    for line in first {
+        seen.insert(line["params"]["events"][0]["message"]["id"].to_string());
+    }
+    while seen.len() < 1_500 {
+        seen.insert(host.event().await["message"]["id"].to_string());
+    }
 }

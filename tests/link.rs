@@ -183,7 +183,7 @@ async fn after_a_logout_the_old_session_is_moved_aside_and_a_new_one_linked() {
         .filter(|entry| {
             entry
                 .as_ref()
-                .is_ok_and(|e| e.file_name().to_string_lossy().contains("logged-out"))
+                .is_ok_and(|e| e.file_name().to_string_lossy().contains(".aside-"))
         })
         .count();
     assert!(aside >= 1);
@@ -213,4 +213,52 @@ async fn nobody_scans_until_the_time_is_up() {
         world.server.core().connections().is_empty()
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_number_in_the_place_of_the_old_one_must_be_meant() {
+    let world = World::linked().await;
+    let anna = world.person("Anna").await;
+    let push = |text: &str| {
+        let to = serde_json::json!({"conversation_id": anna.pn().to_string()});
+        serde_json::json!({"config": common::open(), "message": common::message(text, to)})
+    };
+    world
+        .server
+        .core()
+        .revoke_device(&world.phone, world.device);
+    assert_eq!(
+        world.refused("push", push("from the old number")).await,
+        "logged_out"
+    );
+    let other = world
+        .server
+        .core()
+        .create_account(Default::default())
+        .expect("account");
+    let failed = world.link_failing(&other.phone).await;
+    assert_eq!(failed["code"], "other_account");
+    let devices = world
+        .server
+        .core()
+        .account(&other.phone)
+        .expect("account")
+        .devices;
+    assert!(
+        devices.is_empty(),
+        "the new device was logged out again: {devices:?}"
+    );
+    let summary = world.link_as(&["--replace"], Some(&other.phone)).await;
+    assert_eq!(common::phone_of(&summary), other.phone);
+    world.ok("push", push("from the new number")).await;
+    anna.wait_text("from the new number")
+        .await
+        .expect("arrives");
+    let texts = anna.seen(|seen| {
+        seen.messages
+            .iter()
+            .filter(|message| message.text().is_some())
+            .count()
+    });
+    assert_eq!(texts, 1, "and nothing of the old one");
 }

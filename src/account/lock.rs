@@ -9,6 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{AccountError, Paths};
 
+/// How often and how long to wait for somebody who only looks.
+const LOOKS: u32 = 10;
+const LOOK: std::time::Duration = std::time::Duration::from_millis(3);
+
 /// What the owner of the connection is doing with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -70,21 +74,23 @@ pub struct OwnerLock {
 }
 
 impl OwnerLock {
-    /// Takes the account's lock for this process, or says who has it. Never waits.
+    /// Takes the account's lock for this process, or says who has it. Waits no longer than somebody needs to look.
     pub fn take(paths: &Paths, role: Role) -> Result<Self, InUse> {
         let mut file = paths.prepare_lock()?;
-        match file.try_lock() {
+        let mut looks = LOOKS;
+        let locked = loop {
+            match file.try_lock() {
+                Err(std::fs::TryLockError::WouldBlock) if looks > 0 => {
+                    looks -= 1;
+                    std::thread::sleep(LOOK);
+                }
+                other => break other,
+            }
+        };
+        match locked {
             Ok(()) => {}
             Err(std::fs::TryLockError::WouldBlock) => {
-                let mut text = String::new();
-                let owner = file
-                    .read_to_string(&mut text)
-                    .ok()
-                    .and_then(|_| serde_json::from_str::<Owner>(&text).ok());
-                return Err(InUse::Owned {
-                    pid: owner.as_ref().map(|owner| owner.pid),
-                    role: owner.map(|owner| owner.role),
-                });
+                return Err(owned(&mut file));
             }
             Err(std::fs::TryLockError::Error(source)) => {
                 return Err(AccountError::Io {
@@ -111,6 +117,42 @@ impl OwnerLock {
         })?;
         Ok(Self { _file: file })
     }
+
+    /// Ok if nobody owns the connection now, else who does. Looks without taking anything: what it holds for the
+    /// instant of looking keeps no other looker out, and who wants to own waits that long. Creates no file.
+    pub fn owner(paths: &Paths) -> Result<(), InUse> {
+        let mut file = match File::open(paths.lock()) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(source) => {
+                return Err(AccountError::Io {
+                    path: paths.lock(),
+                    source,
+                }
+                .into());
+            }
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(()),
+            Err(std::fs::TryLockError::WouldBlock) => Err(owned(&mut file)),
+            Err(std::fs::TryLockError::Error(source)) => Err(AccountError::Io {
+                path: paths.lock(),
+                source,
+            }
+            .into()),
+        }
+    }
+}
+
+/// What the file says of who holds its lock.
+fn owned(file: &mut File) -> InUse {
+    let mut text = String::new();
+    let read = file.read_to_string(&mut text).ok();
+    let owner = read.and_then(|_| serde_json::from_str::<Owner>(&text).ok());
+    InUse::Owned {
+        pid: owner.as_ref().map(|owner| owner.pid),
+        role: owner.map(|owner| owner.role),
+    }
 }
 
 #[cfg(test)]
@@ -131,7 +173,12 @@ mod tests {
             (*pid, *role),
             (Some(std::process::id()), Some(Role::Persistent))
         );
+        assert_eq!(
+            OwnerLock::owner(&paths).unwrap_err().code(),
+            "session_in_use"
+        );
         drop(first);
+        OwnerLock::owner(&paths).unwrap();
         OwnerLock::take(&paths, Role::OneShot).unwrap();
     }
 }

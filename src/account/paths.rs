@@ -98,19 +98,19 @@ impl Paths {
         Ok(())
     }
 
-    /// Moves the library's database aside under a name with `stamp`: a session is never deleted, and the keys of one
-    /// that WhatsApp has logged out are of no use to the next.
-    pub fn set_aside(&self, stamp: i64) -> Result<(), AccountError> {
+    /// Moves one of the account's databases aside under a name with `stamp`: nothing is ever deleted, and what is no
+    /// longer of use to us may be to its owner.
+    pub fn set_aside(&self, database: &Path, stamp: i64) -> Result<(), AccountError> {
         for suffix in ["", "-wal", "-shm"] {
             let named = |middle: &str| {
-                let mut name = self.store.clone().into_os_string();
+                let mut name = database.as_os_str().to_owned();
                 name.push(middle);
                 name.push(suffix);
                 PathBuf::from(name)
             };
-            match fs::rename(named(""), named(&format!(".logged-out-{stamp}"))) {
+            match fs::rename(named(""), named(&format!(".aside-{stamp}"))) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(failed(&self.store, error));
+                    return Err(failed(database, error));
                 }
                 _ => {}
             }

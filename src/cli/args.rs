@@ -83,6 +83,9 @@ pub struct LinkArgs {
     /// Also keep the current QR code in this file, as PNG
     #[arg(long, value_name = "FILE")]
     pub qr_png: Option<PathBuf>,
+    /// Link although another phone number was linked here before; what was kept for that one is moved aside
+    #[arg(long)]
+    pub replace: bool,
     /// Tell the progress as JSON lines on stdout, and draw nothing
     #[arg(long)]
     pub json: bool,
@@ -187,6 +190,7 @@ mod tests {
             pair_code: None,
             custom_pair_code: None,
             qr_png: None,
+            replace: false,
             json: false,
             timeout: 300,
         };
@@ -217,6 +221,7 @@ mod tests {
             pair_code: Some("+15551234567".parse().unwrap()),
             custom_pair_code: Some("ABCD1234".into()),
             qr_png: Some("qr.png".into()),
+            replace: false,
             json: true,
             timeout: 60,
         };

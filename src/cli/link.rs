@@ -1,6 +1,7 @@
 //! `channel-whatsapp --link`: codes on stderr, the summary alone on stdout.
 
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use tokio::time::Instant;
 use super::args::LinkArgs;
 use super::qr;
 use crate::account::{OwnerLock, Paths, Role};
-use crate::session::{self, LinkProgress, LinkRequest, Terminal, TerminalKind};
+use crate::session::{self, LinkError, LinkProgress, LinkRequest, Terminal, TerminalKind};
 use crate::store::{Linked, Store, linked_device};
 
 /// Links an account, or says in one line why it did not.
@@ -46,9 +47,7 @@ fn code(error: &anyhow::Error) -> &'static str {
     if error.is::<AlreadyLinked>() {
         return "already_linked";
     }
-    let link = error
-        .downcast_ref::<session::LinkError>()
-        .map(session::LinkError::code);
+    let link = error.downcast_ref::<LinkError>().map(LinkError::code);
     link.or_else(|| {
         error
             .downcast_ref::<crate::account::InUse>()
@@ -71,15 +70,22 @@ fn link(args: &LinkArgs) -> anyhow::Result<Value> {
     let paths = Paths::resolve(&args.account, args.sqlite_store_path.as_deref())?;
     let _lock = OwnerLock::take(&paths, Role::Link)?;
     paths.prepare()?;
-    let store = Store::open(&paths.channel())?;
+    let mut store = Store::open(&paths.channel())?;
     if let Some(linked) = linked_device(paths.store())? {
         let terminal = store.terminal().wait()?.and_then(Terminal::recorded);
         if terminal.is_none_or(|terminal| terminal.kind != TerminalKind::LoggedOut) {
             return Err(AlreadyLinked(linked.phone.to_string()).into());
         }
-        paths.set_aside(chrono::Utc::now().timestamp())?;
-        paths.prepare()?;
+        paths.set_aside(paths.store(), now())?;
     }
+    if args.replace {
+        drop(store);
+        paths.set_aside(&paths.channel(), now())?;
+        paths.prepare()?;
+        store = Store::open(&paths.channel())?;
+    }
+    paths.prepare()?;
+    let only = store.linked().wait()?.map(|linked| linked.phone);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -91,6 +97,7 @@ fn link(args: &LinkArgs) -> anyhow::Result<Value> {
                 .as_ref()
                 .map(|phone| phone.digits().to_owned()),
             custom_code: args.custom_pair_code.clone(),
+            only,
             deadline: Instant::now() + Duration::from_secs(args.timeout),
             web_version: None,
         };
@@ -99,11 +106,19 @@ fn link(args: &LinkArgs) -> anyhow::Result<Value> {
             session::link(&paths, &store, request, |progress| screen.show(&progress)).await;
         screen.done();
         linked
-    })?;
+    });
+    if matches!(linked, Err(LinkError::OtherAccount)) {
+        paths.set_aside(paths.store(), now())?;
+    }
+    let linked = linked?;
     let stored = store.set_linked(Some(linked.clone()));
     store.set_terminal(None).wait()?;
     stored.wait()?;
     Ok(summary(&linked, &paths, args.json))
+}
+
+fn now() -> i64 {
+    chrono::Utc::now().timestamp()
 }
 
 fn summary(linked: &Linked, paths: &Paths, event: bool) -> Value {
@@ -118,6 +133,15 @@ fn summary(linked: &Linked, paths: &Paths, event: bool) -> Value {
         summary["event"] = json!("linked");
     }
     summary
+}
+
+/// Whoever scans the code while it is valid links this device, so it is for this user alone.
+fn write_private(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(file)?.write_all(bytes)
 }
 
 fn say(event: &Value) {
@@ -214,7 +238,7 @@ impl<'a> Screen<'a> {
         };
         let kept = qr::png(text)
             .map_err(anyhow::Error::from)
-            .and_then(|png| std::fs::write(file, png).context("cannot be written"));
+            .and_then(|png| write_private(file, &png).context("cannot be written"));
         if let Err(error) = kept {
             let _ = writeln!(std::io::stderr(), "{}: {error:#}", file.display());
         }

@@ -3,6 +3,7 @@
 //! Invariant: every line that comes in has exactly one answer, and that answer has an id that the host takes: its own,
 //! echoed as it came, or `1`, the only one that Dispatch uses (it refuses null).
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -72,7 +73,7 @@ pub struct Refused {
 #[error("{message}")]
 pub struct WireError {
     /// The snake_case code.
-    pub code: &'static str,
+    pub code: Cow<'static, str>,
     /// One sentence, with what to do where something can be done.
     pub message: String,
     /// More for machines, beside code and message (such as `retry_after_ms`); the host ignores what it does not know.
@@ -81,9 +82,9 @@ pub struct WireError {
 
 impl WireError {
     /// An error without details.
-    pub fn new(code: &'static str, message: impl fmt::Display) -> Self {
+    pub fn new(code: impl Into<Cow<'static, str>>, message: impl fmt::Display) -> Self {
         Self {
-            code,
+            code: code.into(),
             message: message.to_string(),
             details: Map::new(),
         }
@@ -97,7 +98,7 @@ impl WireError {
 
     /// JSON-RPC's number for the code; what it has no number for is an application error.
     pub fn number(&self) -> i32 {
-        match self.code {
+        match self.code.as_ref() {
             "parse_error" => -32700,
             "invalid_request" => -32600,
             "method_not_found" | "unsupported_request" => -32601,
@@ -125,7 +126,7 @@ struct Envelope<'a> {
 /// # Errors
 /// [`Refused`] with the answer to write; nothing in a line is worth ending the process for.
 pub fn parse(line: &[u8]) -> Result<Request, Refused> {
-    let refused = |code, message: &dyn fmt::Display| Refused {
+    let refused = |code: &'static str, message: &dyn fmt::Display| Refused {
         id: RequestId::default(),
         error: WireError::new(code, message),
     };
@@ -256,7 +257,7 @@ pub fn response_line(id: &RequestId, response: &Response) -> Vec<u8> {
 /// The line of an error answer, without line end. The host reads `data.dispatch_error`.
 pub fn error_line(id: &RequestId, error: &WireError) -> Vec<u8> {
     let mut dispatch_error = error.details.clone();
-    dispatch_error.insert("code".to_owned(), error.code.into());
+    dispatch_error.insert("code".to_owned(), error.code.as_ref().into());
     dispatch_error.insert("message".to_owned(), error.message.as_str().into());
     json!({
         "jsonrpc": "2.0",

@@ -20,7 +20,7 @@ use crate::protocol::event::IngressState;
 use crate::protocol::jsonrpc::WireError;
 use crate::protocol::request::{OutboundMessage, StatusFrame};
 use crate::protocol::response::Response;
-use crate::session::{Manners, Session, SessionError, Terminal};
+use crate::session::{Connection, Manners, Session, SessionError, Terminal};
 use crate::store::{Linked, Store, linked_device};
 
 /// Requests that may wait for one account; the router waits when there are more.
@@ -84,6 +84,7 @@ pub(super) struct Account {
 /// What the owner of the connection holds.
 #[derive(Clone)]
 pub(super) struct Open {
+    pub linked: Linked,
     pub store: Store,
     pub session: Arc<Session>,
     _lock: Arc<OwnerLock>,
@@ -195,11 +196,7 @@ async fn handle(account: Arc<Account>, job: Job) {
 impl Account {
     /// The account that is linked here.
     pub(super) fn linked(&self) -> Result<Linked, WireError> {
-        match linked_device(self.paths.store()) {
-            Ok(Some(linked)) => Ok(linked),
-            Ok(None) => Err(wire(&SessionError::NotLinked)),
-            Err(error) => Err(WireError::new(error.code(), error)),
-        }
+        Ok(linked_device(self.paths.store())?.ok_or(SessionError::NotLinked)?)
     }
 
     /// Our database, which any process of this user may read; the connection is not needed for it.
@@ -208,19 +205,23 @@ impl Account {
         if let Some(store) = &*slot {
             return Ok(store.clone());
         }
-        self.paths
-            .prepare()
-            .map_err(|error| WireError::new(error.code(), error))?;
-        let store = Store::open(&self.paths.channel())
-            .map_err(|error| WireError::new(error.code(), error))?;
+        self.paths.prepare()?;
+        let store = Store::open(&self.paths.channel())?;
         *slot = Some(store.clone());
         Ok(store)
     }
 
+    /// The same for a look: none if there is nothing to look at. Creates no file.
+    pub(super) async fn existing_store(&self) -> Result<Option<Store>, WireError> {
+        match self.paths.channel().is_file() {
+            true => self.store().await.map(Some),
+            false => Ok(None),
+        }
+    }
+
     /// The recorded state that keeps this account from connecting now.
     pub(super) async fn holding_terminal(&self) -> Result<Option<Terminal>, WireError> {
-        let recorded = self.store().await?.terminal().await;
-        let recorded = recorded.map_err(|error| WireError::new(error.code(), error))?;
+        let recorded = self.store().await?.terminal().await?;
         let now = chrono::Utc::now().timestamp();
         Ok(recorded
             .and_then(Terminal::recorded)
@@ -231,19 +232,22 @@ impl Account {
     pub(super) async fn open(&self, config: &Config, role: Role) -> Result<Open, WireError> {
         let mut slot = self.open.lock().await;
         if let Some(open) = &*slot {
-            return Ok(open.clone());
+            return match &*open.session.connection().borrow() {
+                Connection::Ended(terminal) => Err(SessionError::Ended(terminal.clone()).into()),
+                _ => Ok(open.clone()),
+            };
         }
-        self.linked()?;
+        let linked = self.linked()?;
         if let Some(terminal) = self.holding_terminal().await? {
-            return Err(wire(&SessionError::Ended(terminal)));
+            return Err(SessionError::Ended(terminal).into());
         }
-        let lock = OwnerLock::take(&self.paths, role)
-            .map_err(|error| WireError::new(error.code(), error))?;
+        let lock = OwnerLock::take(&self.paths, role)?;
         let store = self.store().await?;
-        let session = Session::open(&self.paths, store.clone(), manners(config)).await;
+        let session = Session::open(&self.paths, store.clone(), manners(config)).await?;
         let open = Open {
+            linked,
             store,
-            session: Arc::new(session.map_err(|error| wire(&error))?),
+            session: Arc::new(session),
             _lock: Arc::new(lock),
         };
         *slot = Some(open.clone());
@@ -272,9 +276,4 @@ fn manners(config: &Config) -> Manners {
         online: config.presence_online(),
         web_version: config.web_version,
     }
-}
-
-/// A session's error on the wire.
-pub(super) fn wire(error: &SessionError) -> WireError {
-    WireError::new(error.code(), error)
 }

@@ -24,6 +24,11 @@ pub(super) struct Process {
 }
 
 impl Process {
+    /// When a one-shot process must be gone.
+    pub(super) fn leave_by(&self) -> Instant {
+        self.started + ONE_SHOT
+    }
+
     pub(super) fn new() -> Self {
         Self {
             started: Instant::now(),
@@ -45,7 +50,7 @@ impl Process {
         let own = Instant::now() + budget;
         match self.is_persistent() {
             true => own,
-            false => own.min(self.started + ONE_SHOT - LEAVE),
+            false => own.min(self.leave_by() - LEAVE),
         }
     }
 }
@@ -89,11 +94,9 @@ fn line(id: &RequestId, outcome: Result<Response, WireError>) -> Vec<u8> {
     match outcome {
         Ok(response) => response_line(id, &response),
         Err(error) => {
-            tracing::info!(
-                code = error.code,
-                message = error.message,
-                "request refused"
-            );
+            // The sentence may name what was given, and that may be somebody's number.
+            tracing::info!(code = error.code.as_ref(), "request refused");
+            tracing::debug!(message = error.message, "request refused");
             error_line(id, &error)
         }
     }
@@ -118,3 +121,26 @@ pub(super) type SharedProcess = Arc<Process>;
 pub(super) fn call_deadline(process: &Process, config: &Config) -> Instant {
     process.deadline(Duration::from_secs(config.send_timeout_secs.into()))
 }
+
+/// Every room has its own errors, and each says its code and its sentence.
+macro_rules! on_the_wire {
+    ($($error:ty),+ $(,)?) => {$(
+        impl From<$error> for WireError {
+            fn from(error: $error) -> Self {
+                Self::new(error.code(), error)
+            }
+        }
+    )+};
+}
+
+on_the_wire!(
+    crate::access::PolicyRequired,
+    crate::access::Unauthorized,
+    crate::account::AccountError,
+    crate::account::InUse,
+    crate::config::ConfigError,
+    crate::identity::TargetError,
+    crate::outbound::OutboundError,
+    crate::session::SessionError,
+    crate::store::StoreError,
+);

@@ -16,12 +16,12 @@ use crate::config::Config;
 use crate::identity::{Address, ChatKind};
 use crate::inbound::{self, Passed};
 use crate::protocol::event::InboundEvent;
-use crate::protocol::jsonrpc::{WireError, notification_line};
+use crate::protocol::jsonrpc::notification_line;
 use crate::session::Connection;
 use crate::store::{Held, Linked, Pending, SessionId, Store, StoreError, Stored};
 
-/// Messages that get their numbers in one commit. No more than are sent again after a crash: those beyond could
-/// have a number and no line.
+/// Messages that get their numbers in one commit. Fewer than are sent again after a crash, since so many can have a
+/// number and no line.
 const AT_ONCE: u32 = 16;
 /// This long after the last event an empty notification carries its cursor.
 const BURST_END: Duration = Duration::from_millis(250);
@@ -70,7 +70,7 @@ impl Emitter {
                     told = self.cursor.borrow().clone();
                     // A reply has proven it already: nothing to say.
                     if !matches!(self.open.store.oldest_unproven().await, Ok(None)) {
-                        self.notify(&[], self.status(), &told).await;
+                        self.account.lines.send(self.line(&[], &told)).await;
                     }
                 }
             }
@@ -80,12 +80,15 @@ impl Emitter {
     /// The session is over for good: the host hears why, then the process leaves.
     async fn last_words(&self) {
         let cursor = self.cursor.borrow().clone();
-        self.notify(&[], self.status(), &cursor).await;
+        self.account
+            .lines
+            .send_flushed(self.line(&[], &cursor))
+            .await;
         (self.account.fatal)();
     }
 
     /// Emits up to [`AT_ONCE`] messages; whether there were any.
-    async fn emit_waiting(&self, told: &mut String) -> Result<bool, EmitError> {
+    async fn emit_waiting(&self, told: &mut String) -> Result<bool, StoreError> {
         let config = self.settings.borrow().clone();
         let store = &self.open.store;
         let waiting = store
@@ -94,23 +97,35 @@ impl Emitter {
         if waiting.is_empty() {
             return Ok(false);
         }
-        let linked = self.account.linked().map_err(EmitError::Account)?;
+        let linked = &self.open.linked;
         let court = Court {
             store,
             session: self.session,
             config: &config,
-            linked: &linked,
+            linked,
         };
+        let mut numbered = Vec::new();
         for decided in court.decide(waiting).await? {
-            let Some((number, event)) = decided.committed().await? else {
-                continue;
-            };
+            numbered.extend(decided.committed().await?);
+        }
+        let last = numbered.last().map(|(number, _)| *number);
+        for (number, event) in numbered {
             let before = self.cursor.borrow().clone();
-            if *self.stopping.borrow() || !self.notify(&[event], self.status(), &before).await {
+            let line = self.line(&[event], &before);
+            // The next numbers are given when these lines have left: a number without a line looks like a lost event.
+            let sent = match Some(number) == last {
+                true => self.account.lines.send_flushed(line).await,
+                false => self.account.lines.send(line).await,
+            };
+            if !sent {
                 return Ok(false);
             }
             *told = before;
             self.cursor.send_replace(store.cursor(number));
+        }
+        if let Some(last) = last {
+            // Goes along with the next numbers. A crash before that leaves one batch in doubt, which is sent again.
+            drop(store.mark_written(self.session, last));
         }
         Ok(true)
     }
@@ -119,12 +134,8 @@ impl Emitter {
         self.open.session.connection().borrow().code()
     }
 
-    async fn notify(&self, events: &[InboundEvent], status: &str, cursor: &str) -> bool {
-        let state = ingress::state(status, cursor);
-        self.account
-            .lines
-            .send(notification_line(events, Some(&state)))
-            .await
+    fn line(&self, events: &[InboundEvent], cursor: &str) -> Vec<u8> {
+        notification_line(events, Some(&ingress::state(self.status(), cursor)))
     }
 }
 
@@ -146,7 +157,7 @@ pub(super) async fn batch(
     session: SessionId,
     config: &Config,
     linked: &Linked,
-) -> Result<(Vec<InboundEvent>, Option<i64>), EmitError> {
+) -> Result<(Vec<InboundEvent>, Option<i64>), StoreError> {
     let court = Court {
         store,
         session,
@@ -183,7 +194,7 @@ enum Decided {
 
 impl Decided {
     /// Once the verdict is committed: the event to write, if it is to be written.
-    async fn committed(self) -> Result<Option<(i64, InboundEvent)>, EmitError> {
+    async fn committed(self) -> Result<Option<(i64, InboundEvent)>, StoreError> {
         match self {
             Self::Emit(number, event) => Ok(number.await?.map(|number| (number, *event))),
             Self::Keep(kept) => {
@@ -283,24 +294,6 @@ impl Court<'_> {
                 Decided::Keep(store.drop_denied(message.id, rule))
             }
         })
-    }
-}
-
-/// Why no event could be emitted.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum EmitError {
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error("{0}")]
-    Account(WireError),
-}
-
-impl From<EmitError> for WireError {
-    fn from(error: EmitError) -> Self {
-        match error {
-            EmitError::Store(error) => Self::new(error.code(), error),
-            EmitError::Account(error) => error,
-        }
     }
 }
 

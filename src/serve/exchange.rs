@@ -49,9 +49,7 @@ async fn show(
             .chatstate(&peer.route, chatstate == Chatstate::Composing)
             .await
     };
-    shown
-        .await
-        .map_err(|error| WireError::new(error.code(), error))
+    shown.await.map_err(WireError::from)
 }
 
 fn accepted(activity: &str) -> StatusAcceptance {
@@ -63,7 +61,7 @@ fn accepted(activity: &str) -> StatusAcceptance {
 
 fn refused(error: &WireError) -> StatusAcceptance {
     let metadata = [
-        ("reason_code", error.code.to_owned()),
+        ("reason_code", error.code.to_string()),
         ("reason", error.message.clone()),
     ];
     StatusAcceptance {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::account::{Account, Open, wire};
+use super::account::{Account, Open};
 use super::answer::Answer;
 use super::emit::{self, Emitter};
 use crate::access::Policy;
@@ -70,10 +70,6 @@ fn cursor(state: &Option<IngressState>) -> Option<&str> {
     state.as_ref()?.metadata.get(CURSOR).map(String::as_str)
 }
 
-fn stored(error: StoreError) -> WireError {
-    WireError::new(error.code(), error)
-}
-
 /// Answers, then emits until it is stopped. Events never come before the answer: the host would take them for it.
 pub(super) async fn start(
     account: &Arc<Account>,
@@ -81,6 +77,15 @@ pub(super) async fn start(
     restored: Option<IngressState>,
     answer: Answer,
 ) {
+    if let Err(error) = Policy::new(&config).ingress() {
+        return answer.send(Err(error.into())).await;
+    }
+    // Held to the end, so that of two starts the second finds the first one's emission.
+    let mut slot = account.ingress.lock().await;
+    // A host that starts again without having stopped has lost its place; the old emission ends first.
+    if let Some(running) = slot.take() {
+        running.stop().await;
+    }
     match begin(account, &config, &restored).await {
         Ok((open, begun)) => {
             account.process.set_persistent();
@@ -93,7 +98,7 @@ pub(super) async fn start(
             };
             let state = state(status, &begun.cursor);
             answer.send(Ok(Response::IngressStarted { state })).await;
-            follow(account, open, config, begun).await;
+            *slot = Some(follow(account, open, config, begun));
         }
         Err(error) => answer.send(Err(error)).await,
     }
@@ -104,21 +109,12 @@ async fn begin(
     config: &Config,
     restored: &Option<IngressState>,
 ) -> Result<(Open, Begun), WireError> {
-    policy(config)?;
     let open = account.open(config, Role::Persistent).await?;
-    // A host that starts again without having stopped has lost its place; the old emission ends first.
-    if let Some(running) = account.ingress.lock().await.take() {
-        running.stop().await;
-    }
+    let now = chrono::Utc::now().timestamp();
     let begun = open
         .store
-        .begin_session(
-            Mode::Websocket,
-            cursor(restored),
-            chrono::Utc::now().timestamp(),
-        )
-        .await
-        .map_err(stored)?;
+        .begin_session(Mode::Websocket, cursor(restored), now)
+        .await?;
     if begun.unconfirmed + begun.poisoned > 0 {
         tracing::warn!(
             unconfirmed = begun.unconfirmed,
@@ -129,7 +125,7 @@ async fn begin(
     Ok((open, begun))
 }
 
-async fn follow(account: &Arc<Account>, open: Open, config: Arc<Config>, begun: Begun) {
+fn follow(account: &Arc<Account>, open: Open, config: Arc<Config>, begun: Begun) -> Ingress {
     let (settings, settings_seen) = watch::channel(config);
     let (stopping, stopping_seen) = watch::channel(false);
     let (cursor, cursor_seen) = watch::channel(begun.cursor);
@@ -142,19 +138,12 @@ async fn follow(account: &Arc<Account>, open: Open, config: Arc<Config>, begun: 
         cursor,
     };
     let task = tokio::spawn(emitter.run());
-    *account.ingress.lock().await = Some(Ingress {
+    Ingress {
         settings,
         stopping,
         cursor: cursor_seen,
         task,
-    });
-}
-
-/// Who may speak to the agent must be somebody's decision.
-fn policy(config: &Config) -> Result<(), WireError> {
-    Policy::new(config)
-        .ingress()
-        .map_err(|error| WireError::new(error.code(), error))
+    }
 }
 
 /// Stops emission, disconnects, lets the next owner in.
@@ -164,7 +153,7 @@ pub(super) async fn stop(
 ) -> Result<Response, WireError> {
     let mut last = cursor(&given).unwrap_or_default().to_owned();
     if let Some(open) = account.opened().await {
-        open.store.prove_up_to(&last).await.map_err(stored)?;
+        open.store.prove_up_to(&last).await?;
     }
     if let Some(ingress) = account.ingress.lock().await.take() {
         last = ingress.stop().await;
@@ -204,7 +193,7 @@ async fn batch(
     ),
     WireError,
 > {
-    policy(config)?;
+    Policy::new(config).ingress()?;
     if account.ingress.lock().await.is_some() {
         return Err(WireError::new(
             "session_in_use",
@@ -220,8 +209,7 @@ async fn batch(
             cursor(restored),
             chrono::Utc::now().timestamp(),
         )
-        .await
-        .map_err(stored)?;
+        .await?;
     let connected = open.session.online(deadline).await;
     if connected.is_ok() {
         idle(
@@ -237,17 +225,18 @@ async fn batch(
     let linked = account.linked()?;
     let (events, last) = emit::batch(&store, begun.session, config, &linked).await?;
     if let (true, Err(error)) = (events.is_empty(), connected) {
-        return Err(wire(&error));
+        return Err(error.into());
     }
     let cursor = last.map_or(begun.cursor, |number| store.cursor(number));
     let response = Response::IngressEventsReceived {
         events,
         state: Some(state("running", &cursor)),
     };
-    Ok((
-        response,
-        async move { store.mark_written(begun.session).await },
-    ))
+    // An empty batch has nothing to be written.
+    let last = last.unwrap_or_default();
+    Ok((response, async move {
+        store.mark_written(begun.session, last).await
+    }))
 }
 
 /// Until nothing came from WhatsApp for `quiet`, or the time is up.

@@ -10,6 +10,7 @@ mod emit;
 mod exchange;
 mod hangup;
 mod ingress;
+mod outcome;
 mod outgoing;
 pub mod reader;
 mod report;

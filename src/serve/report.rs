@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::account::{Account, wire};
+use super::account::Account;
 use crate::access::Policy;
-use crate::account::{InUse, OwnerLock, Role};
+use crate::account::{InUse, OwnerLock};
 use crate::config::Config;
 use crate::protocol::StringMap;
 use crate::protocol::jsonrpc::WireError;
@@ -31,25 +31,42 @@ pub(super) async fn configure(
         account.paths.store().display().to_string(),
     );
     let policy = Policy::new(config);
-    if let Err(error) = policy.ingress() {
+    let refused = policy.ingress().err();
+    if let Some(error) = &refused {
         metadata.insert("ingress".to_owned(), format!("refused: {error}"));
     }
     if let Some(ingress) = &*account.ingress.lock().await {
-        ingress.configure(config.clone());
-        metadata.insert("applied".to_owned(), "true".to_owned());
+        // Under settings that nobody decided every message would be denied, and a denied text is erased.
+        let applied = refused.is_none();
+        if applied {
+            ingress.configure(config.clone());
+        }
+        metadata.insert("applied".to_owned(), applied.to_string());
     }
+    let runtime = match account.linked() {
+        Ok(linked) => Some(snapshot(account, &linked).await),
+        Err(_) => None,
+    };
     Ok(Response::Configured {
         configuration: Box::new(Configuration {
             metadata,
             policy: Some(policy.as_host_policy()),
-            runtime: account.linked().ok().map(|linked| snapshot(&linked)),
+            runtime,
         }),
     })
 }
 
-fn snapshot(linked: &Linked) -> RuntimeSnapshot {
+async fn snapshot(account: &Arc<Account>, linked: &Linked) -> RuntimeSnapshot {
+    let cursor = match account.existing_store().await {
+        Ok(Some(store)) => store.last_cursor().await.ok(),
+        _ => None,
+    };
     RuntimeSnapshot {
         external_account_id: Some(linked.phone.to_string()),
+        cursors: cursor
+            .map(|cursor| ("emission".to_owned(), cursor))
+            .into_iter()
+            .collect(),
         metadata: identity(linked),
         ..Default::default()
     }
@@ -92,54 +109,58 @@ pub(super) async fn health(account: &Arc<Account>) -> Result<Response, WireError
             report.display_name = linked.push_name;
             standing
         }
-        Err(error) => (error.code, error.message),
+        Err(error) => (error.code.into_owned(), error.message),
     };
-    report.ok = matches!(status, "ok" | "connecting");
-    report.status = status.to_owned();
+    report.ok = matches!(status.as_str(), "ok" | "connecting" | "in_use");
+    report.status = status;
     put(&mut report, "what_to_do", what);
     Ok(Response::Health { health: report })
 }
 
-async fn standing(account: &Arc<Account>, report: &mut HealthReport) -> (&'static str, String) {
-    let store = match account.store().await {
-        Ok(store) => store,
-        Err(error) => return (error.code, error.message),
-    };
-    if let Err(error) = numbers(&store, report).await {
-        return (error.code(), error.to_string());
+/// The word and the sentence for how a linked account stands.
+async fn standing(account: &Arc<Account>, report: &mut HealthReport) -> (String, String) {
+    match stand(account, report).await {
+        Ok((status, what_to_do)) => (status.to_owned(), what_to_do),
+        Err(error) => (error.code.into_owned(), error.message),
+    }
+}
+
+async fn stand(
+    account: &Arc<Account>,
+    report: &mut HealthReport,
+) -> Result<(&'static str, String), WireError> {
+    if let Some(store) = account.existing_store().await? {
+        numbers(&store, report).await?;
+        if account.opened().await.is_none()
+            && let Some(terminal) = account.holding_terminal().await?
+        {
+            return Err(SessionError::Ended(terminal).into());
+        }
     }
     if let Some(open) = account.opened().await {
         return match &*open.session.connection().borrow() {
-            Connection::Online => ("ok", "connected; nothing to do".to_owned()),
-            Connection::Connecting => ("connecting", "connecting; wait a moment".to_owned()),
+            Connection::Online => Ok(("ok", "connected; nothing to do".to_owned())),
+            Connection::Connecting => Ok(("connecting", "connecting; wait a moment".to_owned())),
             Connection::Reconnecting { reason } => {
                 let error = SessionError::Unreachable {
                     reason: reason.clone(),
                 };
-                ("reconnecting", error.to_string())
+                Ok(("reconnecting", error.to_string()))
             }
-            Connection::Ended(terminal) => (terminal.kind.code(), terminal.sentence()),
-            Connection::Closed => (
+            Connection::Ended(terminal) => Err(SessionError::Ended(terminal.clone()).into()),
+            Connection::Closed => Ok((
                 "ok",
                 "not connected at the moment; nothing to do".to_owned(),
-            ),
+            )),
         };
     }
-    match account.holding_terminal().await {
-        Ok(Some(terminal)) => {
-            let error = wire(&SessionError::Ended(terminal));
-            return (error.code, error.message);
-        }
-        Ok(None) => {}
-        Err(error) => return (error.code, error.message),
-    }
-    match OwnerLock::take(&account.paths, Role::OneShot) {
-        Ok(_) => (
+    match OwnerLock::owner(&account.paths) {
+        Ok(()) => Ok((
             "ok",
             "linked, nobody is connected at the moment; nothing to do".to_owned(),
-        ),
-        Err(error @ InUse::Owned { .. }) => ("in_use", error.to_string()),
-        Err(InUse::Account(error)) => (error.code(), error.to_string()),
+        )),
+        Err(error @ InUse::Owned { .. }) => Ok(("in_use", error.to_string())),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -148,6 +169,7 @@ async fn numbers(store: &Store, report: &mut HealthReport) -> Result<(), StoreEr
     let counts = store.counts().await?;
     let mut put = |key: &str, value: String| report.metadata.insert(key.to_owned(), value);
     for (key, at) in [
+        ("oldest_waiting", counts.oldest_waiting),
         ("last_connect", connections.connected),
         ("last_disconnect", connections.disconnected),
     ] {

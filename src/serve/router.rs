@@ -29,8 +29,6 @@ use crate::protocol::response::Response;
 const QUEUE: usize = 64;
 /// A persistent process is gone this long after the end of its stdin, whatever hangs.
 const GONE: Duration = Duration::from_millis(900);
-/// A one-shot process is gone then, measured from its start; `poll_ingress` has a limit of its own.
-const ONE_SHOT: Duration = Duration::from_secs(28);
 
 /// What the router hears.
 enum Heard {
@@ -58,17 +56,18 @@ pub fn run(stdin: impl Read + Send + 'static, stdout: impl Write + Send + 'stati
     };
     let gone = heard.clone();
     hangup::watch(move || drop(gone.send(Heard::HostGone)));
+    let process = Arc::new(Process::new());
     let mut router = Router {
         desks: HashMap::new(),
-        process: Arc::new(Process::new()),
+        process: process.clone(),
         lines: writer.lines(),
         ending: watch::Sender::new(Ending::No),
         heard,
-        leave_by: Instant::now() + ONE_SHOT,
+        leave_by: process.leave_by().into_std(),
     };
     let (ending, code) = router.route(&inbox);
-    router.end(ending, &inbox);
-    writer.finish(GONE);
+    let leave_by = router.end(ending, &inbox);
+    writer.finish(leave_by.saturating_duration_since(Instant::now()));
     code
 }
 
@@ -172,8 +171,7 @@ impl Router {
             );
         }
         let config = Arc::new(parsed.config);
-        let paths = Paths::resolve(&config.account, config.sqlite_store_path.as_deref())
-            .map_err(|error| WireError::new(error.code(), error))?;
+        let paths = Paths::resolve(&config.account, config.sqlite_store_path.as_deref())?;
         let work = work(parsed.unknown_keys, parsed.warnings);
         if matches!(work, Work::Poll(_)) {
             let own = Duration::from_secs(config.poll_timeout_secs.into()) + POLL_EXTRA;
@@ -201,11 +199,11 @@ impl Router {
         Ok(&self.desks[&paths])
     }
 
-    /// Lets the accounts end, for as long as there is time.
-    fn end(mut self, ending: Ending, inbox: &Receiver<Heard>) {
+    /// Lets the accounts end, for as long as there is time; until when there is.
+    fn end(mut self, ending: Ending, inbox: &Receiver<Heard>) -> Instant {
         let mut leave_by = match ending {
             Ending::AtOnce => Instant::now() + GONE,
-            _ => self.leave_by,
+            _ => self.leave_by.max(Instant::now() + LAST_LINES),
         };
         self.ending.send_replace(ending);
         let mut threads: Vec<_> = self.desks.drain().map(|(_, desk)| desk.thread).collect();
@@ -222,8 +220,12 @@ impl Router {
         if !threads.is_empty() {
             tracing::warn!("an account did not end in time; nothing is lost by that");
         }
+        leave_by
     }
 }
+
+/// What the writer is given at least for the lines that are on their way.
+const LAST_LINES: Duration = Duration::from_millis(100);
 
 /// What `poll_ingress` may take beyond its own timeout, for disconnecting and leaving; the host allows 15 s.
 const POLL_EXTRA: Duration = Duration::from_secs(12);

@@ -21,6 +21,7 @@ use super::client::{self, Setup, WebVersion};
 use super::receive::Inbox;
 use super::{Endpoint, SessionError, address};
 use crate::account::Paths;
+use crate::identity::Address;
 use crate::store::{Linked, Store};
 
 /// The pair code is asked for this long after the first QR, when the server has certainly taken up the pairing.
@@ -39,6 +40,8 @@ pub struct LinkRequest {
     pub pair_code: Option<String>,
     /// Ask for exactly this code.
     pub custom_code: Option<String>,
+    /// The account that was linked here before: another one is not let in.
+    pub only: Option<Address>,
     /// When to give up.
     pub deadline: Instant,
     /// The version of WhatsApp Web to present, if the operator chose one.
@@ -77,6 +80,11 @@ pub enum LinkError {
         "WhatsApp wants a passkey for this account, which this program cannot give; link with the QR from a phone that needs none"
     )]
     Passkey,
+    #[error(
+        "the phone that took the code belongs to another number than the account that was linked here before; \
+         the new device was logged out again; use --replace if this is meant, or another --account"
+    )]
+    OtherAccount,
     #[error(transparent)]
     Session(#[from] SessionError),
 }
@@ -89,6 +97,7 @@ impl LinkError {
             Self::Refused(_) => "link_refused",
             Self::PairCode(_) => "pair_code_refused",
             Self::Passkey => "passkey_required",
+            Self::OtherAccount => "other_account",
             Self::Session(error) => error.code(),
         }
     }
@@ -136,7 +145,9 @@ fn in_vain(shown: bool, endpoint: &Endpoint) -> LinkError {
     let server = endpoint.authority();
     let reason = match endpoint.is_whatsapp() {
         true => format!("{server} gave no code"),
-        false => format!("{server} gave no code; only a server that WhatsApp has signed is trusted"),
+        false => {
+            format!("{server} gave no code; only a server that WhatsApp has signed is trusted")
+        }
     };
     SessionError::Unreachable { reason }.into()
 }
@@ -238,7 +249,7 @@ async fn round(
                 progress(LinkProgress::Scanned);
                 progress(LinkProgress::Restarting);
                 let _ = success.await;
-                return settle(running, &mut heard).await;
+                return settle(running, &mut heard, request.only.as_ref()).await;
             }
             Event::PairError(error) => {
                 return Round::Failed(LinkError::Refused(error.error.clone()));
@@ -278,7 +289,11 @@ fn ask_pair_code(client: &Arc<Client>, request: &LinkRequest) {
 }
 
 /// The device has logged in. Gives the first sync its time (it may never complete: whatsapp-rust #1291), then leaves.
-async fn settle(mut running: Running, heard: &mut mpsc::UnboundedReceiver<Arc<Event>>) -> Round {
+async fn settle(
+    mut running: Running,
+    heard: &mut mpsc::UnboundedReceiver<Arc<Event>>,
+    only: Option<&Address>,
+) -> Round {
     let synced = async {
         while let Some(event) = heard.recv().await {
             if matches!(&*event, Event::Connected(_)) {
@@ -290,10 +305,19 @@ async fn settle(mut running: Running, heard: &mut mpsc::UnboundedReceiver<Arc<Ev
         tracing::info!("the first sync has not completed; the device is linked all the same");
     }
     let linked = linked(&running.client);
-    tokio::join!(running.client.disconnect(), async {
+    let other =
+        only.is_some_and(|only| linked.as_ref().is_some_and(|linked| linked.phone != *only));
+    let leave = async {
+        match other {
+            true => running.client.logout().await,
+            false => running.client.disconnect().await,
+        }
+    };
+    tokio::join!(leave, async {
         let _ = (&mut running.task).await;
     });
     match linked {
+        _ if other => Round::Failed(LinkError::OtherAccount),
         Some(linked) => Round::Linked(linked),
         None => Round::Over(LinkProgress::Unreachable),
     }

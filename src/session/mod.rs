@@ -66,7 +66,7 @@ impl SessionError {
             Self::Ended(terminal) => terminal.kind.code(),
             Self::Unreachable { .. } => "unreachable",
             Self::Endpoint(error) => error.code(),
-            Self::Store { .. } => "store_corrupt",
+            Self::Store { .. } => "store_failed",
             Self::Client(_) => "internal_error",
         }
     }

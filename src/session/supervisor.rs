@@ -56,9 +56,10 @@ pub(super) async fn supervise(shared: Arc<Shared>) {
             delays = self::delays();
         }
         let delay = match pause {
-            Pause::None => Duration::ZERO,
-            Pause::Backoff => delays.next().unwrap_or(LONGEST_DELAY),
-            Pause::RateLimited => delays.next().unwrap_or(LONGEST_DELAY).max(RATE_LIMIT_DELAY),
+            // A server that sends everybody away at once must not be stormed.
+            Pause::None if started.elapsed() >= FIRST_DELAY => Duration::ZERO,
+            Pause::None | Pause::Backoff => next(&mut delays),
+            Pause::RateLimited => next(&mut delays).max(RATE_LIMIT_DELAY),
         };
         tracing::info!(
             reason,
@@ -89,6 +90,11 @@ async fn refused(failed: &mut watch::Receiver<Option<String>>) -> String {
 async fn told(closing: &mut watch::Receiver<bool>) {
     // An error means that the session is gone altogether.
     let _ = closing.wait_for(|closing| *closing).await;
+}
+
+/// Jitter may double a delay; the longest holds all the same.
+fn next(delays: &mut impl Iterator<Item = Duration>) -> Duration {
+    delays.next().unwrap_or(LONGEST_DELAY).min(LONGEST_DELAY)
 }
 
 fn delays() -> impl Iterator<Item = Duration> {

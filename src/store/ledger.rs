@@ -99,12 +99,24 @@ impl Store {
         })
     }
 
-    /// Notes that a session's answer was written whole. Until then a polling batch counts as never sent.
-    pub fn mark_written(&self, session: SessionId) -> Pending<()> {
+    /// Notes that the lines of a session have left for the host up to this emission. What has a number beyond it
+    /// counts as never sent.
+    pub fn mark_written(&self, session: SessionId, emission: i64) -> Pending<()> {
         self.submit(move |tx| {
-            tx.prepare_cached("UPDATE ingress SET written = 1 WHERE id = ?1")?
-                .execute([session.0])?;
+            tx.prepare_cached("UPDATE ingress SET written = max(written, ?2) WHERE id = ?1")?
+                .execute([session.0, emission])?;
             Ok(())
+        })
+    }
+
+    /// The cursor of the last event that got a number.
+    pub fn last_cursor(&self) -> Pending<String> {
+        let store = self.id().to_owned();
+        self.submit(move |tx| {
+            let last: i64 = tx
+                .prepare_cached("SELECT coalesce(max(number), 0) FROM emission")?
+                .query_row([], |row| row.get(0))?;
+            Ok(format!("{store}:{last}"))
         })
     }
 
@@ -211,13 +223,14 @@ fn prove(tx: &Tx<'_>, session: i64, number: i64) -> rusqlite::Result<usize> {
 /// An event that its session left unproven.
 struct Left {
     id: RowId,
+    number: i64,
     at: i64,
     attempts: i64,
     lost_turns: i64,
 }
 
 fn settle(tx: &Tx<'_>, now: i64) -> rusqlite::Result<(usize, usize, usize)> {
-    let sessions: Vec<(i64, bool, i64, bool, bool)> = tx
+    let sessions: Vec<(i64, bool, i64, i64, bool)> = tx
         .prepare_cached(
             "SELECT DISTINCT s.id, s.mode = 'polling', s.proven, s.written, s.received
              FROM inbox i JOIN emission e ON e.number = i.emission JOIN ingress s ON s.id = e.session
@@ -231,21 +244,25 @@ fn settle(tx: &Tx<'_>, now: i64) -> rusqlite::Result<(usize, usize, usize)> {
     for (session, polling, proven, written, received) in sessions {
         let left: Vec<Left> = tx
             .prepare_cached(
-                "SELECT i.id, e.at, i.attempts, i.lost_turns FROM inbox i JOIN emission e ON e.number = i.emission
+                "SELECT i.id, e.number, e.at, i.attempts, i.lost_turns FROM inbox i JOIN emission e ON e.number = i.emission
                  WHERE e.session = ?1 AND i.state = 1 ORDER BY e.number",
             )?
             .query_map([session], |row| {
                 Ok(Left {
                     id: RowId(row.get(0)?),
-                    at: row.get(1)?,
-                    attempts: row.get(2)?,
-                    lost_turns: row.get(3)?,
+                    number: row.get(1)?,
+                    at: row.get(2)?,
+                    attempts: row.get(3)?,
+                    lost_turns: row.get(4)?,
                 })
             })?
             .collect::<rusqlite::Result<_>>()?;
         for (nth, event) in (0..).zip(&left) {
-            let (to, lost) = if polling && (written || received) {
+            let (to, lost) = if polling && (written > 0 || received) {
                 (after_batch(event, proven > 0, received), 0)
+            } else if event.number > written {
+                // Nobody can have lost what never left.
+                (state::WAITING, 0)
             } else {
                 // Events are taken one after the other, so the session ended in the turn of the first.
                 let lost = i64::from(nth == 0);

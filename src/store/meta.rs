@@ -119,6 +119,14 @@ impl Store {
         })
     }
 
+    /// Counts a call that was refused before it got into the outbox.
+    pub fn count_refused(&self) -> Pending<()> {
+        self.submit(|tx| {
+            let before: i64 = get(tx, "refused")?.unwrap_or_default();
+            set(tx, "refused", Some(&(before + 1)))
+        })
+    }
+
     /// How many messages are where.
     pub fn counts(&self) -> Pending<Counts> {
         self.submit(|tx| {
@@ -136,7 +144,8 @@ impl Store {
                 queued: count("SELECT count(*) FROM part WHERE open = 1")?,
                 unknown: count("SELECT count(*) FROM part WHERE state = 2")?,
                 suspect: count("SELECT count(*) FROM part WHERE state = 4")?,
-                rejected: count("SELECT count(*) FROM part WHERE state = 8")?,
+                rejected: count("SELECT count(*) FROM part WHERE state = 8")?
+                    + get::<i64>(tx, "refused")?.unwrap_or_default(),
             })
         })
     }

@@ -75,6 +75,8 @@ pub struct PartState {
     pub message_id: String,
     /// How far it got.
     pub state: DeliveryState,
+    /// Whether it is still going to be tried, or its answer awaited.
+    pub open: bool,
     /// Why it was refused.
     pub error: Option<String>,
     /// When the server took it, Unix seconds.
@@ -168,7 +170,7 @@ impl Store {
     pub fn part(&self, message_id: String) -> Pending<Option<PartState>> {
         self.submit(move |tx| {
             tx.prepare_cached(
-                "SELECT message_id, state, error, sent FROM part WHERE message_id = ?1",
+                "SELECT message_id, state, error, sent, open FROM part WHERE message_id = ?1",
             )?
             .query_row([message_id], part_state)
             .optional()
@@ -309,7 +311,7 @@ fn repeated_reply(
 
 pub(super) fn parts(tx: &Tx<'_>, request: RequestId) -> rusqlite::Result<Vec<PartState>> {
     tx.prepare_cached(
-        "SELECT message_id, state, error, sent FROM part WHERE request = ?1 ORDER BY pos",
+        "SELECT message_id, state, error, sent, open FROM part WHERE request = ?1 ORDER BY pos",
     )?
     .query_map([request.0], part_state)?
     .collect()
@@ -321,5 +323,6 @@ fn part_state(row: &Row<'_>) -> rusqlite::Result<PartState> {
         state: DeliveryState::from_number(row.get(1)?),
         error: row.get(2)?,
         sent_at: row.get(3)?,
+        open: row.get(4)?,
     })
 }

@@ -127,6 +127,19 @@ impl World {
 
     /// Links by QR with the phone of this account.
     pub async fn link_as(&self, arguments: &[&str], phone: Option<&str>) -> Value {
+        let (last, success) = self.try_link(arguments, phone).await;
+        assert!(success, "link failed: {last}");
+        last
+    }
+
+    /// The same where it must fail; the last line.
+    pub async fn link_failing(&self, phone: &str) -> Value {
+        let (last, success) = self.try_link(&[], Some(phone)).await;
+        assert!(!success, "linked: {last}");
+        last
+    }
+
+    async fn try_link(&self, arguments: &[&str], phone: Option<&str>) -> (Value, bool) {
         let mut child = self
             .command()
             .args(["--link", "--json", "--timeout", "60"])
@@ -135,7 +148,7 @@ impl World {
             .spawn()
             .expect("spawn");
         let mut lines = BufReader::new(child.stdout.take().expect("stdout")).lines();
-        let mut summary = Value::Null;
+        let mut last = Value::Null;
         let mut scanned = false;
         while let Some(line) = timeout(lines.next_line()).await.expect("read") {
             let event: Value = serde_json::from_str(&line).expect("NDJSON");
@@ -145,14 +158,10 @@ impl World {
                     let text = event["text"].as_str().expect("text");
                     self.server.core().scan_qr(text, phone).expect("scan");
                 }
-                Some("linked") => summary = event,
-                Some("failed") => panic!("link failed: {event}"),
-                _ => {}
+                _ => last = event,
             }
         }
-        assert!(timeout(child.wait()).await.expect("wait").success());
-        assert!(!summary.is_null(), "no summary");
-        summary
+        (last, timeout(child.wait()).await.expect("wait").success())
     }
 
     /// Where the account's files are.
@@ -236,7 +245,7 @@ pub fn phone_of(summary: &Value) -> String {
 pub struct Host {
     pub child: Child,
     stdin: Option<ChildStdin>,
-    stdout: Lines<BufReader<ChildStdout>>,
+    pub stdout: Lines<BufReader<ChildStdout>>,
 }
 
 impl Host {

@@ -61,7 +61,19 @@ impl TestStore {
     }
 
     /// Emits everything that waits; the stanza ids in their order.
+    /// Numbers what waits, and writes it.
     pub fn emit_all(&self, session: SessionId) -> Vec<String> {
+        let ids = self.number_all(session);
+        let cursor = self.last_cursor().wait().unwrap();
+        let (_, last) = cursor.split_once(':').unwrap();
+        self.mark_written(session, last.parse().unwrap())
+            .wait()
+            .unwrap();
+        ids
+    }
+
+    /// Numbers what waits, as before a crash that came sooner than the lines.
+    pub fn number_all(&self, session: SessionId) -> Vec<String> {
         self.waiting()
             .into_iter()
             .map(|row| {

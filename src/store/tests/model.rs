@@ -88,7 +88,7 @@ proptest! {
                     store.prove_up_to(&store.cursor(*which.get(&numbers))).wait().unwrap();
                 }
                 Step::Reply(_) | Step::Cursor(_) => {}
-                Step::Written => store.mark_written(session).wait().unwrap(),
+                Step::Written => store.mark_written(session, i64::MAX).wait().unwrap(),
                 Step::Begin(to) => {
                     polling = to != polling;
                     session = store.begin(mode(polling), None).session;

@@ -24,6 +24,7 @@ pub mod media;
 mod message;
 mod outbox;
 mod pairing;
+#[cfg(feature = "people")]
 pub mod people;
 mod phone;
 mod presence;

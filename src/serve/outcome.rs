@@ -1,0 +1,178 @@
+//! What became of a call, and how the host is told.
+
+use crate::identity::Address;
+use crate::protocol::response::DeliveryReceipt;
+use crate::protocol::{PLATFORM, StringMap};
+use crate::session::Fate;
+use crate::store::{DeliveryState, PartState};
+
+/// How far the messages of a request got.
+#[derive(Default)]
+pub(super) struct Outcome {
+    pub parts: Vec<PartState>,
+    /// Code and reason of a refusal.
+    pub error: Option<(String, String)>,
+    /// What was left out.
+    pub degraded: Vec<String>,
+    /// It joined an earlier call.
+    pub deduplicated: bool,
+}
+
+impl Outcome {
+    /// What the store says, moved on by what the session knows already and the store is about to hear.
+    pub(super) fn of(mut parts: Vec<PartState>, fates: Vec<Fate>) -> Self {
+        let mut error = None;
+        for (part, fate) in parts.iter_mut().zip(fates) {
+            match fate {
+                Fate::Sent if part.state < DeliveryState::Sent => part.state = DeliveryState::Sent,
+                Fate::Rejected { code, reason } => {
+                    part.state = DeliveryState::Rejected;
+                    error = error.or(Some((code, reason)));
+                }
+                _ => {}
+            }
+        }
+        let refused = parts
+            .iter()
+            .find(|part| part.state == DeliveryState::Rejected);
+        let error = error.or_else(|| {
+            let code = refused?
+                .error
+                .clone()
+                .unwrap_or_else(|| "rejected".to_owned());
+            Some((code, "WhatsApp refused the message".to_owned()))
+        });
+        Self {
+            parts,
+            error,
+            ..Self::default()
+        }
+    }
+
+    /// A call that was refused before anything was stored.
+    pub(super) fn refused(code: &str, reason: &str) -> Self {
+        Self {
+            error: Some((code.to_owned(), reason.to_owned())),
+            ..Self::default()
+        }
+    }
+
+    /// The state of the whole: that of the part that got least far.
+    pub(super) fn state(&self) -> DeliveryState {
+        if self.error.is_some() {
+            return DeliveryState::Rejected;
+        }
+        let states = self.parts.iter().map(|part| part.state);
+        states
+            .min_by_key(|state| progress(*state))
+            .unwrap_or(DeliveryState::Sent)
+    }
+
+    /// Ids of the parts that have left, or may have.
+    pub(super) fn gone(&self) -> Vec<&str> {
+        let gone = self
+            .parts
+            .iter()
+            .filter(|part| progress(part.state) >= progress(DeliveryState::Handed));
+        gone.map(|part| part.message_id.as_str()).collect()
+    }
+
+    /// Whether the server has every part.
+    pub(super) fn is_confirmed(&self) -> bool {
+        self.error.is_none() && self.parts.iter().all(|part| part.state.is_confirmed())
+    }
+
+    /// The answer to the host.
+    pub(super) fn receipt(self, conversation: &Address, reply_to: Option<&str>) -> DeliveryReceipt {
+        let mut metadata = StringMap::new();
+        let mut put = |key: &str, value: String| metadata.insert(key.to_owned(), value);
+        let nothing = self.parts.is_empty() && self.error.is_none();
+        put("platform", PLATFORM.to_owned());
+        put("kind", if nothing { "none" } else { "text" }.to_owned());
+        let state = match self.state() {
+            _ if nothing => "nothing_to_send",
+            // Handed over and not acknowledged in time: of unknown fate to the caller.
+            DeliveryState::Handed => "unknown",
+            state => state.as_str(),
+        };
+        put("delivery_state", state.to_owned());
+        let ids: Vec<&str> = self
+            .parts
+            .iter()
+            .map(|part| part.message_id.as_str())
+            .collect();
+        put("message_ids", ids.join(","));
+        if let Some(id) = reply_to {
+            put("reply_to_message_id", id.to_owned());
+        }
+        if let Some((code, reason)) = &self.error {
+            put("error_code", code.clone());
+            put("error", reason.clone());
+        }
+        if !self.degraded.is_empty() {
+            put("degraded", self.degraded.join("; "));
+        }
+        if self.deduplicated {
+            put("deduplicated", "true".to_owned());
+        }
+        let last = self.parts.last();
+        DeliveryReceipt {
+            message_id: last.map(|part| part.message_id.clone()).unwrap_or_default(),
+            conversation_id: conversation.to_string(),
+            metadata,
+        }
+    }
+}
+
+/// How far a state is: given up on, waiting, under way, with the server, with the recipient.
+fn progress(state: DeliveryState) -> u8 {
+    match state {
+        DeliveryState::Rejected => 0,
+        DeliveryState::Withdrawn => 1,
+        DeliveryState::Expired => 2,
+        DeliveryState::Queued => 3,
+        DeliveryState::Handed => 4,
+        DeliveryState::Unknown => 5,
+        DeliveryState::Sent => 6,
+        DeliveryState::Suspect => 7,
+        DeliveryState::Delivered => 8,
+        DeliveryState::Read => 9,
+        DeliveryState::Played => 10,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part(state: DeliveryState) -> PartState {
+        PartState {
+            message_id: format!("{state:?}"),
+            state,
+            open: false,
+            error: None,
+            sent_at: None,
+        }
+    }
+
+    #[test]
+    fn the_whole_is_as_far_as_its_slowest_part() {
+        use DeliveryState::*;
+        for (states, expected) in [
+            (vec![Sent, Delivered], Sent),
+            (vec![Sent, Expired, Expired], Expired),
+            (vec![Sent, Withdrawn], Withdrawn),
+            (vec![Queued, Sent], Queued),
+            (vec![Unknown, Handed], Handed),
+            (vec![Sent, Rejected, Queued], Rejected),
+        ] {
+            let outcome = Outcome::of(states.iter().copied().map(part).collect(), Vec::new());
+            assert_eq!(outcome.state(), expected, "{states:?}");
+            assert_eq!(
+                outcome.is_confirmed(),
+                expected.is_confirmed(),
+                "{states:?}"
+            );
+        }
+    }
+}
