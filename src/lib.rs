@@ -17,6 +17,7 @@
 pub mod access;
 pub mod account;
 pub mod cli;
+mod clock;
 pub mod config;
 pub mod identity;
 pub mod inbound;

@@ -156,7 +156,12 @@ async fn a_one_shot_process_whose_host_is_gone_leaves() {
         .await
         .expect("write");
     drop(stdin);
-    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    let lock = world.account_dir().join("lock");
+    common::eventually("it is at work", || {
+        std::fs::read_to_string(&lock)
+            .is_ok_and(|owner| owner.contains(&child.id().unwrap_or_default().to_string()))
+    })
+    .await;
     let gone = std::time::Instant::now();
     drop(child.stdout.take());
     common::timeout(child.wait()).await.expect("wait");

@@ -9,4 +9,4 @@ mod lock;
 mod paths;
 
 pub use lock::{InUse, OwnerLock, Role};
-pub use paths::{AccountError, Paths};
+pub use paths::{AccountError, Paths, private_file};

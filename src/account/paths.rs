@@ -43,14 +43,15 @@ pub struct Paths {
 impl Paths {
     /// The files of `account`, or those named after `store` when that is given. Nothing is created.
     pub fn resolve(account: &str, store: Option<&Path>) -> Result<Self, AccountError> {
-        let (store, ours) = match store {
+        let store = match store {
             Some(path) if path.is_relative() => {
                 return Err(AccountError::Relative(path.to_owned()));
             }
-            Some(path) => (path.to_owned(), false),
-            None => (default_root()?.join(account).join("store.db"), true),
+            Some(path) => canonical(path)?,
+            None => canonical(&default_root()?.join(account).join("store.db"))?,
         };
-        let store = canonical(&store)?;
+        let root = default_root().and_then(|root| canonical(&root));
+        let ours = root.is_ok_and(|root| store.starts_with(root));
         let name = store.file_name().unwrap_or_default().to_string_lossy();
         let prefix = match name.as_ref() {
             "store.db" => String::new(),
@@ -88,13 +89,12 @@ impl Paths {
         self.store.is_file()
     }
 
-    /// Creates the directory and the empty databases, private to this user. Existing files keep their content.
+    /// Creates the directory and the library's database, empty and private to this user: the library itself would
+    /// create it with the umask's mode. Existing files keep their content.
     pub fn prepare(&self) -> Result<(), AccountError> {
         let directory = self.directory();
         private_directory(directory, self.ours).map_err(|e| failed(directory, e))?;
-        for file in [self.store.clone(), self.channel()] {
-            private_file(&file).map_err(|e| failed(&file, e))?;
-        }
+        private_file(&self.store).map_err(|e| failed(&self.store, e))?;
         Ok(())
     }
 
@@ -191,8 +191,9 @@ fn private_directory(path: &Path, tighten: bool) -> io::Result<()> {
     }
 }
 
+/// Opens a file for this user alone, creating it if need be; a file that others could read is tightened.
 #[cfg(unix)]
-fn private_file(path: &Path) -> io::Result<fs::File> {
+pub fn private_file(path: &Path) -> io::Result<fs::File> {
     use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
     let file = OpenOptions::new()
         .read(true)
@@ -212,8 +213,9 @@ fn private_directory(path: &Path, _tighten: bool) -> io::Result<()> {
     fs::create_dir_all(path)
 }
 
+/// Opens a file, creating it if need be.
 #[cfg(not(unix))]
-fn private_file(path: &Path) -> io::Result<fs::File> {
+pub fn private_file(path: &Path) -> io::Result<fs::File> {
     OpenOptions::new()
         .read(true)
         .write(true)
@@ -262,7 +264,6 @@ mod tests {
         paths.prepare().unwrap();
         assert_eq!(mode(&dir.path().join("new/deep")), 0o700);
         assert_eq!(mode(paths.store()), 0o600);
-        assert_eq!(mode(&paths.channel()), 0o600);
     }
 
     #[test]

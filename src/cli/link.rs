@@ -13,7 +13,8 @@ use tokio::time::Instant;
 
 use super::args::LinkArgs;
 use super::qr;
-use crate::account::{OwnerLock, Paths, Role};
+use crate::account::{OwnerLock, Paths, Role, private_file};
+use crate::clock::now;
 use crate::session::{self, LinkError, LinkProgress, LinkRequest, Terminal, TerminalKind};
 use crate::store::{Linked, Store, linked_device};
 
@@ -117,10 +118,6 @@ fn link(args: &LinkArgs) -> anyhow::Result<Value> {
     Ok(summary(&linked, &paths, args.json))
 }
 
-fn now() -> i64 {
-    chrono::Utc::now().timestamp()
-}
-
 fn summary(linked: &Linked, paths: &Paths, event: bool) -> Value {
     let mut summary = json!({
         "phone_jid": linked.phone.to_string(),
@@ -136,12 +133,10 @@ fn summary(linked: &Linked, paths: &Paths, event: bool) -> Value {
 }
 
 /// Whoever scans the code while it is valid links this device, so it is for this user alone.
-fn write_private(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(file)?.write_all(bytes)
+fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = private_file(path)?;
+    file.set_len(0)?;
+    file.write_all(bytes)
 }
 
 fn say(event: &Value) {

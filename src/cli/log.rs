@@ -15,8 +15,15 @@ pub(super) fn start() {
         LevelFilter::DEBUG => LevelFilter::INFO,
         other => other.min(LevelFilter::ERROR),
     };
+    // It writes whole addresses also where it only warns.
+    let ratchets = if level >= LevelFilter::DEBUG {
+        level
+    } else {
+        LevelFilter::OFF
+    };
     let levels = Targets::new()
         .with_default(library)
+        .with_target("wacore_libsignal", ratchets)
         .with_target("channel_whatsapp", level);
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)

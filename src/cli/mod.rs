@@ -27,8 +27,10 @@ pub fn main() -> ExitCode {
     if UNCHECKED {
         // Said where it is looked for first: in the log of whoever runs such a build by mistake.
         match Endpoint::from_env() {
-            Ok(endpoint) => tracing::info!(server = endpoint.authority(), "loopback build"),
-            Err(error) => tracing::warn!(%error, "loopback build"),
+            Ok(endpoint) => {
+                tracing::warn!(server = endpoint.authority(), "loopback build, for tests")
+            }
+            Err(error) => tracing::warn!(%error, "loopback build, for tests"),
         }
     }
     match command {

@@ -203,7 +203,8 @@ impl Config {
             account,
         };
         keys.unknown(&mut unknown_keys);
-        let warnings = config.warnings();
+        let mut warnings = config.warnings();
+        warnings.extend(not_yet(value));
         Ok(Parsed {
             config,
             unknown_keys,
@@ -311,12 +312,6 @@ impl Config {
                     .to_owned(),
             );
         }
-        if !self.mention_patterns.is_empty() {
-            warnings.push(
-                "mention_patterns has no effect in this version: no pattern counts as a mention"
-                    .to_owned(),
-            );
-        }
         if self.routes.iter().any(|route| route.text_regex.is_some()) {
             warnings.push(
                 "text_regex has no effect in this version: a route with it matches nothing"
@@ -331,6 +326,27 @@ impl Config {
         }
         warnings
     }
+}
+
+/// Settings that are checked and kept, and that this version does not act upon.
+const NOT_YET: [&str; 10] = [
+    "allow_private_urls",
+    "health_probe",
+    "max_attachment_bytes",
+    "media",
+    "mention_patterns",
+    "pacing",
+    "read_only_reply",
+    "read_receipts",
+    "text_format",
+    "typing_presence",
+];
+
+/// A warning for the settings given that have no effect yet: silence would look like obedience.
+fn not_yet(config: &Value) -> Option<String> {
+    let given = NOT_YET.iter().filter(|key| config.get(**key).is_some());
+    let given: Vec<&str> = given.copied().collect();
+    (!given.is_empty()).then(|| format!("no effect in this version: {}", given.join(", ")))
 }
 
 fn is_group(entry: &IdEntry) -> bool {

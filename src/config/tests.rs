@@ -370,7 +370,7 @@ fn settings_that_do_less_than_they_say() {
         (json!({"allow_group_messages": true}), "lists no group"),
         (
             json!({"mention_patterns": ["bot"]}),
-            "mention_patterns has no effect",
+            "no effect in this version: mention_patterns",
         ),
         (
             json!({"routes": [{"name": "a", "match": {"text_regex": "x"}}]}),

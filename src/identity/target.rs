@@ -49,9 +49,8 @@ impl TargetError {
         match self {
             Self::Missing => "missing_destination",
             Self::WrongAccount { .. } => "wrong_account",
-            Self::Malformed | Self::Phone(_) | Self::KindMismatch { .. } | Self::NotSendable => {
-                "invalid_destination"
-            }
+            Self::Malformed | Self::Phone(_) | Self::KindMismatch { .. } => "invalid_destination",
+            Self::NotSendable => "not_sendable",
         }
     }
 }
@@ -277,20 +276,12 @@ mod tests {
                 TargetError::KindMismatch { said: "group" },
                 "invalid_destination",
             ),
-            (
-                "status@broadcast",
-                TargetError::NotSendable,
-                "invalid_destination",
-            ),
-            (
-                "0@s.whatsapp.net",
-                TargetError::NotSendable,
-                "invalid_destination",
-            ),
+            ("status@broadcast", TargetError::NotSendable, "not_sendable"),
+            ("0@s.whatsapp.net", TargetError::NotSendable, "not_sendable"),
             (
                 "somebody@example.org",
                 TargetError::NotSendable,
-                "invalid_destination",
+                "not_sendable",
             ),
         ] {
             assert_eq!(error.code(), code);

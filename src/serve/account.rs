@@ -87,7 +87,7 @@ pub(super) struct Open {
     pub linked: Linked,
     pub store: Store,
     pub session: Arc<Session>,
-    _lock: Arc<OwnerLock>,
+    pub lock: Arc<OwnerLock>,
 }
 
 impl Desk {
@@ -171,7 +171,7 @@ async fn handle(account: Arc<Account>, job: Job) {
         Work::Health => answer.send(report::health(&account).await).await,
         Work::Poll(state) => ingress::poll(&account, &config, state, answer).await,
         Work::Start(state) => ingress::start(&account, config, state, answer).await,
-        Work::Stop(state) => answer.send(ingress::stop(&account, state).await).await,
+        Work::Stop(state) => answer.send(Ok(ingress::stop(&account, state).await)).await,
         Work::Deliver(message) => {
             let receipt = outgoing::send(&account, &config, message).await;
             answer
@@ -206,7 +206,9 @@ impl Account {
             return Ok(store.clone());
         }
         self.paths.prepare()?;
-        let store = Store::open(&self.paths.channel())?;
+        let path = self.paths.channel();
+        let opened = tokio::task::spawn_blocking(move || Store::open(&path)).await;
+        let store = opened.map_err(|error| WireError::new("internal_error", error))??;
         *slot = Some(store.clone());
         Ok(store)
     }
@@ -222,7 +224,7 @@ impl Account {
     /// The recorded state that keeps this account from connecting now.
     pub(super) async fn holding_terminal(&self) -> Result<Option<Terminal>, WireError> {
         let recorded = self.store().await?.terminal().await?;
-        let now = chrono::Utc::now().timestamp();
+        let now = crate::clock::now();
         Ok(recorded
             .and_then(Terminal::recorded)
             .filter(|terminal| terminal.holds(now)))
@@ -248,7 +250,7 @@ impl Account {
             linked,
             store,
             session: Arc::new(session),
-            _lock: Arc::new(lock),
+            lock: Arc::new(lock),
         };
         *slot = Some(open.clone());
         Ok(open)

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::account::{Account, Open};
 use super::ingress;
 use crate::access::{Policy, Subject, Verdict};
+use crate::clock::now;
 use crate::config::Config;
 use crate::identity::{Address, ChatKind};
 use crate::inbound::{self, Passed};
@@ -35,8 +36,16 @@ pub(super) struct Emitter {
     pub session: SessionId,
     pub settings: watch::Receiver<Arc<Config>>,
     pub stopping: watch::Receiver<bool>,
-    /// The cursor of the last event that was written.
-    pub cursor: watch::Sender<String>,
+    /// The cursor that the host was given last.
+    pub told: watch::Sender<String>,
+}
+
+/// Why there is nothing more to emit.
+enum Done {
+    /// All that waits is emitted.
+    ForNow,
+    /// The host is gone, or wants no more.
+    ForGood,
 }
 
 impl Emitter {
@@ -46,88 +55,102 @@ impl Emitter {
         let mut connection = self.open.session.connection();
         let mut stopping = self.stopping.clone();
         let mut settings = self.settings.clone();
-        // The cursor that the host has been given.
-        let mut told = self.cursor.borrow().clone();
+        // The cursor of the last event that was written.
+        let mut last = self.told.borrow().clone();
         loop {
             inbox.borrow_and_update();
             settings.borrow_and_update();
-            match self.emit_waiting(&mut told).await {
-                Ok(true) => continue,
-                Ok(false) => {}
+            match self.emit_waiting(&mut last).await {
+                Ok(Done::ForNow) => {}
+                Ok(Done::ForGood) => return,
                 Err(error) => {
-                    tracing::error!(%error, "events cannot be read");
-                    tokio::time::sleep(RETRY).await;
+                    tracing::error!(%error, "events cannot be read; trying again");
+                    tokio::select! {
+                        () = stopped(&mut stopping) => return,
+                        () = tokio::time::sleep(RETRY) => continue,
+                    }
                 }
             }
-            let untold = *self.cursor.borrow() != told;
+            let untold = *self.told.borrow() != last;
             tokio::select! {
                 biased;
                 () = stopped(&mut stopping) => return,
                 changed = inbox.changed() => if changed.is_err() { return },
                 changed = settings.changed() => if changed.is_err() { return },
-                () = ended(&mut connection) => return self.last_words().await,
-                () = tokio::time::sleep(BURST_END), if untold => {
-                    told = self.cursor.borrow().clone();
-                    // A reply has proven it already: nothing to say.
-                    if !matches!(self.open.store.oldest_unproven().await, Ok(None)) {
-                        self.account.lines.send(self.line(&[], &told)).await;
-                    }
-                }
+                () = ended(&mut connection) => return self.last_words(&last).await,
+                () = tokio::time::sleep(BURST_END), if untold => self.end_burst(&last).await,
             }
         }
     }
 
     /// The session is over for good: the host hears why, then the process leaves.
-    async fn last_words(&self) {
-        let cursor = self.cursor.borrow().clone();
-        self.account
-            .lines
-            .send_flushed(self.line(&[], &cursor))
-            .await;
+    async fn last_words(&self, last: &str) {
+        self.write(self.line(&[], last), true).await;
         (self.account.fatal)();
     }
 
-    /// Emits up to [`AT_ONCE`] messages; whether there were any.
-    async fn emit_waiting(&self, told: &mut String) -> Result<bool, StoreError> {
-        let config = self.settings.borrow().clone();
+    /// An empty notification carries the cursor of the last event, unless a reply has proven that event already.
+    async fn end_burst(&self, last: &str) {
+        let proven = matches!(self.open.store.oldest_unproven().await, Ok(None));
+        if proven || self.write(self.line(&[], last), false).await {
+            self.told.send_replace(last.to_owned());
+        }
+    }
+
+    /// Emits all that waits, [`AT_ONCE`] messages at a time.
+    async fn emit_waiting(&self, last: &mut String) -> Result<Done, StoreError> {
         let store = &self.open.store;
-        let waiting = store
-            .next_to_emit(AT_ONCE, config.max_event_age_secs.into(), now())
-            .await?;
-        if waiting.is_empty() {
-            return Ok(false);
-        }
-        let linked = &self.open.linked;
-        let court = Court {
-            store,
-            session: self.session,
-            config: &config,
-            linked,
-        };
-        let mut numbered = Vec::new();
-        for decided in court.decide(waiting).await? {
-            numbered.extend(decided.committed().await?);
-        }
-        let last = numbered.last().map(|(number, _)| *number);
-        for (number, event) in numbered {
-            let before = self.cursor.borrow().clone();
-            let line = self.line(&[event], &before);
-            // The next numbers are given when these lines have left: a number without a line looks like a lost event.
-            let sent = match Some(number) == last {
-                true => self.account.lines.send_flushed(line).await,
-                false => self.account.lines.send(line).await,
-            };
-            if !sent {
-                return Ok(false);
+        loop {
+            let config = self.settings.borrow().clone();
+            let age = config.max_event_age_secs.into();
+            let waiting = store.next_to_emit(AT_ONCE, age, now()).await?;
+            if waiting.is_empty() {
+                return Ok(Done::ForNow);
             }
-            *told = before;
-            self.cursor.send_replace(store.cursor(number));
+            let court = Court {
+                store,
+                session: self.session,
+                config: &config,
+                linked: &self.open.linked,
+            };
+            let mut numbered = Vec::new();
+            for decided in court.decide(waiting).await? {
+                numbered.extend(decided.committed().await?);
+            }
+            let count = numbered.len();
+            for (nth, (number, event)) in numbered.into_iter().enumerate() {
+                // The next numbers are given when these lines have left, so that a crash leaves few in doubt.
+                let flushed = nth + 1 == count;
+                if !self.write(self.line(&[event], last), flushed).await {
+                    return Ok(Done::ForGood);
+                }
+                self.told
+                    .send_replace(std::mem::replace(last, store.cursor(number)));
+                if flushed {
+                    // Goes along with the next numbers.
+                    drop(store.mark_written(self.session, number));
+                }
+            }
+            if *self.stopping.borrow() {
+                return Ok(Done::ForGood);
+            }
         }
-        if let Some(last) = last {
-            // Goes along with the next numbers. A crash before that leaves one batch in doubt, which is sent again.
-            drop(store.mark_written(self.session, last));
+    }
+
+    /// Writes a line, for as long as the host takes any and wants any.
+    async fn write(&self, line: Vec<u8>, flushed: bool) -> bool {
+        let mut stopping = self.stopping.clone();
+        let lines = &self.account.lines;
+        tokio::select! {
+            biased;
+            written = async {
+                match flushed {
+                    true => lines.send_flushed(line).await,
+                    false => lines.send(line).await,
+                }
+            } => written,
+            () = stopped(&mut stopping) => false,
         }
-        Ok(true)
     }
 
     fn status(&self) -> &'static str {
@@ -295,8 +318,4 @@ impl Court<'_> {
             }
         })
     }
-}
-
-fn now() -> i64 {
-    chrono::Utc::now().timestamp()
 }

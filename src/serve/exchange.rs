@@ -1,16 +1,22 @@
 //! `status`: what the agent is doing, shown as typing in the chat.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::account::Account;
 use super::answer::call_deadline;
 use super::outgoing;
 use crate::account::Role;
-use crate::config::Config;
+use crate::config::{Config, Typing};
 use crate::outbound::{self, Chatstate};
 use crate::protocol::jsonrpc::WireError;
 use crate::protocol::request::StatusFrame;
 use crate::protocol::response::StatusAcceptance;
+
+/// How long a typing indicator may wait for a connection that is being made.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Shows a status frame. One that cannot be shown is refused and no error: a typing indicator must not end a turn.
 pub(super) async fn status(
@@ -18,7 +24,8 @@ pub(super) async fn status(
     config: &Config,
     frame: StatusFrame,
 ) -> Result<StatusAcceptance, WireError> {
-    let Some(chatstate) = outbound::chatstate(frame.kind) else {
+    let Some(chatstate) = outbound::chatstate(frame.kind).filter(|_| config.typing != Typing::Off)
+    else {
         return Ok(accepted("none"));
     };
     match show(account, config, &frame, chatstate).await {
@@ -42,9 +49,13 @@ async fn show(
     account.linked()?;
     let peer = outgoing::admitted(account, config, &target).await?;
     let open = account.open(config, Role::OneShot).await?;
-    let deadline = call_deadline(&account.process, config);
+    // The host has one request in flight: a typing indicator must not hold up the answer behind it.
+    let patience = match account.process.is_persistent() {
+        true => Instant::now() + PATIENCE,
+        false => call_deadline(&account.process, config),
+    };
     let shown = async {
-        open.session.online(deadline).await?;
+        open.session.online_now(patience).await?;
         open.session
             .chatstate(&peer.route, chatstate == Chatstate::Composing)
             .await

@@ -10,14 +10,14 @@ use super::account::{Account, Open};
 use super::answer::Answer;
 use super::emit::{self, Emitter};
 use crate::access::Policy;
-use crate::account::Role;
+use crate::account::{OwnerLock, Role};
 use crate::config::Config;
 use crate::protocol::PLATFORM;
-use crate::protocol::event::{IngressMode, IngressState};
+use crate::protocol::event::{InboundEvent, IngressMode, IngressState};
 use crate::protocol::jsonrpc::WireError;
 use crate::protocol::response::Response;
-use crate::session::Connection;
-use crate::store::{Begun, Mode, StoreError};
+use crate::session::{Connection, Session};
+use crate::store::{Begun, Mode, SessionId, Store};
 
 /// The name of the cursor in the state's metadata.
 const CURSOR: &str = "cursor";
@@ -30,18 +30,18 @@ const START: Duration = Duration::from_millis(500);
 pub(super) struct Ingress {
     settings: watch::Sender<Arc<Config>>,
     stopping: watch::Sender<bool>,
-    cursor: watch::Receiver<String>,
+    told: watch::Receiver<String>,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Ingress {
-    /// Ends emission between two events.
+    /// Ends emission between two lines; the cursor that the host was given last.
     pub(super) async fn stop(self) -> String {
         self.stopping.send_replace(true);
         if let Err(error) = self.task.await {
             tracing::error!(%error, "emission ended unexpectedly");
         }
-        self.cursor.borrow().clone()
+        self.told.borrow().clone()
     }
 
     /// Applies other settings from the next event on.
@@ -110,7 +110,7 @@ async fn begin(
     restored: &Option<IngressState>,
 ) -> Result<(Open, Begun), WireError> {
     let open = account.open(config, Role::Persistent).await?;
-    let now = chrono::Utc::now().timestamp();
+    let now = crate::clock::now();
     let begun = open
         .store
         .begin_session(Mode::Websocket, cursor(restored), now)
@@ -128,71 +128,90 @@ async fn begin(
 fn follow(account: &Arc<Account>, open: Open, config: Arc<Config>, begun: Begun) -> Ingress {
     let (settings, settings_seen) = watch::channel(config);
     let (stopping, stopping_seen) = watch::channel(false);
-    let (cursor, cursor_seen) = watch::channel(begun.cursor);
+    let (told, told_seen) = watch::channel(begun.cursor);
     let emitter = Emitter {
         account: account.clone(),
         open,
         session: begun.session,
         settings: settings_seen,
         stopping: stopping_seen,
-        cursor,
+        told,
     };
-    let task = tokio::spawn(emitter.run());
+    let account = account.clone();
+    let task = tokio::spawn(async move {
+        if let Err(error) = tokio::spawn(emitter.run()).await {
+            // Events would wait unseen behind a session that looks well.
+            tracing::error!(%error, "emission ended unexpectedly");
+            (account.fatal)();
+        }
+    });
     Ingress {
         settings,
         stopping,
-        cursor: cursor_seen,
+        told: told_seen,
         task,
     }
 }
 
-/// Stops emission, disconnects, lets the next owner in.
-pub(super) async fn stop(
-    account: &Arc<Account>,
-    given: Option<IngressState>,
-) -> Result<Response, WireError> {
-    let mut last = cursor(&given).unwrap_or_default().to_owned();
-    if let Some(open) = account.opened().await {
-        open.store.prove_up_to(&last).await?;
+/// Stops emission, disconnects, lets the next owner in. The cursor in the answer is the one that the host has: what
+/// was only written is no evidence.
+pub(super) async fn stop(account: &Arc<Account>, given: Option<IngressState>) -> Response {
+    let mut last = cursor(&given).map(str::to_owned);
+    if let (Some(open), Some(cursor)) = (account.opened().await, &last)
+        && let Err(error) = open.store.prove_up_to(cursor).await
+    {
+        tracing::error!(%error, "the evidence of the last cursor is lost");
     }
     if let Some(ingress) = account.ingress.lock().await.take() {
-        last = ingress.stop().await;
+        let told = ingress.stop().await;
+        last = last.or(Some(told));
     }
     account.close(STOP).await;
-    Ok(Response::IngressStopped {
-        state: state("stopped", &last),
-    })
+    Response::IngressStopped {
+        state: state("stopped", &last.unwrap_or_default()),
+    }
 }
 
-/// Connects, receives what waits, disconnects, answers with one batch.
+/// Connects, receives what waits, disconnects, answers with one batch. The next owner is let in once the batch is
+/// marked as written: before that it would take these events for its own.
 pub(super) async fn poll(
     account: &Arc<Account>,
     config: &Config,
     restored: Option<IngressState>,
     answer: Answer,
 ) {
-    match batch(account, config, &restored).await {
-        Ok((response, written)) => {
-            answer.send_flushed(Ok(response)).await;
-            if let Err(error) = written.await {
-                tracing::error!(%error, "the batch could not be marked as written");
-            }
-        }
-        Err(error) => answer.send(Err(error)).await,
+    let batch = match batch(account, config, &restored).await {
+        Ok(batch) => batch,
+        Err(error) => return answer.send(Err(error)).await,
+    };
+    let response = Response::IngressEventsReceived {
+        events: batch.events,
+        state: Some(state("running", &batch.cursor)),
+    };
+    if answer.send_flushed(Ok(response)).await
+        && let Some(last) = batch.last
+        && let Err(error) = batch.store.mark_written(batch.session, last).await
+    {
+        tracing::error!(%error, "the batch could not be marked as written");
     }
+}
+
+/// The events of one poll, and what it takes to close it.
+struct Batch {
+    events: Vec<InboundEvent>,
+    /// Number of the last event.
+    last: Option<i64>,
+    cursor: String,
+    session: SessionId,
+    store: Store,
+    _lock: Arc<OwnerLock>,
 }
 
 async fn batch(
     account: &Arc<Account>,
     config: &Config,
     restored: &Option<IngressState>,
-) -> Result<
-    (
-        Response,
-        impl Future<Output = Result<(), StoreError>> + use<>,
-    ),
-    WireError,
-> {
+) -> Result<Batch, WireError> {
     Policy::new(config).ingress()?;
     if account.ingress.lock().await.is_some() {
         return Err(WireError::new(
@@ -201,48 +220,47 @@ async fn batch(
         ));
     }
     let deadline = Instant::now() + Duration::from_secs(config.poll_timeout_secs.into());
-    let open = account.open(config, Role::OneShot).await?;
-    let begun = open
-        .store
-        .begin_session(
-            Mode::Polling,
-            cursor(restored),
-            chrono::Utc::now().timestamp(),
-        )
+    let Open {
+        linked,
+        store,
+        session,
+        lock: _lock,
+    } = account.open(config, Role::OneShot).await?;
+    let begun = store
+        .begin_session(Mode::Polling, cursor(restored), crate::clock::now())
         .await?;
-    let connected = open.session.online(deadline).await;
+    let heard = session.heard();
+    let connected = session.online(deadline).await;
     if connected.is_ok() {
         idle(
-            &open,
+            &session,
             Duration::from_millis(config.poll_idle_ms.into()),
             deadline,
         )
         .await;
     }
-    let store = open.store.clone();
-    drop(open);
     account.close(STOP).await;
-    let linked = account.linked()?;
     let (events, last) = emit::batch(&store, begun.session, config, &linked).await?;
-    if let (true, Err(error)) = (events.is_empty(), connected) {
+    // A queue that was too long for the time is no connection that failed.
+    let nothing_came = !heard.has_changed().unwrap_or(true);
+    if let (true, true, Err(error)) = (events.is_empty(), nothing_came, connected) {
         return Err(error.into());
     }
     let cursor = last.map_or(begun.cursor, |number| store.cursor(number));
-    let response = Response::IngressEventsReceived {
+    Ok(Batch {
         events,
-        state: Some(state("running", &cursor)),
-    };
-    // An empty batch has nothing to be written.
-    let last = last.unwrap_or_default();
-    Ok((response, async move {
-        store.mark_written(begun.session, last).await
-    }))
+        last,
+        cursor,
+        session: begun.session,
+        store,
+        _lock,
+    })
 }
 
 /// Until nothing came from WhatsApp for `quiet`, or the time is up.
-async fn idle(open: &Open, quiet: Duration, deadline: Instant) {
-    let mut heard = open.session.heard();
-    let mut connection = open.session.connection();
+async fn idle(session: &Session, quiet: Duration, deadline: Instant) {
+    let mut heard = session.heard();
+    let mut connection = session.connection();
     loop {
         let until = (*heard.borrow_and_update() + quiet).min(deadline);
         tokio::select! {

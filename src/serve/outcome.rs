@@ -1,6 +1,5 @@
 //! What became of a call, and how the host is told.
 
-use crate::identity::Address;
 use crate::protocol::response::DeliveryReceipt;
 use crate::protocol::{PLATFORM, StringMap};
 use crate::session::Fate;
@@ -14,6 +13,8 @@ pub(super) struct Outcome {
     pub error: Option<(String, String)>,
     /// What was left out.
     pub degraded: Vec<String>,
+    /// The server wants fewer messages.
+    pub rate_limited: bool,
     /// It joined an earlier call.
     pub deduplicated: bool,
 }
@@ -22,6 +23,7 @@ impl Outcome {
     /// What the store says, moved on by what the session knows already and the store is about to hear.
     pub(super) fn of(mut parts: Vec<PartState>, fates: Vec<Fate>) -> Self {
         let mut error = None;
+        let rate_limited = fates.contains(&Fate::RateLimited);
         for (part, fate) in parts.iter_mut().zip(fates) {
             match fate {
                 Fate::Sent if part.state < DeliveryState::Sent => part.state = DeliveryState::Sent,
@@ -45,6 +47,7 @@ impl Outcome {
         Self {
             parts,
             error,
+            rate_limited,
             ..Self::default()
         }
     }
@@ -83,7 +86,7 @@ impl Outcome {
     }
 
     /// The answer to the host.
-    pub(super) fn receipt(self, conversation: &Address, reply_to: Option<&str>) -> DeliveryReceipt {
+    pub(super) fn receipt(self, conversation: &str, reply_to: Option<&str>) -> DeliveryReceipt {
         let mut metadata = StringMap::new();
         let mut put = |key: &str, value: String| metadata.insert(key.to_owned(), value);
         let nothing = self.parts.is_empty() && self.error.is_none();

@@ -19,7 +19,7 @@ use crate::outbound::{self, Built};
 use crate::protocol::jsonrpc::WireError;
 use crate::protocol::request::OutboundMessage;
 use crate::protocol::response::DeliveryReceipt;
-use crate::session::{Connection, Following, SessionError};
+use crate::session::{Connection, Fate, Following, SessionError};
 use crate::store::{Enqueued, NewPart, OutboundRequest, Peer, RequestId};
 
 /// Sends one message of the host.
@@ -41,7 +41,14 @@ pub(super) async fn send(
         Some(chosen) => chosen == DeliverErrors::Degrade,
         None => reply_to.is_some(),
     };
-    let target = destination(config, given("conversation_id"))?;
+    let target = match destination(config, given("conversation_id")) {
+        // It came from a conversation of ours, where nobody can answer; that must not end the host.
+        Err(error) if reply_to.is_some() && degrade && error.code == "not_sendable" => {
+            let refused = Outcome::refused(&error.code, &error.message);
+            return Ok(refused.receipt(given("conversation_id").unwrap_or_default(), reply_to));
+        }
+        target => target?,
+    };
     account.linked()?;
     let store = account.store().await?;
     let peer = match admitted(account, config, &target).await {
@@ -52,7 +59,8 @@ pub(super) async fn send(
                 store.prove_by_reply(target.clone(), id.to_owned()).await?;
             }
             store.count_refused().await?;
-            return Ok(Outcome::refused(&error.code, &error.message).receipt(&target, reply_to));
+            return Ok(Outcome::refused(&error.code, &error.message)
+                .receipt(&target.to_string(), reply_to));
         }
         Err(error) => return Err(error),
     };
@@ -73,8 +81,21 @@ pub(super) async fn send(
             kind: part.kind,
         })
         .collect();
+    if parts.is_empty() {
+        // A model that answers with nothing has answered.
+        if let Some(id) = reply_to {
+            store
+                .prove_by_reply(peer.public_id.clone(), id.to_owned())
+                .await?;
+        }
+        let outcome = Outcome {
+            degraded,
+            ..Outcome::default()
+        };
+        return Ok(outcome.receipt(&peer.public_id.to_string(), reply_to));
+    }
     let ids: Vec<String> = parts.iter().map(|part| part.message_id.clone()).collect();
-    let now = chrono::Utc::now().timestamp();
+    let now = crate::clock::now();
     // What a caller waits for does not expire under its eyes.
     let lifetime = config.queue_ttl_secs.max(config.send_timeout_secs);
     let request = OutboundRequest {
@@ -119,14 +140,11 @@ pub(super) async fn send(
     };
     let mut outcome = match states.iter().any(|part| part.open) {
         true => wait.settled(&mut following).await?,
-        false => Outcome::of(states, Vec::new()),
+        false => wait.answer(Outcome::of(states, Vec::new()), None).await?,
     };
-    if let (false, Some((code, reason))) = (degrade, &outcome.error) {
-        return Err(WireError::new(code.clone(), reason));
-    }
     outcome.degraded = degraded;
     outcome.deduplicated = deduplicated;
-    Ok(outcome.receipt(&chat.public_id, reply_to))
+    Ok(outcome.receipt(&chat.public_id.to_string(), reply_to))
 }
 
 /// Where a message or a status frame goes: what it says, else the default recipient.
@@ -182,27 +200,51 @@ impl Wait<'_> {
             over = self.hopeless() => over,
         };
         let store = &self.open.store;
-        let states = match self.degrade && over.is_none() {
+        let fates = following.fates();
+        // Nobody wants the end of a message whose beginning was refused.
+        let refused = fates
+            .iter()
+            .any(|fate| matches!(fate, Fate::Rejected { .. }));
+        let states = match self.degrade && over.is_none() && !refused {
             true => store.request(self.request).await?,
             false => store.withdraw(self.request).await?,
         };
-        let outcome = Outcome::of(states, following.fates());
-        if outcome.is_confirmed() || outcome.error.is_some() {
-            return Ok(outcome);
-        }
-        match over {
-            Some(error) => Err(told_what_left(error.into(), &outcome)),
-            None if self.degrade => Ok(outcome),
-            None => Err(self.too_late(&outcome).await),
+        self.answer(Outcome::of(states, fates), over).await
+    }
+
+    /// The outcome, if this call may be answered with it, else the error that it is.
+    async fn answer(
+        &self,
+        outcome: Outcome,
+        over: Option<SessionError>,
+    ) -> Result<Outcome, WireError> {
+        match (&outcome.error, over) {
+            (Some((code, reason)), _) if !self.degrade => Err(told_what_left(
+                WireError::new(code.clone(), reason),
+                &outcome,
+            )),
+            (Some(_), _) => Ok(outcome),
+            (None, _) if outcome.is_confirmed() => Ok(outcome),
+            (None, Some(error)) => Err(told_what_left(error.into(), &outcome)),
+            (None, None) if self.degrade => Ok(outcome),
+            (None, None) => Err(self.too_late(&outcome).await),
         }
     }
 
     /// The error of a call whose time was up.
     async fn too_late(&self, outcome: &Outcome) -> WireError {
         let error = match outcome.gone().is_empty() {
-            false => WireError::new(
+            false if outcome.parts.iter().any(|part| part.open) => WireError::new(
                 "delivery_unknown",
                 "WhatsApp has not said in time whether it took the message; what has left is tried again under its id",
+            ),
+            false => WireError::new(
+                "delivery_unknown",
+                "WhatsApp has not said whether it took the message; ask the recipient before you send it again",
+            ),
+            true if outcome.rate_limited => WireError::new(
+                "rate_limited",
+                "WhatsApp wants fewer messages from this account now; send it again in a minute",
             ),
             true => match self.open.session.online(Instant::now()).await {
                 Err(error) => error.into(),

@@ -248,8 +248,10 @@ async fn round(
                 let success = client.wait_for_node(NodeFilter::tag("success"));
                 progress(LinkProgress::Scanned);
                 progress(LinkProgress::Restarting);
-                let _ = success.await;
-                return settle(running, &mut heard, request.only.as_ref()).await;
+                return match logged_in(success, &mut heard).await {
+                    true => settle(running, &mut heard, request.only.as_ref()).await,
+                    false => Round::Over(LinkProgress::Unreachable),
+                };
             }
             Event::PairError(error) => {
                 return Round::Failed(LinkError::Refused(error.error.clone()));
@@ -261,6 +263,27 @@ async fn round(
             }
             _ => {}
         }
+    }
+}
+
+/// Whether the second login came about. Its stanza may have been missed, so the library's own word counts as well.
+async fn logged_in<T>(
+    success: impl Future<Output = T>,
+    heard: &mut mpsc::UnboundedReceiver<Arc<Event>>,
+) -> bool {
+    let refused = async {
+        while let Some(event) = heard.recv().await {
+            match &*event {
+                Event::Connected(_) => return true,
+                Event::ConnectFailure(_) | Event::ClientOutdated(_) | Event::LoggedOut(_) => break,
+                _ => {}
+            }
+        }
+        false
+    };
+    tokio::select! {
+        _ = success => true,
+        reached = refused => reached,
     }
 }
 
@@ -349,6 +372,7 @@ impl EventHandler for Forward {
             EventKind::ConnectFailure,
             EventKind::ClientOutdated,
             EventKind::Connected,
+            EventKind::LoggedOut,
         ])
     }
 

@@ -147,9 +147,14 @@ impl Session {
             outbox: outbox::Waiters::default(),
             closing: watch::Sender::new(false),
         });
+        let (supervised, sent) = (shared.clone(), shared.clone());
         let tasks = Tasks {
-            supervisor: tokio::spawn(supervisor::supervise(shared.clone())),
-            outbox: tokio::spawn(outbox::send_waiting(shared.clone())),
+            supervisor: tokio::spawn(kept_up("connection", move || {
+                supervisor::supervise(supervised.clone())
+            })),
+            outbox: tokio::spawn(kept_up("outbox", move || {
+                outbox::send_waiting(sent.clone())
+            })),
         };
         Ok(Self {
             shared,
@@ -191,6 +196,17 @@ impl Session {
         Err(SessionError::Unreachable { reason })
     }
 
+    /// The same, without waiting for another attempt when one has failed.
+    pub async fn online_now(&self, deadline: Instant) -> Result<(), SessionError> {
+        let mut connection = self.connection();
+        let failed = connection.wait_for(|now| matches!(now, Connection::Reconnecting { .. }));
+        tokio::select! {
+            biased;
+            reached = self.online(deadline) => reached,
+            () = async { drop(failed.await) } => self.online(Instant::now()).await,
+        }
+    }
+
     /// Follows what becomes of these messages. To be called before they are stored, so that nothing is missed.
     pub fn follow(&self, message_ids: &[String]) -> outbox::Following {
         outbox::Following::new(self.shared.clone(), message_ids)
@@ -230,6 +246,35 @@ impl Session {
             tracing::warn!("the connection did not close in time and was dropped");
         }
         self.shared.set(Connection::Closed);
+    }
+}
+
+/// Runs a part of the session until it ends by itself. A panic in it, or in the library below, is an error in the log
+/// and a fresh start; everything that counts is in the stores.
+async fn kept_up<F>(what: &str, part: impl Fn() -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    loop {
+        let mut running = AbortOnDrop(tokio::spawn(part()));
+        match (&mut running.0).await {
+            Err(error) if error.is_panic() => {
+                tracing::error!(what, %error, "a part of the session ended unexpectedly and is started again");
+                tokio::time::sleep(AFTER_PANIC).await;
+            }
+            _ => return,
+        }
+    }
+}
+
+/// Keeps a panic that comes at once from being a storm.
+const AFTER_PANIC: std::time::Duration = std::time::Duration::from_secs(5);
+
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

@@ -18,6 +18,7 @@ use whatsapp_rust::{Client, ClientError};
 
 use super::state::Connection;
 use super::{Shared, jid};
+use crate::clock::now;
 use crate::store::{Outgoing, PeerKey, Receipt, StoreError};
 
 /// How long WhatsApp may take to acknowledge. An acknowledgement takes milliseconds; one that has not come by now
@@ -27,6 +28,8 @@ const ACK_WAIT: Duration = Duration::from_secs(20);
 const HAND_OVER: Duration = Duration::from_secs(150);
 /// Sends side by side, each in a chat of its own.
 const CHATS_AT_ONCE: u32 = 64;
+/// After the server said "too many".
+const BUSY_PAUSE: Duration = Duration::from_secs(5);
 /// After a failure that may pass.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
@@ -35,6 +38,8 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 pub enum Fate {
     /// It waits in the outbox.
     Waiting,
+    /// The server refused it for now; it waits in the outbox.
+    RateLimited,
     /// It was given to the connection; no word of it yet.
     Handed,
     /// The server acknowledged it.
@@ -164,9 +169,7 @@ pub(super) async fn send_waiting(shared: Arc<Shared>) {
     let mut sending = JoinSet::new();
     let mut connection = shared.connection.subscribe();
     let mut outbox = shared.store.outbound_signal();
-    if let Err(error) = shared.store.recover_outbox().await {
-        tracing::error!(%error, "the outbox of the last process cannot be taken over");
-    }
+    recover(&shared).await;
     loop {
         outbox.borrow_and_update();
         let online = matches!(*connection.borrow_and_update(), Connection::Online);
@@ -189,11 +192,19 @@ pub(super) async fn send_waiting(shared: Arc<Shared>) {
                     tracing::error!(%error, "a send ended unexpectedly");
                     sending.abort_all();
                     busy.clear();
+                    recover(&shared).await;
                 }
             },
             changed = outbox.changed() => if changed.is_err() { return },
             changed = connection.changed() => if changed.is_err() { return },
         }
+    }
+}
+
+/// What was with a connection and has no outcome is of unknown fate, and tried again.
+async fn recover(shared: &Shared) {
+    if let Err(error) = shared.store.recover_outbox().await {
+        tracing::error!(%error, "messages of unknown fate wait for the next start");
     }
 }
 
@@ -224,6 +235,7 @@ async fn send(shared: Arc<Shared>, client: Arc<Client>, part: Outgoing) -> PeerK
     if let Err(error) = stored {
         tracing::error!(%error, "how far a message got could not be stored");
         tokio::time::sleep(RETRY_PAUSE).await;
+        recover(&shared).await;
     }
     chat
 }
@@ -249,6 +261,13 @@ async fn settle(shared: &Shared, part: &Outgoing, outcome: Outcome) -> Result<()
             tokio::time::sleep(RETRY_PAUSE).await;
             stored
         }
+        Outcome::Busy(code) => {
+            tracing::warn!(chat, code, "WhatsApp wants fewer messages");
+            shared.outbox.tell(&id, Fate::RateLimited);
+            let stored = shared.store.mark_not_handed(id).await;
+            tokio::time::sleep(BUSY_PAUSE).await;
+            stored
+        }
         Outcome::Open(reason) => {
             tracing::info!(chat, reason, "a message is not acknowledged yet");
             let stored = shared.store.mark_unknown(id).await;
@@ -266,6 +285,8 @@ enum Outcome {
     },
     /// The connection never had it.
     NotTaken(String),
+    /// The server refused it for now, with this code.
+    Busy(String),
     /// Nothing certain: it may have arrived.
     Open(String),
 }
@@ -342,7 +363,7 @@ fn nack(code: &str) -> Outcome {
             "not_allowed",
             "WhatsApp does not let this account write there: it was removed from the group, is blocked, or only admins may write",
         ),
-        "429" | "503" => return Outcome::Open(format!("WhatsApp is busy ({code})")),
+        "429" | "503" => return Outcome::Busy(code.to_owned()),
         other => {
             return Outcome::Rejected {
                 code: format!("nack_{other}"),
@@ -375,8 +396,4 @@ pub(super) fn receipt(shared: &Arc<Shared>, receipt: &events::Receipt) {
     }
     // Nobody waits for it; a receipt that is lost with the process is only a state that lags behind.
     drop(shared.store.receipt(ids, kind));
-}
-
-fn now() -> i64 {
-    chrono::Utc::now().timestamp()
 }

@@ -75,7 +75,10 @@ impl Inbox {
 
 /// The inbox row of a message, or none for one that is not to be seen: our own, status, protocol.
 async fn row(client: &Client, message: &InboundMessage) -> Option<NewInbound> {
-    let info = info(client, &message.info).await?;
+    let Some(info) = info(client, &message.info).await else {
+        tracing::warn!("a message from an address of unknown form is not for the inbox");
+        return None;
+    };
     let draft = match inbound::classify(&message.message, &info) {
         Classified::Ignore(reason) => {
             tracing::debug!(
@@ -93,15 +96,17 @@ async fn row(client: &Client, message: &InboundMessage) -> Option<NewInbound> {
         forms
     };
     let sender = with_alternative(&info.sender);
-    // A direct chat is its peer, in every form that is known of them.
-    let chat = match info.chat.is_user() {
-        true => sender.clone(),
-        false => vec![info.chat.clone()],
+    // A direct chat is its peer, in every form that is known of them. What somebody sent to a broadcast list arrives
+    // in the direct chat with them, where it can be answered.
+    let listed = matches!(info.chat, Address::Broadcast(_));
+    let (chat, route) = match info.chat.is_user() || listed {
+        true => (sender.clone(), if listed { info.sender } else { info.chat }),
+        false => (vec![info.chat.clone()], info.chat),
     };
     Some(NewInbound {
         chat,
         sender,
-        route: info.chat,
+        route,
         stanza_id: info.stanza_id,
         timestamp: info.timestamp,
         push_name: info.push_name,

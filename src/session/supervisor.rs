@@ -19,6 +19,7 @@ use super::client::{self, Setup, WebVersion};
 
 use super::state::{Connection, Terminal, TerminalKind};
 use super::{Shared, address};
+use crate::clock::now;
 
 /// The first delay after a lost connection; it doubles from there.
 const FIRST_DELAY: Duration = Duration::from_secs(1);
@@ -50,11 +51,17 @@ pub(super) async fn supervise(shared: Arc<Shared>) {
                 shared.set(Connection::Ended(terminal));
                 return;
             }
-            Ended::Lost { pause, reason } => (pause, reason),
+            Ended::Lost {
+                pause,
+                stable,
+                reason,
+            } => {
+                if stable {
+                    delays = self::delays();
+                }
+                (pause, reason)
+            }
         };
-        if started.elapsed() >= STABLE_AFTER {
-            delays = self::delays();
-        }
         let delay = match pause {
             // A server that sends everybody away at once must not be stormed.
             Pause::None if started.elapsed() >= FIRST_DELAY => Duration::ZERO,
@@ -66,9 +73,8 @@ pub(super) async fn supervise(shared: Arc<Shared>) {
             delay_ms = delay.as_millis() as u64,
             "disconnected from WhatsApp"
         );
-        if let Err(error) = shared.store.set_disconnected(now(), reason.clone()).await {
-            tracing::warn!(%error, "the disconnection could not be recorded");
-        }
+        // A store that is slow now must not hold up the next connection.
+        drop(shared.store.set_disconnected(now(), reason.clone()));
         shared.set(Connection::Reconnecting { reason });
         tokio::select! {
             () = tokio::time::sleep(delay) => {}
@@ -114,8 +120,20 @@ enum Ended {
     Terminal(Terminal),
     Lost {
         pause: Pause,
+        /// It had been up for long enough to begin again with short delays.
+        stable: bool,
         reason: String,
     },
+}
+
+impl Ended {
+    fn failed(reason: String) -> Self {
+        Self::Lost {
+            pause: Pause::Backoff,
+            stable: false,
+            reason,
+        }
+    }
 }
 
 /// How soon the next attempt may be.
@@ -152,10 +170,7 @@ async fn connect_once(shared: &Arc<Shared>) -> Ended {
     let bot = match built {
         Ok(bot) => bot,
         Err(error) => {
-            return Ended::Lost {
-                pause: Pause::Backoff,
-                reason: error.to_string(),
-            };
+            return Ended::failed(error.to_string());
         }
     };
     let client = bot.client();
@@ -173,7 +188,7 @@ async fn connect_once(shared: &Arc<Shared>) -> Ended {
             reason = refused(&mut failed) => {
                 // Not acknowledged, so it comes again, once there is a place for it.
                 finish(&client, run).await;
-                return Ended::Lost { pause: Pause::Backoff, reason };
+                return Ended::failed(reason);
             }
             () = told(&mut closing) => {
                 finish(&client, run).await;
@@ -211,7 +226,8 @@ fn watch_stream_errors(client: &Arc<Client>, signals: mpsc::UnboundedSender<Sign
 /// What is known of the connection so far.
 #[derive(Default)]
 struct Seen {
-    ready: bool,
+    /// Since when it was logged in, with the offline queue received.
+    ready: Option<Instant>,
     terminal: Option<Terminal>,
     failure: Option<String>,
     lost: Option<DisconnectReason>,
@@ -242,9 +258,10 @@ impl Seen {
     /// Logged in, the offline queue received.
     async fn ready(&mut self, shared: &Arc<Shared>, client: &Arc<Client>) {
         quiet(shared, client);
-        if std::mem::replace(&mut self.ready, true) {
+        if self.ready.is_some() {
             return;
         }
+        self.ready = Some(Instant::now());
         shared.inbox.heard.send_replace(Instant::now());
         shared.set_client(Some(client.clone()));
         shared.set(Connection::Online);
@@ -274,7 +291,7 @@ impl Seen {
         let pause = match code {
             Some("515") => Pause::None,
             Some("429") => Pause::RateLimited,
-            _ if self.ready && clean && code.is_none() => Pause::None,
+            _ if self.ready.is_some() && clean && code.is_none() => Pause::None,
             _ => Pause::Backoff,
         };
         let reason = match (code, self.failure, self.lost) {
@@ -285,7 +302,14 @@ impl Seen {
             (None, None, Some(reason)) => format!("the connection was lost: {reason}"),
             (None, None, None) => format!("no connection to {}", shared.endpoint.authority()),
         };
-        Ended::Lost { pause, reason }
+        let stable = self
+            .ready
+            .is_some_and(|since| since.elapsed() >= STABLE_AFTER);
+        Ended::Lost {
+            pause,
+            stable,
+            reason,
+        }
     }
 }
 
@@ -308,10 +332,6 @@ async fn version(shared: &Shared) -> WebVersion {
         return version;
     }
     client::stored_version(&shared.sqlite).await
-}
-
-fn now() -> i64 {
-    chrono::Utc::now().timestamp()
 }
 
 /// Runs inline on the library's reading loop, so it only passes on.

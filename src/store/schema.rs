@@ -6,6 +6,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 
 use super::StoreError;
+use crate::account::private_file;
 
 /// One step a schema version; `user_version` counts the steps that a file has taken. Steps are never changed.
 const MIGRATIONS: &[&str] = &["
@@ -160,14 +161,8 @@ fn check_version(conn: &Connection, path: &Path, known: i64) -> Result<i64, Refu
 
 /// SQLite creates files as the umask says and gives a journal the mode of its database.
 fn create_private(path: &Path) -> Result<(), StoreError> {
-    use std::os::unix::fs::OpenOptionsExt;
-    std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .map(|_| ())
+    private_file(path)
+        .map(drop)
         .map_err(|e| StoreError::Failed {
             path: path.to_owned(),
             detail: e.to_string(),

@@ -109,6 +109,19 @@ impl World {
         Person::join(&self.server, name).await.expect(name)
     }
 
+    /// A group that this person makes, with the plugin in it.
+    pub async fn group(&self, creator: &Person, subject: &str) -> whatsapp_rust::Jid {
+        use whatsapp_rust::features::{GroupCreateOptions, GroupParticipantOptions};
+        let plugin = GroupParticipantOptions::builder().jid(self.jid()).build();
+        let options = GroupCreateOptions::builder()
+            .subject(subject)
+            .participants(vec![plugin])
+            .build();
+        let client = creator.client().await.expect("client");
+        let created = client.groups().create_group(options).await.expect("group");
+        created.metadata.id
+    }
+
     /// The plugin's account as people write to it.
     pub fn jid(&self) -> whatsapp_rust::Jid {
         whatsapp_rust::Jid::pn(&self.phone)
