@@ -8,6 +8,7 @@ use wacore::appstate::{
     hash::{HashState, generate_patch_mac},
     schemas::SETTING_PUSH_NAME,
 };
+use wacore_binary::{Node, builder::NodeBuilder};
 use waproto::whatsapp::{
     self as wa,
     message::{
@@ -22,7 +23,10 @@ use crate::{
     account::{Account, Device, Family},
     clock,
     core::Core,
+    mailbox::{Class, Letter},
+    session::Session,
     sync::lock,
+    wire::node::{child, encode, text},
     writer::Outgoing,
 };
 
@@ -139,6 +143,33 @@ fn zlib(data: &[u8]) -> Vec<u8> {
     }
     stream.extend((b << 16 | a).to_be_bytes());
     stream
+}
+
+/// A device asks the phone to upload a file again that has expired: the phone has none, and says so.
+pub fn misses_media(session: &Session, receipt: &Node) {
+    let Some(which) = child(receipt, "rmr") else {
+        return;
+    };
+    // `MediaRetryNotification.ResultType.NOT_FOUND`
+    let error = NodeBuilder::new("error").attr("code", "2").build();
+    let id = text(receipt, "id");
+    let notification = NodeBuilder::new("notification")
+        .attr("id", id.as_ref())
+        .attr("from", session.account.jid(Family::Pn))
+        .attr("type", "mediaretry")
+        .attr("t", clock::unix())
+        .children([error, which.clone()])
+        .build();
+    let letter = Letter {
+        class: Class::Notification,
+        id: id.as_ref().into(),
+        from: session.account.phone.as_str().into(),
+        stanza: encode(&notification),
+        track: None,
+    };
+    session
+        .core
+        .deliver(&session.account, &session.device, letter);
 }
 
 /// The collection that a new device reads before anything else.

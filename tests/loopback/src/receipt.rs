@@ -6,6 +6,7 @@ use crate::{
     account::{Account, Family},
     clock,
     mailbox::{Class, Letter},
+    phone,
     session::{Session, ack},
     wire::node::{self, all, attr, child, children, number, text},
     writer,
@@ -30,6 +31,9 @@ pub fn handle(session: &Session, receipt: &Node) {
     let author = node::jid(receipt, "participant");
     settle(session, receipt, author.as_ref().unwrap_or(&to));
     let kind = text(receipt, "type");
+    if kind == "server-error" {
+        phone::misses_media(session, receipt);
+    }
     if OWN.contains(&kind.as_ref()) {
         return;
     }

@@ -8,7 +8,10 @@ use whatsapp_loopback::{
     Options, Server,
     people::{Person, PersonSpec},
 };
-use whatsapp_rust::features::{GroupDescription, PreviousDescription, StatusSendOptions};
+use whatsapp_rust::features::{
+    GroupDescription, MediaRetryResult, MediaReuploadRequest, PreviousDescription,
+    StatusSendOptions,
+};
 
 async fn until<F: Future<Output = bool>>(what: &str, mut check: impl FnMut() -> F) -> Result<()> {
     let waited = tokio::time::timeout(Duration::from_secs(20), async {
@@ -204,4 +207,23 @@ async fn settings_reach_the_other_devices() -> Result<()> {
         told && reads
     })
     .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_phone_says_that_it_has_an_expired_file_no_more() -> Result<()> {
+    let (_server, alice, bob, _carol) = people(false).await?;
+    let id = alice.image(&bob, b"a picture that goes", None).await?;
+    let message = bob.wait_id(&id).await?;
+    let key = message.message.image_message.media_key.clone();
+    let client = bob.client().await?;
+    let asked = MediaReuploadRequest {
+        msg_id: &id,
+        chat_jid: &alice.pn(),
+        media_key: &key.context("a media key")?,
+        is_from_me: false,
+        participant: None,
+    };
+    let answer = client.media_reupload().request(&asked).await?;
+    ensure!(matches!(answer, MediaRetryResult::NotFound), "{answer:?}");
+    Ok(())
 }
