@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{SinkExt, Stream, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_websockets::{Message, WebSocketStream};
-use wacore_binary::{Node, SERVER_JID, builder::NodeBuilder};
+use wacore_binary::{Node, builder::NodeBuilder};
 use wacore_noise::{NoiseCipher, framing::append_frame_into};
 use waproto::whatsapp::ClientPayload;
 
@@ -355,7 +355,7 @@ fn login(session: &Session) {
     let routing = NodeBuilder::new("edge_routing").children([info]).build();
     outbox.push(node::encode(
         &NodeBuilder::new("ib")
-            .attr("from", SERVER_JID)
+            .attr("from", node::server())
             .children([routing])
             .build(),
     ));

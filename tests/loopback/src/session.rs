@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use wacore_binary::{Jid, Node, SERVER_JID, builder::NodeBuilder};
+use wacore_binary::{Jid, Node, builder::NodeBuilder};
 
 use crate::{
     account::{Account, Device, Family},
@@ -14,7 +14,7 @@ use crate::{
     outbox::Outbox,
     phone, presence, receipt,
     sync::lock,
-    wire::node::{self, attr, child, text},
+    wire::node::{self, child, text},
 };
 
 /// A logged-in connection.
@@ -189,7 +189,7 @@ impl Session {
 
 fn ib(content: Node) -> Node {
     NodeBuilder::new("ib")
-        .attr("from", SERVER_JID)
+        .attr("from", node::server())
         .children([content])
         .build()
 }
@@ -203,6 +203,6 @@ pub fn ack(stanza: &Node, class: &str) -> NodeBuilder {
     let ack = NodeBuilder::new("ack")
         .attr("class", class)
         .attr("id", text(stanza, "id").as_ref())
-        .attr("from", attr(stanza, "to").as_deref().unwrap_or(SERVER_JID));
+        .attr("from", node::addressee(stanza));
     node::copy(ack, stanza, &["participant"])
 }

@@ -4,7 +4,7 @@ mod raw;
 
 use anyhow::{Context, Result, ensure};
 use raw::{Raw, attr, bytes};
-use wacore_binary::{Node, builder::NodeBuilder};
+use wacore_binary::{Node, NodeValue, builder::NodeBuilder};
 use whatsapp_loopback::{Options, Server};
 
 const PHONE: &str = "15550100";
@@ -235,5 +235,27 @@ async fn app_state_is_numbered_and_handed_on() -> Result<()> {
             .and_then(|patches| patches.children().map(<[Node]>::len));
         assert_eq!(got.unwrap_or_default(), patches);
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_server_names_itself_as_clients_compare_it() -> Result<()> {
+    let server = server().await?;
+    let (mut raw, _) = Raw::link(&server, PHONE).await?;
+    // `@s.whatsapp.net` to a client that shows it as text, not `s.whatsapp.net`.
+    let is_jid = |node: &Node| match node.attrs.get("from") {
+        Some(NodeValue::Jid(jid)) => jid.user.is_empty() && jid.to_string() == SERVER,
+        _ => false,
+    };
+    let answer = raw.ask("get", "w:p", SERVER, empty("ping")).await?;
+    ensure!(is_jid(&answer), "{answer:?}");
+    let active = NodeBuilder::new("iq")
+        .attr("id", "1")
+        .attr("type", "set")
+        .attr("xmlns", "passive")
+        .children([empty("active")]);
+    raw.send(&active.build()).await?;
+    ensure!(is_jid(&raw.next_tag("iq").await?));
+    ensure!(is_jid(&raw.next_tag("ib").await?));
     Ok(())
 }

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use buffa::{Message, MessageField};
-use wacore_binary::{Node, SERVER_JID, builder::NodeBuilder};
+use wacore_binary::{Node, builder::NodeBuilder};
 use waproto::whatsapp::{SyncdPatch, SyncdVersion};
 
 use crate::{
@@ -154,7 +154,7 @@ fn tell_siblings(session: &Session, name: &str, version: u64) {
                 .attr("version", version)
                 .build();
             notification
-                .attr("from", SERVER_JID)
+                .attr("from", node::server())
                 .attr("type", "server_sync")
                 .children([collection])
                 .build()

@@ -3,7 +3,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use wacore::prekeys::compute_key_bundle_digest;
-use wacore_binary::{Jid, Node, SERVER_JID, builder::NodeBuilder};
+use wacore_binary::{Jid, Node, builder::NodeBuilder};
 
 use crate::{
     account::{Account, Device, DeviceKeys, SignedKey},
@@ -211,7 +211,7 @@ pub fn is_low(keys: &mut DeviceKeys) -> Option<usize> {
 pub fn tell_low(core: &Core, account: &Account, device: &Arc<Device>, left: usize) {
     core.notify_device(account, device, |notification| {
         notification
-            .attr("from", SERVER_JID)
+            .attr("from", node::server())
             .attr("type", "encrypt")
             .children([NodeBuilder::new("count").attr("value", left).build()])
             .build()

@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use rand::rngs::StdRng;
 use tokio::sync::oneshot;
 use wacore::{crypto::hkdf_sha256_into, pair_code::PairCodeUtils};
-use wacore_binary::{Node, SERVER_JID, builder::NodeBuilder};
+use wacore_binary::{Node, builder::NodeBuilder};
 use wacore_libsignal::{
     crypto::aes_256_gcm_decrypt,
     protocol::{KeyPair, PublicKey},
@@ -116,7 +116,7 @@ fn primary_hello(core: &Core, account: &Account, sealed: &[u8], reference: &str)
         ])
         .build();
     NodeBuilder::new("notification")
-        .attr("from", SERVER_JID)
+        .attr("from", node::server())
         .attr("type", "link_code_companion_reg")
         .attr("id", core.stanza_id())
         .attr("t", clock::unix())

@@ -18,7 +18,7 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use buffa::Message;
-use wacore_binary::{Node, SERVER_JID, builder::NodeBuilder};
+use wacore_binary::{Node, builder::NodeBuilder};
 use wacore_libsignal::protocol::PublicKey;
 use waproto::whatsapp::{ClientPairingProps, client_payload::DevicePairingRegistrationData};
 
@@ -165,7 +165,7 @@ impl Pairing {
 
     fn request(&self, id: &str, content: Node) {
         let iq = NodeBuilder::new("iq")
-            .attr("from", SERVER_JID)
+            .attr("from", node::server())
             .attr("type", "set")
             .attr("id", id)
             .attr("xmlns", "md")

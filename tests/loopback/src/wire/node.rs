@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use wacore_binary::{Jid, Node, NodeContent, SERVER_JID, Server, builder::NodeBuilder};
+use wacore_binary::{Jid, Node, NodeContent, NodeValue, SERVER_JID, Server, builder::NodeBuilder};
 
 /// An attribute as text.
 pub fn attr<'a>(node: &'a Node, key: &str) -> Option<Cow<'a, str>> {
@@ -85,10 +85,22 @@ pub fn error(request: &Node, code: u16, text: &str) -> Node {
     reply(request, "error").children([error]).build()
 }
 
+/// The server's own JID. On the wire it is a JID without a user, not a text: clients compare it as such.
+pub fn server() -> Jid {
+    Jid::new("", Server::Pn)
+}
+
+/// Whom a stanza was for, as its answer says whom it is from.
+pub fn addressee(stanza: &Node) -> NodeValue {
+    match stanza.attrs.get("to") {
+        Some(to) if to.as_str() != SERVER_JID => to.clone(),
+        _ => server().into(),
+    }
+}
+
 fn reply(request: &Node, kind: &'static str) -> NodeBuilder {
-    let from = attr(request, "to").unwrap_or(Cow::Borrowed(SERVER_JID));
     NodeBuilder::new("iq")
-        .attr("from", from.as_ref())
+        .attr("from", addressee(request))
         .attr("id", text(request, "id").as_ref())
         .attr("type", kind)
 }
