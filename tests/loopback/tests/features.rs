@@ -9,8 +9,8 @@ use whatsapp_loopback::{
     people::{Person, PersonSpec},
 };
 use whatsapp_rust::features::{
-    GroupDescription, MediaRetryResult, MediaReuploadRequest, PreviousDescription,
-    StatusSendOptions,
+    GroupDescription, JoinGroupResult, MediaRetryResult, MediaReuploadRequest,
+    MembershipApprovalMode, PreviousDescription, StatusSendOptions,
 };
 
 async fn until<F: Future<Output = bool>>(what: &str, mut check: impl FnMut() -> F) -> Result<()> {
@@ -225,5 +225,43 @@ async fn the_phone_says_that_it_has_an_expired_file_no_more() -> Result<()> {
     };
     let answer = client.media_reupload().request(&asked).await?;
     ensure!(matches!(answer, MediaRetryResult::NotFound), "{answer:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_comes_by_link_waits_for_an_admin() -> Result<()> {
+    for lid in [false, true] {
+        let (_server, alice, bob, carol) = people(lid).await?;
+        let group = alice.create_group("Club", &[]).await?;
+        let client = alice.client().await?;
+        let groups = client.groups();
+        groups
+            .set_membership_approval(&group, MembershipApprovalMode::On)
+            .await?;
+        let link = groups.get_invite_link(&group, false).await?;
+        for person in [&bob, &carol] {
+            let joined = person.client().await?;
+            let joined = joined.groups().join_with_invite_code(&link).await?;
+            ensure!(matches!(joined, JoinGroupResult::PendingApproval(jid) if jid == group));
+            ensure!(person.group(&group).await.is_err());
+        }
+        let waiting = groups.get_membership_requests(&group).await?;
+        let of = |person: &Person| {
+            let request = waiting.iter().find(|request| person.is(&request.jid));
+            Ok::<_, anyhow::Error>([request.context("who waits")?.jid.clone()])
+        };
+        groups
+            .reject_membership_requests(&group, &of(&carol)?)
+            .await?;
+        groups
+            .approve_membership_requests(&group, &of(&bob)?)
+            .await?;
+        ensure!(groups.get_membership_requests(&group).await?.is_empty());
+        alice.text(group.clone(), "welcome").await?;
+        bob.wait_text("welcome").await?;
+        bob.text(group.clone(), "thanks").await?;
+        alice.wait_text("thanks").await?;
+        ensure!(carol.group(&group).await.is_err());
+    }
     Ok(())
 }

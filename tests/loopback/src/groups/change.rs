@@ -6,7 +6,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use wacore_binary::{Jid, Node, builder::NodeBuilder};
 
 use super::{
-    Description, Group, Rank,
+    Description, Group, Rank, approval,
     requests::{SUBJECT, named},
 };
 use crate::{
@@ -43,13 +43,23 @@ pub(super) fn described(session: &Session, description: &Node) -> Description {
 
 /// Tells the devices of all members, and of `also`, about a change; not the device that made it.
 pub(super) fn tell(session: &Session, group: &Group, change: &Node, also: &[Arc<Account>]) {
-    let actor = &session.account;
     let whom: BTreeSet<&str> = group
         .members
         .keys()
         .chain(also.iter().map(|account| &account.phone))
         .map(String::as_str)
         .collect();
+    tell_them(session, group, change, whom);
+}
+
+/// Tells the devices of some about a change; not the device that made it.
+pub(super) fn tell_them<'a>(
+    session: &Session,
+    group: &Group,
+    change: &Node,
+    whom: impl IntoIterator<Item = &'a str>,
+) {
+    let actor = &session.account;
     for phone in whom {
         let Some(account) = session.core.by_phone(phone) else {
             continue;
@@ -91,6 +101,7 @@ pub(super) fn apply(session: &Session, jid: &Jid, asked: &Node) -> Result<Node, 
         "promote" => return members(session, jid, "promote", asked),
         "demote" => return members(session, jid, "demote", asked),
         "invite" => return invite(session, jid, true),
+        "membership_requests_action" => return approval::decide(session, jid, asked),
         tag => tag.to_owned(),
     };
     let group = {
@@ -216,6 +227,7 @@ fn change_member(
     match (action, rank) {
         ("add", None) if group.members.len() >= most => return Err(419),
         ("add", None) => {
+            group.waiting.remove(&account.phone);
             group.members.insert(account.phone.clone(), Rank::Member);
         }
         ("add", Some(_)) => return Err(409),

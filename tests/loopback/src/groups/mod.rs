@@ -3,6 +3,7 @@
 //! A group addresses its members in one namespace, LID or phone, for all of its life; members are kept by phone
 //! number.
 
+mod approval;
 mod change;
 mod relay;
 mod requests;
@@ -69,6 +70,8 @@ pub struct Group {
     description: Option<Description>,
     invite: String,
     approval: bool,
+    /// Who waits to be let in, and since when.
+    waiting: BTreeMap<String, u64>,
     add_mode: String,
     picture: Option<Picture>,
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use wacore_binary::{Jid, Node, Server, builder::NodeBuilder};
 
 use super::{
-    Group, Rank,
+    Group, Rank, approval,
     change::{self, tell, tell_about},
 };
 use crate::{
@@ -29,6 +29,7 @@ pub fn answer(session: &Session, iq: &Node) -> Node {
     let outcome = match (to, asked.tag.as_ref()) {
         (Some(to), tag) if to.server == Server::Group && !to.user.is_empty() => match tag {
             "query" | "participants" if !set => get(session, &to),
+            "membership_approval_requests" if !set => approval::list(session, &to),
             "invite" if !set => change::invite(session, &to, false),
             _ if set => change::apply(session, &to, asked),
             _ => return node::result(iq).build(),
@@ -122,6 +123,7 @@ fn create(session: &Session, create: &Node) -> Result<Node, u16> {
         add_mode: child(create, "member_add_mode")
             .map(change::plain)
             .unwrap_or_else(|| "all_member_add".to_owned()),
+        waiting: BTreeMap::new(),
         picture: None,
     };
     {
@@ -197,14 +199,21 @@ fn by_invite(session: &Session, invite: &Node, join: bool) -> Result<Node, u16> 
             if group.rank(&session.account.phone).is_some() {
                 return Err(409);
             }
-            group
-                .members
-                .insert(session.account.phone.clone(), Rank::Member);
+            if group.approval {
+                approval::enlist(group, &session.account, session.core.limits().group_members)?;
+            } else {
+                group
+                    .members
+                    .insert(session.account.phone.clone(), Rank::Member);
+            }
         }
         group.clone()
     };
     if !join {
         return Ok(group.describe(&session.core));
+    }
+    if group.approval {
+        return Ok(approval::waits(session, &group));
     }
     tell_about(
         session,
