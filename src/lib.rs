@@ -19,6 +19,7 @@ pub mod account;
 pub mod cli;
 mod clock;
 pub mod config;
+mod crash;
 pub mod identity;
 pub mod inbound;
 pub mod outbound;

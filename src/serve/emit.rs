@@ -117,6 +117,7 @@ impl Emitter {
             for decided in court.decide(waiting).await? {
                 numbered.extend(decided.committed().await?);
             }
+            crate::crash::point("after_number");
             let count = numbered.len();
             for (nth, (number, event)) in numbered.into_iter().enumerate() {
                 // The next numbers are given when these lines have left, so that a crash leaves few in doubt.

@@ -130,6 +130,7 @@ pub(super) async fn send(
             ));
         }
     };
+    crate::crash::point("after_outbox_commit");
     let wait = Wait {
         open: &open,
         request,
@@ -142,6 +143,7 @@ pub(super) async fn send(
         true => wait.settled(&mut following).await?,
         false => wait.answer(Outcome::of(states, Vec::new()), None).await?,
     };
+    crate::crash::point("before_answer");
     outcome.degraded = degraded;
     outcome.deduplicated = deduplicated;
     Ok(outcome.receipt(&chat.public_id.to_string(), reply_to))

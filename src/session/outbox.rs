@@ -334,6 +334,7 @@ async fn hand_over(
         },
         () = &mut lost => return Outcome::Open("the connection was lost".into()),
     }
+    crate::crash::point("after_send");
     tokio::select! {
         ack = tokio::time::timeout(ACK_WAIT, ack) => match ack {
             Ok(Ok(Ack { at, error: None })) => Outcome::Sent(at),

@@ -68,6 +68,7 @@ impl Inbox {
             self.failed.send_replace(Some(error.to_string()));
             return Err(error.into());
         }
+        crate::crash::point("after_commit");
         self.heard.send_replace(Instant::now());
         Ok(())
     }
