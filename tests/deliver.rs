@@ -514,3 +514,51 @@ async fn the_log_keeps_secrets() {
         assert!(!log.contains(told), "{told} in {log}");
     }
 }
+
+/// The library reports success for a message that it could encrypt for nobody; the receipt must not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_that_no_device_can_read_is_suspect() {
+    let world = World::linked().await;
+    let anna = world.person("Anna").await;
+    world.fault(Fault::SpoilBundles { times: u32::MAX }).await;
+    let to = json!({"conversation_id": anna.pn().to_string(), "reply_to_message_id": "X"});
+    let result = world.ok("deliver", params("for nobody", to)).await;
+    assert_eq!(
+        result["delivery"]["metadata"]["delivery_state"], "suspect",
+        "{result}"
+    );
+    let health = world.ok("health", json!({"config": {}})).await;
+    assert_eq!(health["health"]["metadata"]["suspect"], "1");
+}
+
+/// A device that cannot decrypt asks again, and the sender is still there to answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_one_shot_push_stays_for_a_device_that_asks_again() {
+    let world = World::linked().await;
+    let anna = world.person("Anna").await;
+    let spoil = whatsapp_loopback::Target::account(anna.phone());
+    let once = Fault::Corrupt { times: 1 };
+    world
+        .server
+        .core()
+        .inject(spoil, once)
+        .await
+        .expect("fault");
+    let to = json!({"conversation_id": anna.pn().to_string()});
+    let begun = Instant::now();
+    let result = world.ok("push", params("say that again?", to)).await;
+    assert_eq!(result["delivery"]["metadata"]["delivery_state"], "sent");
+    anna.wait_text("say that again?")
+        .await
+        .expect("the resend arrives");
+    assert!(
+        world
+            .server
+            .core()
+            .connections()
+            .iter()
+            .all(|c| c.phone.as_deref() != Some(&world.phone)),
+        "the sender has left"
+    );
+    assert!(begun.elapsed() < Duration::from_secs(10));
+}

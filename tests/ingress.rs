@@ -128,7 +128,7 @@ async fn killed_between_commit_and_acknowledgement() {
     );
     let state = host.line().await["params"]["state"].clone();
     host.kill().await;
-    assert_eq!(world.unacknowledged(), [id.clone()], "not acknowledged");
+    assert_eq!(world.unacknowledged().as_slice(), std::slice::from_ref(&id), "not acknowledged");
     proxy.hear();
     let (mut host, _) = started(command(), Some(&state)).await;
     let later = anna.text(world.jid(), "later").await.expect("text");

@@ -144,7 +144,12 @@ async fn serve(
             _ = ending.wait_for(|ending| *ending == Ending::AtOnce) => break,
         }
     }
-    let finished = async { while running.join_next().await.is_some() {} };
+    let finished = async {
+        while running.join_next().await.is_some() {}
+        if let Some(open) = account.opened().await {
+            open.session.linger(account.process.leave_by() - CLOSE).await;
+        }
+    };
     let budget = tokio::select! {
         () = finished => CLOSE,
         _ = ending.wait_for(|ending| *ending == Ending::AtOnce) => HANG_UP,

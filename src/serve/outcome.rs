@@ -27,6 +27,9 @@ impl Outcome {
         for (part, fate) in parts.iter_mut().zip(fates) {
             match fate {
                 Fate::Sent if part.state < DeliveryState::Sent => part.state = DeliveryState::Sent,
+                Fate::Suspect if part.state < DeliveryState::Suspect => {
+                    part.state = DeliveryState::Suspect;
+                }
                 Fate::Rejected { code, reason } => {
                     part.state = DeliveryState::Rejected;
                     error = error.or(Some((code, reason)));

@@ -132,7 +132,7 @@ impl Router {
     }
 
     fn prepared(&mut self, body: Body) -> Result<Prepared, WireError> {
-        let (config, work): (_, Box<dyn FnOnce(Vec<String>, Vec<String>) -> Work>) = match body {
+        let (config, work): (_, MakeWork) = match body {
             Body::Capabilities => {
                 let capabilities = capabilities::capabilities();
                 return Ok(Prepared::Answered(Response::Capabilities { capabilities }));
@@ -229,6 +229,9 @@ const LAST_LINES: Duration = Duration::from_millis(100);
 
 /// What `poll_ingress` may take beyond its own timeout, for disconnecting and leaving; the host allows 15 s.
 const POLL_EXTRA: Duration = Duration::from_secs(12);
+
+/// Makes an account's work of the unknown keys and the warnings of its configuration.
+type MakeWork = Box<dyn FnOnce(Vec<String>, Vec<String>) -> Work>;
 
 /// A request, as far as the router takes it.
 enum Prepared {

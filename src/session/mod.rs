@@ -5,8 +5,10 @@
 //! the outbox, under the ids it was stored with (`outbox`). It runs on the account's own thread, a current-thread
 //! tokio runtime; other rooms talk to it through [`Session`].
 
+mod addressed;
 mod client;
 mod endpoint;
+mod fate;
 mod link;
 mod outbox;
 mod receive;
@@ -29,8 +31,8 @@ use crate::store::Store;
 
 pub use client::WebVersion;
 pub use endpoint::{Endpoint, EndpointError, UNCHECKED, URL_VARIABLE};
+pub use fate::{Fate, Following};
 pub use link::{LinkError, LinkProgress, LinkRequest, link};
-pub use outbox::{Fate, Following};
 pub use state::{Connection, Terminal, TerminalKind};
 
 /// Why a session cannot be had, or cannot do what was asked.
@@ -72,6 +74,9 @@ impl SessionError {
     }
 }
 
+/// How long a sender stays for its recipients' devices.
+const LINGER: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// How a session behaves towards WhatsApp.
 #[derive(Debug, Clone)]
 pub struct Manners {
@@ -91,7 +96,7 @@ struct Shared {
     /// The client that is logged in now.
     client: Mutex<Option<Arc<Client>>>,
     inbox: receive::Inbox,
-    outbox: outbox::Waiters,
+    outbox: fate::Waiters,
     closing: watch::Sender<bool>,
 }
 
@@ -144,7 +149,7 @@ impl Session {
             manners,
             connection: watch::Sender::new(Connection::Connecting),
             client: Mutex::new(None),
-            outbox: outbox::Waiters::default(),
+            outbox: fate::Waiters::default(),
             closing: watch::Sender::new(false),
         });
         let (supervised, sent) = (shared.clone(), shared.clone());
@@ -208,8 +213,8 @@ impl Session {
     }
 
     /// Follows what becomes of these messages. To be called before they are stored, so that nothing is missed.
-    pub fn follow(&self, message_ids: &[String]) -> outbox::Following {
-        outbox::Following::new(self.shared.clone(), message_ids)
+    pub fn follow(&self, message_ids: &[String]) -> Following {
+        Following::new(self.shared.clone(), message_ids)
     }
 
     /// Shows the other side that an answer is being written, or no longer is.
@@ -225,6 +230,17 @@ impl Session {
             false => client.chatstate().send_paused(&jid).await,
         };
         sent.map_err(|error| unreachable(error.to_string()))
+    }
+
+    /// Stays to answer devices that could not read what was sent in this session, until all of them have confirmed it,
+    /// or for two seconds, or until `deadline`.
+    pub async fn linger(&self, deadline: Instant) {
+        if matches!(*self.shared.connection.borrow(), Connection::Online) {
+            self.shared
+                .outbox
+                .linger(deadline.min(Instant::now() + LINGER))
+                .await;
+        }
     }
 
     /// Disconnects, letting what is under way finish until `deadline`. Whatever is cut short is safe: it was not

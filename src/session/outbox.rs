@@ -4,18 +4,22 @@
 //! the one before is settled: acknowledged, rejected, or given up on. A message whose acknowledgement did not come
 //! is sent again under the same id, so a recipient that has it already drops it.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use wacore::types::events;
 use wacore::types::presence::ReceiptType;
+use wacore_binary::Jid;
 use waproto::codec::message_decode;
+use waproto::whatsapp as wa;
 use whatsapp_rust::send::{SendError, SendOptions};
-use whatsapp_rust::{Client, ClientError};
+use whatsapp_rust::{Client, ClientError, Freshness};
 
+use super::addressed::Addressed;
+use super::fate::{Ack, Fate};
 use super::state::Connection;
 use super::{Shared, jid};
 use crate::clock::now;
@@ -32,136 +36,6 @@ const CHATS_AT_ONCE: u32 = 64;
 const BUSY_PAUSE: Duration = Duration::from_secs(5);
 /// After a failure that may pass.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
-
-/// What became of a message so far.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fate {
-    /// It waits in the outbox.
-    Waiting,
-    /// The server refused it for now; it waits in the outbox.
-    RateLimited,
-    /// It was given to the connection; no word of it yet.
-    Handed,
-    /// The server acknowledged it.
-    Sent,
-    /// The server, or the library, refuses it for good.
-    Rejected {
-        /// Code on the wire.
-        code: String,
-        /// What happened and what to do.
-        reason: String,
-    },
-}
-
-/// The server's word on one message.
-struct Ack {
-    at: Option<i64>,
-    error: Option<String>,
-}
-
-/// Who waits for what.
-#[derive(Default)]
-pub(super) struct Waiters {
-    acks: Mutex<HashMap<String, oneshot::Sender<Ack>>>,
-    fates: Mutex<HashMap<String, watch::Sender<Fate>>>,
-}
-
-impl Waiters {
-    /// The server acknowledged or refused a message.
-    pub(super) fn acknowledged(
-        &self,
-        id: &str,
-        at: Option<chrono::DateTime<chrono::Utc>>,
-        error: Option<&str>,
-    ) {
-        let waiter = lock(&self.acks).remove(id);
-        if let Some(waiter) = waiter {
-            let _ = waiter.send(Ack {
-                at: at.map(|at| at.timestamp()),
-                error: error.map(str::to_owned),
-            });
-        }
-    }
-
-    fn expect_ack(&self, id: &str) -> oneshot::Receiver<Ack> {
-        let (waiter, ack) = oneshot::channel();
-        lock(&self.acks).insert(id.to_owned(), waiter);
-        ack
-    }
-
-    fn tell(&self, id: &str, fate: Fate) {
-        if let Some(follower) = lock(&self.fates).get(id) {
-            follower.send_replace(fate);
-        }
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Follows messages from before they are stored until it is dropped.
-pub struct Following {
-    shared: Arc<Shared>,
-    ids: Vec<String>,
-    fates: Vec<watch::Receiver<Fate>>,
-}
-
-impl Following {
-    pub(super) fn new(shared: Arc<Shared>, ids: &[String]) -> Self {
-        let mut followed = lock(&shared.outbox.fates);
-        let fates = ids
-            .iter()
-            .map(|id| {
-                followed
-                    .entry(id.clone())
-                    .or_insert_with(|| watch::Sender::new(Fate::Waiting))
-                    .subscribe()
-            })
-            .collect();
-        drop(followed);
-        Self {
-            shared,
-            ids: ids.to_vec(),
-            fates,
-        }
-    }
-
-    /// Waits until every message is settled, or one is rejected. Cut short, [`Following::fates`] says how far it got.
-    pub async fn settled(&mut self) {
-        for fate in &mut self.fates {
-            let seen = fate
-                .wait_for(|fate| matches!(fate, Fate::Sent | Fate::Rejected { .. }))
-                .await;
-            if !seen.is_ok_and(|fate| *fate == Fate::Sent) {
-                return;
-            }
-        }
-    }
-
-    /// What is known now, in the order of the ids.
-    pub fn fates(&self) -> Vec<Fate> {
-        self.fates
-            .iter()
-            .map(|fate| fate.borrow().clone())
-            .collect()
-    }
-}
-
-impl Drop for Following {
-    fn drop(&mut self) {
-        let mut followed = lock(&self.shared.outbox.fates);
-        self.fates.clear();
-        for id in &self.ids {
-            if followed
-                .get(id)
-                .is_some_and(|fate| fate.receiver_count() == 0)
-            {
-                followed.remove(id);
-            }
-        }
-    }
-}
 
 /// Sends while there is a connection, each chat's messages one after the other, different chats' side by side.
 pub(super) async fn send_waiting(shared: Arc<Shared>) {
@@ -225,7 +99,7 @@ async fn send(shared: Arc<Shared>, client: Arc<Client>, part: Outgoing) -> PeerK
         Ok(true) => {
             let ack = shared.outbox.expect_ack(&id);
             let outcome = hand_over(&shared, &client, &part, ack).await;
-            lock(&shared.outbox.acks).remove(&id);
+            shared.outbox.forget_ack(&id);
             settle(&shared, &part, outcome).await
         }
         // Taken back, or expired, since it was read.
@@ -247,6 +121,14 @@ async fn settle(shared: &Shared, part: &Outgoing, outcome: Outcome) -> Result<()
         Outcome::Sent(at) => {
             shared.outbox.tell(&id, Fate::Sent);
             shared.store.mark_sent(id, at.unwrap_or_else(now)).await
+        }
+        Outcome::Suspect => {
+            tracing::warn!(
+                chat,
+                "a message was acknowledged that no device of its recipient can read"
+            );
+            shared.outbox.tell(&id, Fate::Suspect);
+            shared.store.mark_suspect(id).await
         }
         Outcome::Rejected { code, reason } => {
             tracing::warn!(chat, code, "a message was rejected");
@@ -279,6 +161,8 @@ async fn settle(shared: &Shared, part: &Outgoing, outcome: Outcome) -> Result<()
 
 enum Outcome {
     Sent(Option<i64>),
+    /// Acknowledged, and encrypted for no device of the recipient.
+    Suspect,
     Rejected {
         code: String,
         reason: String,
@@ -312,37 +196,72 @@ async fn hand_over(
     };
     shared.outbox.tell(&part.message_id, Fate::Handed);
     let mut connection = shared.connection.subscribe();
-    let options = SendOptions::default().with_message_id(part.message_id.clone());
-    let sending = client.send_message_with_options(to, message, options);
     let lost = async {
         let _ = connection
             .wait_for(|now| !matches!(now, Connection::Online))
             .await;
     };
     tokio::pin!(lost);
-    tokio::select! {
-        sent = tokio::time::timeout(HAND_OVER, sending) => match sent {
-            Ok(Ok(_)) => {}
-            Ok(Err(SendError::InvalidRequest(reason))) => {
-                return Outcome::Rejected { code: "invalid_target".into(), reason };
-            }
-            Ok(Err(error @ (SendError::NotLoggedIn | SendError::Client(ClientError::NotConnected)))) => {
-                return Outcome::NotTaken(error.to_string());
-            }
-            Ok(Err(error)) => return Outcome::Open(error.to_string()),
+    let devices = tokio::select! {
+        sent = tokio::time::timeout(HAND_OVER, send_to_devices(client, &to, message, &part.message_id)) => match sent {
+            Ok(Ok(devices)) => devices,
+            Ok(Err(outcome)) => return outcome,
             Err(_) => return Outcome::Open("the message could not be handed over".into()),
         },
         () = &mut lost => return Outcome::Open("the connection was lost".into()),
-    }
+    };
     crate::crash::point("after_send");
+    // Of a group nobody can tell how many devices there are.
+    shared
+        .outbox
+        .linger_for(&part.message_id, devices.unwrap_or(usize::MAX));
     tokio::select! {
         ack = tokio::time::timeout(ACK_WAIT, ack) => match ack {
+            Ok(Ok(Ack { error: None, .. })) if devices == Some(0) => Outcome::Suspect,
             Ok(Ok(Ack { at, error: None })) => Outcome::Sent(at),
             Ok(Ok(Ack { error: Some(code), .. })) => nack(&code),
             _ => Outcome::Open("WhatsApp did not acknowledge".into()),
         },
         () = &mut lost => Outcome::Open("the connection was lost".into()),
     }
+}
+
+/// Hands a message to the library; for how many devices of the recipient it was encrypted, where that can be told. One
+/// that was encrypted for none goes once more, under the same id, with the list of devices asked for anew.
+async fn send_to_devices(
+    client: &Arc<Client>,
+    to: &Jid,
+    message: wa::Message,
+    id: &str,
+) -> Result<Option<usize>, Outcome> {
+    let mut devices = None;
+    for freshness in [None, Some(Freshness::Refresh)] {
+        let addressed = Addressed::watch(client, id);
+        let mut options = SendOptions::default().with_message_id(id);
+        if let Some(freshness) = freshness {
+            options = options.with_device_freshness(freshness);
+        }
+        match client
+            .send_message_with_options(to, message.clone(), options)
+            .await
+        {
+            Ok(_) => devices = addressed.devices(),
+            Err(SendError::InvalidRequest(reason)) => {
+                return Err(Outcome::Rejected {
+                    code: "invalid_target".into(),
+                    reason,
+                });
+            }
+            Err(
+                error @ (SendError::NotLoggedIn | SendError::Client(ClientError::NotConnected)),
+            ) => return Err(Outcome::NotTaken(error.to_string())),
+            Err(error) => return Err(Outcome::Open(error.to_string())),
+        }
+        if devices != Some(0) {
+            break;
+        }
+    }
+    Ok(devices)
 }
 
 /// The server's refusals in words. Codes: whatsapp-rust's `ServerAck.error`, as WhatsApp Web sees them.
@@ -391,9 +310,11 @@ pub(super) fn receipt(shared: &Arc<Shared>, receipt: &events::Receipt) {
         .iter()
         .map(|id| id.to_string())
         .collect();
+    let device = receipt.source.sender.to_string();
     for id in &ids {
         // Who has the message proves that the server took it.
         shared.outbox.acknowledged(id, None, None);
+        shared.outbox.confirmed(id, &device);
     }
     // Nobody waits for it; a receipt that is lost with the process is only a state that lags behind.
     drop(shared.store.receipt(ids, kind));

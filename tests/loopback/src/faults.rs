@@ -112,6 +112,12 @@ pub enum Fault {
         #[serde(default = "one")]
         times: u32,
     },
+    /// Spoil the signatures in the key bundles that the device asks for: it cannot encrypt for anybody new.
+    SpoilBundles {
+        /// How many bundles.
+        #[serde(default = "many")]
+        times: u32,
+    },
     /// Refuse messages of the device with this error; they are not delivered.
     Nack {
         /// As in `ack{error}`: 403, 404, 463, …
@@ -333,6 +339,15 @@ impl Faults {
             _ => None,
         })
         .unwrap_or(Trick::None)
+    }
+
+    /// Whether a key bundle that the device asks for is to be spoilt.
+    pub(crate) fn spoils_bundle(&self, phone: &str, device: u16) -> bool {
+        let spoil = self.take(phone, device, |fault| match fault {
+            Fault::SpoilBundles { times } => Some(((), use_up(times))),
+            _ => None,
+        });
+        spoil.is_some()
     }
 
     /// Whether a message that is accepted for a device is to be spoilt.

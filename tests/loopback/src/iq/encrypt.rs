@@ -149,12 +149,20 @@ fn bundle(session: &Session, jid: Jid) -> Node {
     let Some(account) = session.core.by_jid(&jid) else {
         return missing(jid);
     };
+    let asker = (&session.account.phone, session.device.id);
+    let spoilt = session.core.faults().spoils_bundle(asker.0, asker.1);
+    let signed = |mut skey: SignedKey| {
+        if spoilt {
+            skey.signature[0] ^= 1;
+        }
+        skey_node(&skey)
+    };
     let parts = if jid.device == 0 {
         vec![
             leaf("registration", &account.reg_id.to_be_bytes()),
             leaf("type", &[CURVE]),
             leaf("identity", &raw(&account.identity)),
-            skey_node(&account.skey),
+            signed(account.skey.clone()),
         ]
     } else {
         let Some(device) = account.device(jid.device) else {
@@ -165,7 +173,7 @@ fn bundle(session: &Session, jid: Jid) -> Node {
             leaf("registration", &device.reg_id.to_be_bytes()),
             leaf("type", &[CURVE]),
             leaf("identity", &device.identity),
-            skey_node(&skey),
+            signed(skey),
         ];
         if let Some((id, public)) = one_time {
             let key = NodeBuilder::new("key")
