@@ -279,8 +279,8 @@ fn insert(tx: &Tx<'_>, message: &NewInbound) -> rusqlite::Result<Inserted> {
     );
     let new = tx
         .prepare_cached(
-            "INSERT INTO inbox (chat, sender, stanza, event_id, route, timestamp, push_name, draft, raw)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO NOTHING",
+            "INSERT INTO inbox (chat, sender, stanza, event_id, route, timestamp, push_name, draft, raw, stored)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, unixepoch()) ON CONFLICT DO NOTHING",
         )?
         .execute(params![
             chat.0,

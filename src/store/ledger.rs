@@ -23,6 +23,9 @@ const REPEATED_WITHIN: i64 = 3600;
 /// So many sessions may end in the turn of an event before it is set aside.
 const LOST_TURNS: i64 = 3;
 
+/// Numbers beyond this were never given by anybody: what is left of the range is for counting on.
+const LARGEST: i64 = 1 << 53;
+
 /// How the host takes events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -78,6 +81,7 @@ impl Store {
         let number = cursor.and_then(|c| self.number(c));
         let store = self.id().to_owned();
         self.submit(move |tx| {
+            let number = number.map(|n| given(tx, n)).transpose()?.flatten();
             if let Some(number) = number {
                 prove_cursor(tx, number)?;
             }
@@ -112,12 +116,7 @@ impl Store {
     /// The cursor of the last event that got a number.
     pub fn last_cursor(&self) -> Pending<String> {
         let store = self.id().to_owned();
-        self.submit(move |tx| {
-            let last: i64 = tx
-                .prepare_cached("SELECT coalesce(max(number), 0) FROM emission")?
-                .query_row([], |row| row.get(0))?;
-            Ok(format!("{store}:{last}"))
-        })
+        self.submit(move |tx| Ok(format!("{store}:{}", last_number(tx)?)))
     }
 
     /// Takes a cursor as evidence; how many events it has newly proven. A foreign or older one proves nothing.
@@ -184,6 +183,37 @@ pub(super) fn prove_reply(tx: &Tx<'_>, emission: i64) -> rusqlite::Result<usize>
         .query_row([emission], |row| row.get(0))
         .optional()?;
     session.map_or(Ok(0), |session| prove(tx, session, emission))
+}
+
+/// The last emission number that was ever given; rows fall out in time, the count goes on.
+fn last_number(tx: &Tx<'_>) -> rusqlite::Result<i64> {
+    let last: Option<i64> = tx
+        .prepare_cached("SELECT seq FROM sqlite_sequence WHERE name = 'emission'")?
+        .query_row([], |row| row.get(0))
+        .optional()?;
+    Ok(last.unwrap_or_default())
+}
+
+/// A cursor's number, if this file gave it. One that it did not comes from a later state of the file, of which this
+/// one is a copy that was put back: it proves nothing, and its numbers are passed over, so that it never will.
+fn given(tx: &Tx<'_>, number: i64) -> rusqlite::Result<Option<i64>> {
+    let last = last_number(tx)?;
+    if (0..=last).contains(&number) {
+        return Ok(Some(number));
+    }
+    if (last..=LARGEST).contains(&number) {
+        tracing::warn!(
+            "the host's cursor is newer than this account's database; was a backup put back?"
+        );
+        let passed = tx
+            .prepare_cached("UPDATE sqlite_sequence SET seq = ?1 WHERE name = 'emission'")?
+            .execute([number])?;
+        if passed == 0 {
+            tx.prepare_cached("INSERT INTO sqlite_sequence (name, seq) VALUES ('emission', ?1)")?
+                .execute([number])?;
+        }
+    }
+    Ok(None)
 }
 
 fn prove_cursor(tx: &Tx<'_>, number: i64) -> rusqlite::Result<usize> {

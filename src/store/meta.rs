@@ -72,6 +72,8 @@ pub struct Counts {
     pub suspect: i64,
     /// Outgoing, refused.
     pub rejected: i64,
+    /// Fell out of the inbox for their age or number before anything proved them handled; only ever grows.
+    pub dropped: i64,
 }
 
 impl Store {
@@ -93,6 +95,16 @@ impl Store {
     /// Sets or lifts the state that forbids connecting.
     pub fn set_terminal(&self, terminal: Option<Terminal>) -> Pending<()> {
         self.submit(move |tx| set(tx, "terminal", terminal.as_ref()))
+    }
+
+    /// The version of WhatsApp Web that WhatsApp named last, and when, Unix seconds.
+    pub fn web_version(&self) -> Pending<Option<((u32, u32, u32), i64)>> {
+        self.submit(|tx| get(tx, "web_version"))
+    }
+
+    /// Keeps the version of WhatsApp Web that WhatsApp named.
+    pub fn set_web_version(&self, version: (u32, u32, u32), now: i64) -> Pending<()> {
+        self.submit(move |tx| set(tx, "web_version", Some(&(version, now))))
     }
 
     /// The last connection's beginning and end.
@@ -146,12 +158,16 @@ impl Store {
                 suspect: count("SELECT count(*) FROM part WHERE state = 4")?,
                 rejected: count("SELECT count(*) FROM part WHERE state = 8")?
                     + get::<i64>(tx, "refused")?.unwrap_or_default(),
+                dropped: get::<i64>(tx, DROPPED)?.unwrap_or_default(),
             })
         })
     }
 }
 
-fn get<T: DeserializeOwned>(tx: &Tx<'_>, key: &str) -> rusqlite::Result<Option<T>> {
+/// Key of the count of events that fell out unproven.
+pub(super) const DROPPED: &str = "dropped";
+
+pub(super) fn get<T: DeserializeOwned>(tx: &Tx<'_>, key: &str) -> rusqlite::Result<Option<T>> {
     let text: Option<String> = tx
         .prepare_cached("SELECT value FROM meta WHERE key = ?1")?
         .query_row([key], |row| row.get(0))
@@ -164,7 +180,7 @@ fn get<T: DeserializeOwned>(tx: &Tx<'_>, key: &str) -> rusqlite::Result<Option<T
     .transpose()
 }
 
-fn set<T: Serialize>(tx: &Tx<'_>, key: &str, value: Option<&T>) -> rusqlite::Result<()> {
+pub(super) fn set<T: Serialize>(tx: &Tx<'_>, key: &str, value: Option<&T>) -> rusqlite::Result<()> {
     match value {
         Some(value) => {
             let text = serde_json::to_string(value)

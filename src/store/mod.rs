@@ -15,6 +15,7 @@ mod ledger;
 mod meta;
 mod outbox;
 mod peers;
+mod retention;
 mod schema;
 mod sending;
 mod writer;
@@ -34,6 +35,7 @@ pub use ledger::{Begun, Mode, SessionId};
 pub use meta::{Connections, Counts, Linked, Terminal};
 pub use outbox::{DeliveryState, Enqueued, NewPart, OutboundRequest, PartState, RequestId};
 pub use peers::{Peer, PeerKey};
+pub use retention::Swept;
 pub use sending::{Outgoing, Receipt};
 pub use writer::Pending;
 

@@ -3,7 +3,10 @@
 //! Invariant: a message has its id here before a byte of it leaves, and keeps it; a call that repeats an earlier one
 //! gets the earlier one's ids.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use rusqlite::{OptionalExtension, Row, params};
+use serde::{Deserialize, Serialize};
 
 use super::{Peer, Pending, Store, Tx, ledger, peers};
 use crate::identity::Address;
@@ -11,8 +14,9 @@ use crate::identity::Address;
 /// An idempotency key stands for its request this long, seconds.
 const KEY_LIFETIME: i64 = 7 * 24 * 3600;
 
-/// A call for the outbox.
-#[derive(Debug, Clone)]
+/// A call for the outbox. Another process may hand it to the owner of the connection, and hand it over once more
+/// when that one is gone: it is the same call as long as its messages have the same ids.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct OutboundRequest {
     /// The caller's key for this request.
     pub idempotency_key: Option<String>,
@@ -29,14 +33,24 @@ pub struct OutboundRequest {
 }
 
 /// One message of a request.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct NewPart {
-    /// Its id on the wire, minted by the caller; never used before.
+    /// Its id on the wire, minted by the caller. One that is here already means that this very call is.
     pub message_id: String,
     /// The `wa::Message`, encoded.
+    #[serde(serialize_with = "as_base64", deserialize_with = "from_base64")]
     pub payload: Vec<u8>,
     /// What it is: `text`, `image` and so on.
     pub kind: String,
+}
+
+fn as_base64<S: serde::Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(&BASE64.encode(bytes))
+}
+
+fn from_base64<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+    let text = String::deserialize(from)?;
+    BASE64.decode(text).map_err(serde::de::Error::custom)
 }
 
 /// Key of a request.
@@ -161,6 +175,13 @@ impl Store {
         self.submit(move |tx| enqueue(tx, &request, now))
     }
 
+    /// The request that has this message.
+    pub fn request_of(&self, message_id: String) -> Pending<Option<RequestId>> {
+        self.submit(move |tx| {
+            Ok(with_message(tx, &message_id)?.map(|(request, _)| RequestId(request)))
+        })
+    }
+
     /// The messages of a request and how far they got.
     pub fn request(&self, request: RequestId) -> Pending<Vec<PartState>> {
         self.submit(move |tx| parts(tx, request))
@@ -191,6 +212,11 @@ impl Store {
 }
 
 fn enqueue(tx: &Tx<'_>, call: &OutboundRequest, now: i64) -> rusqlite::Result<Enqueued> {
+    if let Some(part) = call.parts.first()
+        && let Some(earlier) = with_message(tx, &part.message_id)?
+    {
+        return join(tx, earlier, call.expires_at);
+    }
     let chat = peers::resolve(tx, &call.chat)?;
     let emission = match &call.reply_to {
         Some((chat, stanza)) => ledger::replied_to(tx, chat, stanza)?,
@@ -206,13 +232,8 @@ fn enqueue(tx: &Tx<'_>, call: &OutboundRequest, now: i64) -> rusqlite::Result<En
         },
         None => repeated_reply(tx, call, emission)?,
     };
-    if let Some((id, chat)) = earlier {
-        revive(tx, id, call.expires_at)?;
-        return Ok(Enqueued::Joined {
-            request: RequestId(id),
-            chat: peers::load(tx, super::PeerKey(chat))?,
-            parts: parts(tx, RequestId(id))?,
-        });
+    if let Some(earlier) = earlier {
+        return join(tx, earlier, call.expires_at);
     }
     let reply_chat = match &call.reply_to {
         Some((chat, _)) => peers::find(tx, chat)?,
@@ -244,6 +265,24 @@ fn enqueue(tx: &Tx<'_>, call: &OutboundRequest, now: i64) -> rusqlite::Result<En
         request,
         chat: peers::load(tx, chat)?,
         parts: parts(tx, request)?,
+    })
+}
+
+/// The request that has this message, and its chat.
+fn with_message(tx: &Tx<'_>, message_id: &str) -> rusqlite::Result<Option<(i64, i64)>> {
+    tx.prepare_cached(
+        "SELECT r.id, r.chat FROM part p JOIN request r ON r.id = p.request WHERE p.message_id = ?1",
+    )?
+    .query_row([message_id], |row| Ok((row.get(0)?, row.get(1)?)))
+    .optional()
+}
+
+fn join(tx: &Tx<'_>, (id, chat): (i64, i64), expires_at: i64) -> rusqlite::Result<Enqueued> {
+    revive(tx, id, expires_at)?;
+    Ok(Enqueued::Joined {
+        request: RequestId(id),
+        chat: peers::load(tx, super::PeerKey(chat))?,
+        parts: parts(tx, RequestId(id))?,
     })
 }
 

@@ -94,6 +94,8 @@ const MIGRATIONS: &[&str] = &["
     CREATE INDEX part_open ON part (chat, pos) WHERE open = 1;
     CREATE INDEX part_request ON part (request, pos);
     CREATE INDEX part_trouble ON part (state) WHERE state IN (2, 4, 8);
+", "
+    ALTER TABLE inbox ADD COLUMN stored INTEGER;
 "];
 
 /// Opens or creates the file and brings its schema up to date.

@@ -6,6 +6,7 @@ mod ledger;
 mod model;
 mod outbox;
 mod peers;
+mod retention;
 
 use super::*;
 use crate::identity::Address;
