@@ -34,6 +34,10 @@ use crate::{
 /// How much goes into one WebSocket message when much waits.
 const COALESCE: usize = 48 * 1024;
 
+/// Clients derive the keys of the stream after they have sent their `ClientFinish`, and some take what comes before
+/// they are done for no stanza and stumble over the rest (Baileys 6.7). No network is as fast as this one.
+const HEAD_START: Duration = Duration::from_millis(20);
+
 enum Role {
     Pairing(Arc<Pairing>),
     Device(Session),
@@ -66,7 +70,12 @@ where
         },
         Role::Pairing(_) | Role::Refused => Who::default(),
     };
-    let writer = write(core, &mut sink, &session.write, &outbox, &who);
+    let writer = async {
+        if session.pattern == handshake::Pattern::Xx {
+            tokio::time::sleep(HEAD_START).await;
+        }
+        write(core, &mut sink, &session.write, &outbox, &who).await;
+    };
     let reader = read(
         core,
         &mut stream,
