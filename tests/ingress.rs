@@ -128,7 +128,11 @@ async fn killed_between_commit_and_acknowledgement() {
     );
     let state = host.line().await["params"]["state"].clone();
     host.kill().await;
-    assert_eq!(world.unacknowledged().as_slice(), std::slice::from_ref(&id), "not acknowledged");
+    assert_eq!(
+        world.unacknowledged().as_slice(),
+        std::slice::from_ref(&id),
+        "not acknowledged"
+    );
     proxy.hear();
     let (mut host, _) = started(command(), Some(&state)).await;
     let later = anna.text(world.jid(), "later").await.expect("text");
@@ -344,4 +348,37 @@ async fn killed_while_nobody_reads() {
     while seen.len() < 1_500 {
         seen.insert(host.event().await["message"]["id"].to_string());
     }
+}
+
+/// The connection is cut while the offline queue is received, several times over: all of it arrives, each once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_offline_queue_that_is_cut_short_is_resumed() {
+    let world = World::linked().await;
+    common::fill(&world, 600, 12).await;
+    let before = world.server.core().counters().logins;
+    for stanzas in [120, 130] {
+        world.fault(Fault::DropAfter { stanzas }).await;
+    }
+    let (mut host, _) = start(&world, None).await;
+    let mut seen = std::collections::HashMap::new();
+    while seen.len() < 600 {
+        let event = host.event().await;
+        let chat = event["conversation"]["id"].to_string();
+        let text = event["message"]["content"].to_string();
+        let number: usize = text
+            .trim_matches('"')
+            .trim_start_matches("message ")
+            .parse()
+            .expect("number");
+        assert!(
+            seen.insert(number, chat.clone()).is_none(),
+            "{number} twice"
+        );
+        let later = seen
+            .iter()
+            .filter(|(other, of)| **other > number && **of == chat)
+            .count();
+        assert_eq!(later, 0, "{number} after a later one of its chat");
+    }
+    assert!(world.server.core().counters().logins > before + 1, "it was cut");
 }

@@ -87,13 +87,9 @@ fn configure(client: &Arc<Client>) {
     client.set_force_active_delivery_receipts(true);
 }
 
-/// The version of WhatsApp Web that the library would present without looking one up.
-pub(super) async fn stored_version(store: &SqliteStore) -> WebVersion {
-    use whatsapp_rust::store::traits::DeviceStore;
-    let device = match store.load().await {
-        Ok(Some(device)) => device,
-        _ => wacore::store::Device::new(),
-    };
+/// The version of WhatsApp Web that the library was made for.
+pub(super) fn built_in_version() -> WebVersion {
+    let device = wacore::store::Device::new();
     (
         device.app_version_primary,
         device.app_version_secondary,

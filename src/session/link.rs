@@ -181,10 +181,7 @@ async fn round(
     progress: &mut impl FnMut(LinkProgress),
 ) -> Round {
     let (events, mut heard) = mpsc::unbounded_channel();
-    let version = match request.web_version {
-        Some(version) => version,
-        None => client::stored_version(sqlite).await,
-    };
+    let version = request.web_version.unwrap_or_else(client::built_in_version);
     let setup = Setup {
         store: sqlite,
         endpoint,

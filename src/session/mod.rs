@@ -6,6 +6,7 @@
 //! tokio runtime; other rooms talk to it through [`Session`].
 
 mod addressed;
+mod attempt;
 mod client;
 mod endpoint;
 mod fate;
@@ -15,6 +16,7 @@ mod receive;
 mod runtime;
 mod state;
 mod supervisor;
+mod version;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,0 +1,365 @@
+//! One connection, from dialling to its end, and what it says of how to go on.
+
+use std::future::Future;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use wacore::net::DisconnectReason;
+use wacore::types::events::{Event, EventHandler, EventInterest, EventKind};
+use whatsapp_rust::{Client, client::NodeFilter};
+
+use super::client::{self, Setup};
+use super::state::{Connection, Terminal, TerminalKind};
+use super::{Shared, address, version};
+use crate::clock::now;
+
+/// A connection that lived this long resets the delay.
+const STABLE_AFTER: Duration = Duration::from_secs(30);
+/// An offline queue from which nothing came for this long is stuck. The library would take it for received after a
+/// minute, and what is left of it would wait for the next login (whatsapp-rust #1377).
+const STALLED: Duration = Duration::from_secs(45);
+
+/// How one connection ended.
+pub(super) enum Ended {
+    /// We were asked to.
+    Closed,
+    /// It must not be tried again.
+    Terminal(Terminal),
+    Lost {
+        pause: Pause,
+        /// It had been up for long enough to begin again with short delays.
+        stable: bool,
+        reason: String,
+    },
+}
+
+impl Ended {
+    fn failed(reason: String) -> Self {
+        Self::Lost {
+            pause: Pause::Backoff,
+            stable: false,
+            reason,
+        }
+    }
+}
+
+/// How soon the next attempt may be.
+pub(super) enum Pause {
+    None,
+    Backoff,
+    RateLimited,
+}
+
+/// What the library reports of one connection, in order.
+enum Signal {
+    /// There is an offline queue, which begins now.
+    Draining,
+    Ready,
+    Available,
+    Terminal(TerminalKind, Option<i64>, String),
+    Failed(String),
+    Lost(DisconnectReason),
+    StreamError(String),
+    Unhooked(wacore::types::events::MessageBatch),
+}
+
+pub(super) async fn connect_once(shared: &Arc<Shared>) -> Ended {
+    let (signals, mut heard) = mpsc::unbounded_channel();
+    let setup = Setup {
+        store: &shared.sqlite,
+        endpoint: &shared.endpoint,
+        version: version::current(shared).await,
+        device_name: "",
+    };
+    let handler = Handler {
+        shared: Arc::downgrade(shared),
+        signals: signals.clone(),
+    };
+    let built = client::build(setup, shared.inbox.clone(), handler).await;
+    let bot = match built {
+        Ok(bot) => bot,
+        Err(error) => {
+            return Ended::failed(error.to_string());
+        }
+    };
+    let client = bot.client();
+    watch_stream_errors(&client, signals);
+    let mut closing = shared.closing.subscribe();
+    let mut failed = shared.inbox.failed.subscribe();
+    failed.mark_unchanged();
+    let mut last_heard = shared.inbox.heard.subscribe();
+    let mut last = Seen::default();
+    let mut run = std::pin::pin!(bot.run());
+    loop {
+        tokio::select! {
+            biased;
+            Some(signal) = heard.recv() => last.take(shared, &client, signal).await,
+            () = &mut run => break,
+            reason = refused(&mut failed) => {
+                // Not acknowledged, so it comes again, once there is a place for it.
+                finish(&client, run).await;
+                return Ended::failed(reason);
+            }
+            () = stalled(&mut last_heard), if last.draining && last.ready.is_none() => {
+                finish(&client, run).await;
+                return Ended::failed("the offline queue stopped in the middle".to_owned());
+            }
+            () = told(&mut closing) => {
+                finish(&client, run).await;
+                return Ended::Closed;
+            }
+        }
+    }
+    // What was reported before the end decides how it ended.
+    while let Ok(signal) = heard.try_recv() {
+        last.take(shared, &client, signal).await;
+    }
+    last.ended(shared)
+}
+
+/// Until the inbox could not take a message.
+async fn refused(failed: &mut watch::Receiver<Option<String>>) -> String {
+    match failed.changed().await {
+        Ok(()) => failed.borrow_and_update().clone().unwrap_or_default(),
+        // The session is gone, and with it what would have been received.
+        Err(_) => std::future::pending().await,
+    }
+}
+
+/// Until the session is to be closed.
+pub(super) async fn told(closing: &mut watch::Receiver<bool>) {
+    // An error means that the session is gone altogether.
+    let _ = closing.wait_for(|closing| *closing).await;
+}
+
+/// Until nothing has come for so long that nothing will.
+async fn stalled(heard: &mut watch::Receiver<Instant>) {
+    loop {
+        let until = *heard.borrow_and_update() + STALLED;
+        tokio::select! {
+            () = tokio::time::sleep_until(until) => return,
+            changed = heard.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// Disconnects while the connection's own loop goes on: what is under way needs it to finish.
+async fn finish(client: &Arc<Client>, run: std::pin::Pin<&mut impl Future<Output = ()>>) {
+    tokio::join!(client.disconnect(), run);
+}
+
+/// The library reports neither 515, 429 nor 503 as events; the stanza itself can be waited for.
+fn watch_stream_errors(client: &Arc<Client>, signals: mpsc::UnboundedSender<Signal>) {
+    let waiter = client.wait_for_node(NodeFilter::tag("stream:error"));
+    tokio::spawn(async move {
+        if let Ok(node) = waiter.await {
+            let code = node
+                .get()
+                .attrs()
+                .optional_string("code")
+                .map(|code| code.into_owned());
+            let _ = signals.send(Signal::StreamError(code.unwrap_or_default()));
+        }
+    });
+}
+
+/// What is known of the connection so far.
+#[derive(Default)]
+struct Seen {
+    /// Since when it was logged in, with the offline queue received.
+    ready: Option<Instant>,
+    /// An offline queue was announced.
+    draining: bool,
+    terminal: Option<Terminal>,
+    failure: Option<String>,
+    lost: Option<DisconnectReason>,
+    stream_error: Option<String>,
+}
+
+impl Seen {
+    async fn take(&mut self, shared: &Arc<Shared>, client: &Arc<Client>, signal: Signal) {
+        match signal {
+            Signal::Draining => {
+                shared.inbox.heard.send_replace(Instant::now());
+                self.draining = true;
+            }
+            Signal::Ready => self.ready(shared, client).await,
+            Signal::Available => quiet(shared, client),
+            Signal::Terminal(kind, until, detail) => {
+                let mut terminal = Terminal::new(kind, now(), detail);
+                terminal.until = until;
+                self.terminal = Some(terminal);
+            }
+            Signal::Failed(detail) => self.failure = Some(detail),
+            Signal::Lost(reason) => self.lost = Some(reason),
+            Signal::StreamError(code) => self.stream_error = Some(code),
+            Signal::Unhooked(batch) => {
+                if let Err(error) = shared.inbox.commit(client, &batch.messages).await {
+                    tracing::error!(%error, "a message outside the acknowledged path could not be stored");
+                }
+            }
+        }
+    }
+
+    /// Logged in, the offline queue received.
+    async fn ready(&mut self, shared: &Arc<Shared>, client: &Arc<Client>) {
+        quiet(shared, client);
+        if self.ready.is_some() {
+            return;
+        }
+        self.ready = Some(Instant::now());
+        shared.inbox.heard.send_replace(Instant::now());
+        shared.set_client(Some(client.clone()));
+        shared.set(Connection::Online);
+        version::refresh(shared);
+        let linked = super::link::linked(client);
+        let recorded = shared.store.set_connected(now());
+        let stored = linked.map(|linked| shared.store.set_linked(Some(linked)));
+        tokio::spawn(async move {
+            let stored = match stored {
+                Some(stored) => stored.await,
+                None => Ok(()),
+            };
+            if let Err(error) = recorded.await.and(stored) {
+                tracing::warn!(%error, "the connection could not be recorded");
+            }
+        });
+    }
+
+    fn ended(self, shared: &Shared) -> Ended {
+        if let Some(terminal) = self.terminal {
+            return Ended::Terminal(terminal);
+        }
+        let code = self.stream_error.as_deref();
+        let clean = self
+            .lost
+            .as_ref()
+            .is_some_and(DisconnectReason::is_clean_shutdown);
+        let pause = match code {
+            Some("515") => Pause::None,
+            Some("429") => Pause::RateLimited,
+            _ if self.ready.is_some() && clean && code.is_none() => Pause::None,
+            _ => Pause::Backoff,
+        };
+        let reason = match (code, self.failure, self.lost) {
+            (Some("515"), ..) => "WhatsApp asked for a new connection".to_owned(),
+            (Some("429"), ..) => "WhatsApp is limiting this account's connections".to_owned(),
+            (Some(code), ..) => format!("WhatsApp closed the stream with error {code}"),
+            (None, Some(failure), _) => failure,
+            (None, None, Some(reason)) => format!("the connection was lost: {reason}"),
+            (None, None, None) => format!("no connection to {}", shared.endpoint.authority()),
+        };
+        let stable = self
+            .ready
+            .is_some_and(|since| since.elapsed() >= STABLE_AFTER);
+        Ended::Lost {
+            pause,
+            stable,
+            reason,
+        }
+    }
+}
+
+/// The library announces us as available by itself; taken back at once, so that the owner's phone goes on ringing.
+fn quiet(shared: &Shared, client: &Arc<Client>) {
+    if shared.manners.online {
+        return;
+    }
+    let client = client.clone();
+    tokio::spawn(async move {
+        if let Err(error) = client.presence().set_unavailable().await {
+            tracing::debug!(%error, "presence could not be set");
+        }
+    });
+}
+
+/// Runs inline on the library's reading loop, so it only passes on.
+struct Handler {
+    shared: Weak<Shared>,
+    signals: mpsc::UnboundedSender<Signal>,
+}
+
+impl EventHandler for Handler {
+    fn interest(&self) -> EventInterest {
+        EventInterest::of(&[
+            EventKind::Connected,
+            EventKind::OfflineSyncPreview,
+            EventKind::OfflineSyncCompleted,
+            EventKind::SelfPushNameUpdated,
+            EventKind::Disconnected,
+            EventKind::LoggedOut,
+            EventKind::StreamReplaced,
+            EventKind::TemporaryBan,
+            EventKind::ClientOutdated,
+            EventKind::ConnectFailure,
+            EventKind::ServerAck,
+            EventKind::Receipt,
+            EventKind::Messages,
+            EventKind::UndecryptableMessage,
+        ])
+    }
+
+    fn handle_event(&self, event: Arc<Event>) {
+        let Some(shared) = self.shared.upgrade() else {
+            return;
+        };
+        let signal = match &*event {
+            Event::Connected(_) | Event::OfflineSyncCompleted(_) => Signal::Ready,
+            Event::OfflineSyncPreview(queue) if queue.total > 0 => Signal::Draining,
+            Event::SelfPushNameUpdated(_) => Signal::Available,
+            Event::Disconnected(lost) => Signal::Lost(lost.reason.clone()),
+            Event::StreamReplaced(_) => {
+                Signal::Terminal(TerminalKind::Replaced, None, String::new())
+            }
+            Event::LoggedOut(out) => {
+                let said = out
+                    .logout_message
+                    .as_ref()
+                    .and_then(|said| said.header.clone());
+                let detail = said.unwrap_or_else(|| format!("{:?}", out.reason));
+                Signal::Terminal(TerminalKind::LoggedOut, None, detail)
+            }
+            Event::TemporaryBan(ban) => {
+                let until = now() + ban.expire.num_seconds();
+                Signal::Terminal(TerminalKind::Banned, Some(until), format!("{:?}", ban.code))
+            }
+            Event::ClientOutdated(_) => {
+                Signal::Terminal(TerminalKind::Outdated, None, String::new())
+            }
+            Event::ConnectFailure(failure) => {
+                let detail = failure.message.clone().unwrap_or_default();
+                Signal::Failed(
+                    format!("WhatsApp refused the login: {:?} {detail}", failure.reason)
+                        .trim_end()
+                        .to_owned(),
+                )
+            }
+            Event::ServerAck(ack) => {
+                if ack.class.as_deref() == Some("message") {
+                    shared
+                        .outbox
+                        .acknowledged(&ack.id, ack.timestamp, ack.error.as_deref());
+                }
+                return;
+            }
+            Event::Receipt(receipt) => {
+                super::outbox::receipt(&shared, receipt);
+                return;
+            }
+            Event::Messages(batch) if batch.hook_committed => return,
+            Event::Messages(batch) => Signal::Unhooked(batch.clone()),
+            Event::UndecryptableMessage(failed) => {
+                let chat = address(&failed.info.source.chat).map(|chat| chat.redacted());
+                tracing::warn!(
+                    ?chat,
+                    "a message could not be decrypted; the sender is asked again"
+                );
+                return;
+            }
+            _ => return,
+        };
+        let _ = self.signals.send(signal);
+    }
+}
