@@ -145,18 +145,30 @@ impl Store {
             let count = |sql: &str| -> rusqlite::Result<i64> {
                 tx.prepare_cached(sql)?.query_row([], |row| row.get(0))
             };
+            let by_state = |sql: &str| -> rusqlite::Result<HashMap<i64, i64>> {
+                tx.prepare_cached(sql)?
+                    .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+                    .collect()
+            };
+            let troubled = by_state(
+                "SELECT state, count(*) FROM inbox WHERE state IN (4, 5) GROUP BY state",
+            )?;
+            let uncertain = by_state(
+                "SELECT state, count(*) FROM part WHERE state IN (2, 4, 8) GROUP BY state",
+            )?;
+            let of = |counts: &HashMap<i64, i64>, state| counts.get(&state).copied().unwrap_or_default();
             Ok(Counts {
                 waiting: count("SELECT count(*) FROM inbox WHERE state = 0")?,
                 oldest_waiting: tx
                     .prepare_cached("SELECT min(timestamp) FROM inbox WHERE state = 0")?
                     .query_row([], |row| row.get(0))?,
                 unproven: count("SELECT count(*) FROM inbox WHERE state = 1")?,
-                unconfirmed: count("SELECT count(*) FROM inbox WHERE state = 4")?,
-                poisoned: count("SELECT count(*) FROM inbox WHERE state = 5")?,
+                unconfirmed: of(&troubled, 4),
+                poisoned: of(&troubled, 5),
                 queued: count("SELECT count(*) FROM part WHERE open = 1")?,
-                unknown: count("SELECT count(*) FROM part WHERE state = 2")?,
-                suspect: count("SELECT count(*) FROM part WHERE state = 4")?,
-                rejected: count("SELECT count(*) FROM part WHERE state = 8")?
+                unknown: of(&uncertain, 2),
+                suspect: of(&uncertain, 4),
+                rejected: of(&uncertain, 8)
                     + get::<i64>(tx, "refused")?.unwrap_or_default(),
                 dropped: get::<i64>(tx, DROPPED)?.unwrap_or_default(),
             })
