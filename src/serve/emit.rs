@@ -170,9 +170,7 @@ async fn stopped(stopping: &mut watch::Receiver<bool>) {
 
 async fn ended(connection: &mut watch::Receiver<Connection>) {
     // An error means that the session is gone; there is nothing more to wait for either.
-    let _ = connection
-        .wait_for(|now| matches!(now, Connection::Ended(_)))
-        .await;
+    let _ = connection.wait_for(Connection::is_over).await;
 }
 
 /// One batch for `poll_ingress`: the events and the number of the last.

@@ -14,6 +14,7 @@ use super::client::{self, Setup};
 use super::state::{Connection, Terminal, TerminalKind};
 use super::{Shared, address, version};
 use crate::clock::now;
+use crate::store::StoreError;
 
 /// A connection that lived this long resets the delay.
 const STABLE_AFTER: Duration = Duration::from_secs(30);
@@ -87,6 +88,7 @@ pub(super) async fn connect_once(shared: &Arc<Shared>) -> Ended {
     let client = bot.client();
     watch_stream_errors(&client, signals);
     let mut closing = shared.closing.subscribe();
+    let mut trouble = shared.store.space().trouble();
     let mut failed = shared.inbox.failed.subscribe();
     failed.mark_unchanged();
     let mut last_heard = shared.inbox.heard.subscribe();
@@ -97,6 +99,10 @@ pub(super) async fn connect_once(shared: &Arc<Shared>) -> Ended {
             biased;
             Some(signal) = heard.recv() => last.take(shared, &client, signal).await,
             () = &mut run => break,
+            error = unusable(&mut trouble) => {
+                finish(&client, run).await;
+                return Ended::failed(error.to_string());
+            }
             reason = refused(&mut failed) => {
                 // Not acknowledged, so it comes again, once there is a place for it.
                 finish(&client, run).await;
@@ -117,6 +123,14 @@ pub(super) async fn connect_once(shared: &Arc<Shared>) -> Ended {
         last.take(shared, &client, signal).await;
     }
     last.ended(shared)
+}
+
+/// Until nothing more can be stored.
+async fn unusable(trouble: &mut watch::Receiver<Option<StoreError>>) -> StoreError {
+    match trouble.wait_for(Option::is_some).await {
+        Ok(found) => found.clone().unwrap_or(StoreError::Stopped),
+        Err(_) => StoreError::Stopped,
+    }
 }
 
 /// Until the inbox could not take a message.

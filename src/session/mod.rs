@@ -10,6 +10,7 @@ mod attempt;
 mod client;
 mod endpoint;
 mod fate;
+mod keeping;
 mod link;
 mod outbox;
 mod receive;
@@ -29,7 +30,7 @@ use whatsapp_rust::store::SqliteStore;
 
 use crate::account::Paths;
 use crate::identity::Address;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 pub use client::WebVersion;
 pub use endpoint::{Endpoint, EndpointError, UNCHECKED, URL_VARIABLE};
@@ -54,6 +55,9 @@ pub enum SessionError {
     /// The environment names a server that cannot be used.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
+    /// The disk is full, or a database is damaged or too new.
+    #[error(transparent)]
+    Storage(#[from] StoreError),
     /// The library's database cannot be opened.
     #[error("cannot open the WhatsApp session in {path} ({detail}); check its permissions and the free space; it was left as it is", path = path.display())]
     Store { path: PathBuf, detail: String },
@@ -70,6 +74,7 @@ impl SessionError {
             Self::Ended(terminal) => terminal.kind.code(),
             Self::Unreachable { .. } => "unreachable",
             Self::Endpoint(error) => error.code(),
+            Self::Storage(error) => error.code(),
             Self::Store { .. } => "store_failed",
             Self::Client(_) => "internal_error",
         }
@@ -135,6 +140,7 @@ pub struct Session {
 struct Tasks {
     supervisor: tokio::task::JoinHandle<()>,
     outbox: tokio::task::JoinHandle<()>,
+    keeping: tokio::task::JoinHandle<()>,
 }
 
 impl Session {
@@ -154,7 +160,7 @@ impl Session {
             outbox: fate::Waiters::default(),
             closing: watch::Sender::new(false),
         });
-        let (supervised, sent) = (shared.clone(), shared.clone());
+        let (supervised, sent, kept) = (shared.clone(), shared.clone(), shared.clone());
         let tasks = Tasks {
             supervisor: tokio::spawn(kept_up("connection", move || {
                 supervisor::supervise(supervised.clone())
@@ -162,6 +168,7 @@ impl Session {
             outbox: tokio::spawn(kept_up("outbox", move || {
                 outbox::send_waiting(sent.clone())
             })),
+            keeping: tokio::spawn(kept_up("keeping", move || keeping::keep(kept.clone()))),
         };
         Ok(Self {
             shared,
@@ -185,13 +192,17 @@ impl Session {
         let settled = connection.wait_for(|now| {
             matches!(
                 now,
-                Connection::Online | Connection::Ended(_) | Connection::Closed
+                Connection::Online
+                    | Connection::Ended(_)
+                    | Connection::Storage(_)
+                    | Connection::Closed
             )
         });
         let reached = match tokio::time::timeout_at(deadline, settled).await {
             Ok(Ok(now)) => match &*now {
                 Connection::Online => return Ok(()),
                 Connection::Ended(terminal) => return Err(SessionError::Ended(terminal.clone())),
+                Connection::Storage(error) => return Err(error.clone().into()),
                 _ => None,
             },
             _ => None,
@@ -253,11 +264,17 @@ impl Session {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        let Some(Tasks { supervisor, outbox }) = tasks else {
+        let Some(Tasks {
+            supervisor,
+            outbox,
+            keeping,
+        }) = tasks
+        else {
             return;
         };
         self.shared.closing.send_replace(true);
         outbox.abort();
+        keeping.abort();
         let abort = supervisor.abort_handle();
         if tokio::time::timeout_at(deadline, supervisor).await.is_err() {
             abort.abort();

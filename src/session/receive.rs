@@ -20,7 +20,7 @@ use whatsapp_rust::{Client, InboundDurabilityHook};
 use super::address;
 use crate::identity::Address;
 use crate::inbound::{self, Classified};
-use crate::store::{NewInbound, Store};
+use crate::store::{NewInbound, Store, StoreError};
 
 /// The way into the inbox: the durability hook of one connection.
 #[derive(Clone)]
@@ -63,7 +63,7 @@ impl Inbox {
             rows.extend(row(client, message).await);
         }
         if !rows.is_empty()
-            && let Err(error) = self.store.insert(rows).await
+            && let Err(error) = self.insert(rows).await
         {
             self.failed.send_replace(Some(error.to_string()));
             return Err(error.into());
@@ -71,6 +71,14 @@ impl Inbox {
         crate::crash::point("after_commit");
         self.heard.send_replace(Instant::now());
         Ok(())
+    }
+}
+
+impl Inbox {
+    /// Refused on a disk that has little left: the message would fit, what follows it might not.
+    async fn insert(&self, rows: Vec<NewInbound>) -> Result<(), StoreError> {
+        self.store.space().look()?;
+        self.store.insert(rows).await.map(drop)
     }
 }
 

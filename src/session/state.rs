@@ -3,7 +3,7 @@
 //! This table is the only place where these sentences are written: `health`, errors, the last notification before a
 //! terminal exit and the log all read them here.
 
-use crate::store;
+use crate::store::{self, StoreError};
 
 /// Where the session stands with WhatsApp.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +19,9 @@ pub enum Connection {
     },
     /// Over until somebody acts.
     Ended(Terminal),
+    /// Nothing may be received: the disk is full, which passes and is noticed, or a database is damaged, which is
+    /// the end of the session.
+    Storage(StoreError),
     /// Closed by this process.
     Closed,
 }
@@ -31,7 +34,19 @@ impl Connection {
             Self::Online => "running",
             Self::Reconnecting { .. } => "reconnecting",
             Self::Ended(terminal) => terminal.kind.code(),
+            Self::Storage(error) => error.code(),
             Self::Closed => "stopped",
+        }
+    }
+}
+
+impl Connection {
+    /// Whether this session is at its end without having been asked to.
+    pub fn is_over(&self) -> bool {
+        match self {
+            Self::Ended(_) => true,
+            Self::Storage(error) => !matches!(error, StoreError::Full { .. }),
+            _ => false,
         }
     }
 }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::attempt::{self, Ended, Pause};
 use super::state::{Connection, TerminalKind};
-use super::{Shared, version};
+use super::{Shared, keeping, version};
 use crate::clock::now;
 
 /// The first delay after a lost connection; it doubles from there.
@@ -27,6 +27,10 @@ pub(super) async fn supervise(shared: Arc<Shared>) {
     let mut delays = delays();
     let mut asked_for_version = false;
     loop {
+        tokio::select! {
+            there_is = keeping::until_there_is_space(&shared) => if !there_is { return },
+            () = attempt::told(&mut closing) => return,
+        }
         let started = Instant::now();
         let ended = attempt::connect_once(&shared).await;
         shared.set_client(None);
@@ -78,6 +82,9 @@ pub(super) async fn supervise(shared: Arc<Shared>) {
         );
         // A store that is slow now must not hold up the next connection.
         drop(shared.store.set_disconnected(now(), reason.clone()));
+        if shared.store.space().look().is_err() {
+            continue;
+        }
         shared.set(Connection::Reconnecting { reason });
         tokio::select! {
             () = tokio::time::sleep(delay) => {}

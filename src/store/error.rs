@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// The file is no database, or its pages contradict each other.
-    #[error("{} is damaged; run `channel-whatsapp doctor --repair`", path.display())]
+    #[error("{} is damaged; run `channel-whatsapp doctor --repair --sqlite-store-path {}`", path.display(), session_of(path).display())]
     Corrupt {
         /// The database file.
         path: PathBuf,
@@ -55,10 +55,26 @@ impl StoreError {
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Corrupt { path },
             Some(ErrorCode::DiskFull) => Self::Full { path },
+            // What a full disk is to the shared memory of the journal, and to a file that is to be made.
+            Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen)
+                if super::space::is_exhausted(&path) =>
+            {
+                Self::Full { path }
+            }
             _ => Self::Failed {
                 path,
                 detail: error.to_string(),
             },
         }
+    }
+}
+
+/// The session's database, whose path names the account: `store.db` for `channel.db`, `x.db` for `x.channel.db`.
+fn session_of(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    match name.strip_suffix("channel.db") {
+        Some("") => path.with_file_name("store.db"),
+        Some(prefix) => path.with_file_name(format!("{prefix}db")),
+        None => path.to_owned(),
     }
 }

@@ -18,6 +18,7 @@ mod peers;
 mod retention;
 mod schema;
 mod sending;
+mod space;
 mod writer;
 
 #[cfg(test)]
@@ -25,6 +26,7 @@ mod tests;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use tokio::sync::watch;
 
@@ -37,6 +39,7 @@ pub use outbox::{DeliveryState, Enqueued, NewPart, OutboundRequest, PartState, R
 pub use peers::{Peer, PeerKey};
 pub use retention::Swept;
 pub use sending::{Outgoing, Receipt};
+pub use space::{RESERVE, Space, available};
 pub use writer::Pending;
 
 use writer::{Tx, Writer};
@@ -48,6 +51,9 @@ pub struct Store(Arc<Inner>);
 
 struct Inner {
     id: String,
+    space: Arc<Space>,
+    /// SQLite's `data_version` at the last look; 0 before the first.
+    seen: Arc<AtomicI64>,
     writer: Writer,
 }
 
@@ -58,19 +64,34 @@ impl Store {
     /// # Errors
     /// [`StoreError::Corrupt`] and [`StoreError::TooNew`] leave the file as it was.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let conn = schema::open(path)?;
+        let conn = match schema::open(path) {
+            // What is known can still be read, and written down, in the place that was kept for that.
+            Err(StoreError::Full { .. }) if space::release(path) => schema::open(path)?,
+            opened => opened?,
+        };
         let id = conn
             .query_row("SELECT value FROM meta WHERE key = 'store_id'", [], |row| {
                 row.get(0)
             })
             .map_err(|e| StoreError::from_sqlite(path, &e))?;
-        let writer = Writer::start(conn, path.to_owned())?;
-        Ok(Self(Arc::new(Inner { id, writer })))
+        let space = Arc::new(Space::new(path));
+        let writer = Writer::start(conn, path.to_owned(), space.clone())?;
+        Ok(Self(Arc::new(Inner {
+            id,
+            space,
+            seen: Arc::default(),
+            writer,
+        })))
     }
 
     /// The random id of this file. A cursor that carries another one says nothing about it.
     pub fn id(&self) -> &str {
         &self.0.id
+    }
+
+    /// The state of the disk and of the file.
+    pub fn space(&self) -> &Space {
+        &self.0.space
     }
 
     /// Changes whenever there may be something new to emit; always after its commit.
@@ -81,6 +102,21 @@ impl Store {
     /// Changes whenever the outbox has something new to send or a message of it has a new state.
     pub fn outbound_signal(&self) -> watch::Receiver<u64> {
         self.0.writer.outbound.clone()
+    }
+
+    /// Wakes the listeners if another process has changed the file since the last look.
+    pub fn look_for_others(&self) -> Pending<()> {
+        let seen = self.0.seen.clone();
+        self.submit(move |tx| {
+            // Changes with the commits of other connections alone.
+            let version: i64 = tx.pragma_query_value(None, "data_version", |row| row.get(0))?;
+            let before = seen.swap(version, Ordering::Relaxed);
+            if before != 0 && before != version {
+                tx.inbound_changed();
+                tx.outbound_changed();
+            }
+            Ok(())
+        })
     }
 
     fn submit<T, F>(&self, work: F) -> Pending<T>

@@ -9,6 +9,7 @@ use std::future::Future;
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
@@ -16,7 +17,7 @@ use std::thread::JoinHandle;
 use rusqlite::Connection;
 use tokio::sync::{oneshot, watch};
 
-use super::StoreError;
+use super::{Space, StoreError};
 
 /// Work that may wait. Who has more to store is held up, which is the back pressure towards WhatsApp.
 const QUEUE: usize = 1024;
@@ -40,6 +41,16 @@ impl Tx<'_> {
     /// Wakes who waits for the outbox.
     pub(super) fn outbound_changed(&self) {
         self.outbound.set(true);
+    }
+
+    /// Under test every statement has its plan looked at.
+    #[cfg(test)]
+    pub(super) fn prepare_cached(
+        &self,
+        sql: &str,
+    ) -> rusqlite::Result<rusqlite::CachedStatement<'_>> {
+        super::tests::plan::check(self.conn, sql);
+        self.conn.prepare_cached(sql)
     }
 }
 
@@ -112,7 +123,11 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(conn: Connection, path: PathBuf) -> Result<Self, StoreError> {
+    pub(super) fn start(
+        conn: Connection,
+        path: PathBuf,
+        space: Arc<Space>,
+    ) -> Result<Self, StoreError> {
         let (queue, jobs) = sync_channel(QUEUE);
         let (inbound_tx, inbound) = watch::channel(0);
         let (outbound_tx, outbound) = watch::channel(0);
@@ -122,7 +137,7 @@ impl Writer {
         };
         let thread = std::thread::Builder::new()
             .name("channel-store".to_owned())
-            .spawn(move || run(&conn, &path, &jobs, &inbound_tx, &outbound_tx))
+            .spawn(move || run(&conn, &path, &space, &jobs, &inbound_tx, &outbound_tx))
             .map_err(|_| failed)?;
         Ok(Self {
             queue: Some(queue),
@@ -163,6 +178,7 @@ impl Drop for Writer {
 fn run(
     conn: &Connection,
     path: &std::path::Path,
+    space: &Space,
     jobs: &Receiver<Box<dyn Job>>,
     inbound: &watch::Sender<u64>,
     outbound: &watch::Sender<u64>,
@@ -175,7 +191,14 @@ fn run(
             inbound: Cell::new(false),
             outbound: Cell::new(false),
         };
-        let outcomes = commit(&tx, path, &mut batch);
+        let outcomes = match space.is_corrupt() {
+            // Nothing more is entrusted to a damaged file.
+            Some(error) => vec![Err(error); batch.len()],
+            None => commit(&tx, path, &mut batch),
+        };
+        for error in outcomes.iter().filter_map(|outcome| outcome.as_ref().err()) {
+            space.met(error);
+        }
         if tx.inbound.get() {
             inbound.send_modify(|n| *n += 1);
         }
