@@ -218,10 +218,6 @@ async fn a_second_process_is_told_who_has_the_session() {
     for (kind, params) in [
         ("start_ingress", json!({"config": open()})),
         ("poll_ingress", json!({"config": open()})),
-        (
-            "push",
-            json!({"config": open(), "message": common::message("hi", json!({"conversation_id": "+15550001111"}))}),
-        ),
     ] {
         let answer = world.call(kind, params).await;
         assert_eq!(common::code(&answer), "session_in_use");
@@ -229,7 +225,8 @@ async fn a_second_process_is_told_who_has_the_session() {
         assert!(message.contains(&pid), "{message}");
     }
     let health = world.ok("health", json!({"config": {}})).await;
-    assert_eq!(health["health"]["status"], "in_use");
+    let status = health["health"]["status"].as_str().expect("status");
+    assert!(["ok", "connecting"].contains(&status), "{status}");
     assert_eq!(world.server.core().connections().len(), 1);
 }
 
@@ -380,5 +377,8 @@ async fn an_offline_queue_that_is_cut_short_is_resumed() {
             .count();
         assert_eq!(later, 0, "{number} after a later one of its chat");
     }
-    assert!(world.server.core().counters().logins > before + 1, "it was cut");
+    assert!(
+        world.server.core().counters().logins > before + 1,
+        "it was cut"
+    );
 }

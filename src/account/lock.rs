@@ -3,11 +3,12 @@
 //! dies, however it dies; what the file says is for people and for those who wait.
 
 use std::fs::File;
-use std::io::{Read, Seek, Write};
+use std::io::{self, Read, Seek, Write};
+use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use super::{AccountError, Paths};
+use super::{AccountError, Paths, socket};
 
 /// How often and how long to wait for somebody who only looks.
 const LOOKS: u32 = 10;
@@ -30,6 +31,12 @@ pub enum Role {
 struct Owner {
     role: Role,
     pid: u32,
+    /// When an owner that serves one call is gone at the latest, Unix seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    until: Option<i64>,
+    /// Where the owner takes what others ask of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    socket: Option<String>,
 }
 
 /// The lock is held by somebody else.
@@ -40,6 +47,8 @@ pub enum InUse {
     Owned {
         pid: Option<u32>,
         role: Option<Role>,
+        /// The name of the socket on which it takes what others ask; none if it takes nothing.
+        socket: Option<String>,
     },
     /// The lock file cannot be used at all.
     #[error(transparent)]
@@ -47,6 +56,18 @@ pub enum InUse {
 }
 
 impl InUse {
+    /// The owner, if it is one that will not leave by itself.
+    pub fn stays(&self) -> Option<u32> {
+        match self {
+            Self::Owned {
+                pid,
+                role: Some(Role::Persistent | Role::Link),
+                ..
+            } => *pid,
+            _ => None,
+        }
+    }
+
     /// The code of this error on the wire.
     pub fn code(&self) -> &'static str {
         match self {
@@ -70,52 +91,85 @@ fn described(pid: Option<u32>, role: Option<Role>) -> String {
 /// Held for as long as this process may connect; dropped, the next one may.
 #[derive(Debug)]
 pub struct OwnerLock {
-    _file: File,
+    file: File,
+    socket: Option<String>,
+    role: Mutex<Role>,
 }
 
 impl OwnerLock {
     /// Takes the account's lock for this process, or says who has it. Waits no longer than somebody needs to look.
+    /// Such an owner takes nothing from others.
     pub fn take(paths: &Paths, role: Role) -> Result<Self, InUse> {
-        let mut file = paths.prepare_lock()?;
         let mut looks = LOOKS;
-        let locked = loop {
-            match file.try_lock() {
-                Err(std::fs::TryLockError::WouldBlock) if looks > 0 => {
+        loop {
+            match Self::try_take(paths, role, None, None) {
+                Err(InUse::Owned { .. }) if looks > 0 => {
                     looks -= 1;
                     std::thread::sleep(LOOK);
                 }
-                other => break other,
-            }
-        };
-        match locked {
-            Ok(()) => {}
-            Err(std::fs::TryLockError::WouldBlock) => {
-                return Err(owned(&mut file));
-            }
-            Err(std::fs::TryLockError::Error(source)) => {
-                return Err(AccountError::Io {
-                    path: paths.lock(),
-                    source,
-                }
-                .into());
+                other => return other,
             }
         }
+    }
+
+    /// The same without waiting, for an owner that is gone after `until` (Unix seconds) and listens on `socket`.
+    /// Who only looks may be in the way for an instant. What a dead owner left is taken away.
+    pub fn try_take(
+        paths: &Paths,
+        role: Role,
+        until: Option<i64>,
+        socket: Option<String>,
+    ) -> Result<Self, InUse> {
+        let mut file = paths.prepare_lock()?;
+        let failed = |source| AccountError::Io {
+            path: paths.lock(),
+            source,
+        };
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(std::fs::TryLockError::WouldBlock) => return Err(owned(&mut file)),
+            Err(std::fs::TryLockError::Error(source)) => return Err(failed(source).into()),
+        }
+        if let InUse::Owned {
+            socket: Some(left), ..
+        } = owned(&mut file)
+        {
+            socket::remove(&left);
+        }
+        let lock = Self {
+            file,
+            socket,
+            role: Mutex::new(role),
+        };
+        lock.write(role, until).map_err(failed)?;
+        Ok(lock)
+    }
+
+    /// Says from now on that this process has become an owner of another kind.
+    pub fn become_owner(&self, role: Role, until: Option<i64>) {
+        let before = std::mem::replace(
+            &mut *self.role.lock().unwrap_or_else(PoisonError::into_inner),
+            role,
+        );
+        if before != role
+            && let Err(error) = self.write(role, until)
+        {
+            tracing::warn!(%error, "the lock file does not say what its owner does");
+        }
+    }
+
+    fn write(&self, role: Role, until: Option<i64>) -> io::Result<()> {
         let owner = Owner {
             role,
             pid: std::process::id(),
+            until,
+            socket: self.socket.clone(),
         };
-        let written = serde_json::to_vec(&owner)
-            .map_err(std::io::Error::other)
-            .and_then(|text| {
-                file.set_len(0)?;
-                file.rewind()?;
-                file.write_all(&text)
-            });
-        written.map_err(|source| AccountError::Io {
-            path: paths.lock(),
-            source,
-        })?;
-        Ok(Self { _file: file })
+        let text = serde_json::to_vec(&owner).map_err(io::Error::other)?;
+        let mut file = &self.file;
+        file.set_len(0)?;
+        file.rewind()?;
+        file.write_all(&text)
     }
 
     /// Ok if nobody owns the connection now, else who does. Looks without taking anything: what it holds for the
@@ -144,6 +198,15 @@ impl OwnerLock {
     }
 }
 
+impl Drop for OwnerLock {
+    /// An owner that leaves in order leaves no name behind for the next one's.
+    fn drop(&mut self) {
+        if let Err(error) = self.file.set_len(0) {
+            tracing::debug!(%error, "the lock file keeps its text");
+        }
+    }
+}
+
 /// What the file says of who holds its lock.
 fn owned(file: &mut File) -> InUse {
     let mut text = String::new();
@@ -151,7 +214,8 @@ fn owned(file: &mut File) -> InUse {
     let owner = read.and_then(|_| serde_json::from_str::<Owner>(&text).ok());
     InUse::Owned {
         pid: owner.as_ref().map(|owner| owner.pid),
-        role: owner.map(|owner| owner.role),
+        role: owner.as_ref().map(|owner| owner.role),
+        socket: owner.and_then(|owner| owner.socket),
     }
 }
 
@@ -166,7 +230,7 @@ mod tests {
         let first = OwnerLock::take(&paths, Role::Persistent).unwrap();
         let refused = OwnerLock::take(&paths, Role::OneShot).unwrap_err();
         assert_eq!(refused.code(), "session_in_use");
-        let InUse::Owned { pid, role } = &refused else {
+        let InUse::Owned { pid, role, .. } = &refused else {
             panic!("{refused}")
         };
         assert_eq!(

@@ -7,6 +7,7 @@
 
 mod lock;
 mod paths;
+pub mod socket;
 
 pub use lock::{InUse, OwnerLock, Role};
 pub use paths::{AccountError, Paths, private_file};

@@ -69,7 +69,7 @@ pub struct Refused {
 }
 
 /// An error as the host gets it: a code for machines and a sentence for the operator.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error, Serialize, Deserialize)]
 #[error("{message}")]
 pub struct WireError {
     /// The snake_case code.

@@ -1,6 +1,6 @@
 //! What this plugin answers.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::StringMap;
 use super::capabilities::ChannelCapabilities;
@@ -123,7 +123,7 @@ pub struct HealthReport {
 }
 
 /// The answer to `deliver` and `push`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeliveryReceipt {
     /// The id of the last part that was sent; empty if nothing was.
     pub message_id: String,

@@ -12,9 +12,11 @@ use tokio::time::Instant;
 
 use super::answer::{Answer, SharedProcess};
 use super::ingress::{self, Ingress};
+use super::passing::Reception;
 use super::writer::Lines;
 use super::{exchange, outgoing, report};
-use crate::account::{OwnerLock, Paths, Role};
+use crate::account::socket::{self, Listener};
+use crate::account::{InUse, OwnerLock, Paths, Role};
 use crate::config::Config;
 use crate::protocol::event::IngressState;
 use crate::protocol::jsonrpc::WireError;
@@ -27,6 +29,12 @@ use crate::store::{Linked, Store, linked_device};
 const QUEUE: usize = 256;
 /// What a persistent process gives its connection when its host is gone; it must be gone itself within a second.
 const HANG_UP: Duration = Duration::from_millis(500);
+/// What passed requests that are under way may take when their owner leaves.
+const LAST_VISITS: Duration = Duration::from_secs(1);
+/// How long an ingress waits for an owner that serves one call.
+const ONE_CALL: Duration = Duration::from_secs(10);
+/// Pause between two looks at a lock that somebody has; up to twice as long, so that who waits does not march in step.
+const LOOK_AGAIN: Duration = Duration::from_millis(15);
 /// What a clean end may take.
 const CLOSE: Duration = Duration::from_millis(1200);
 
@@ -78,6 +86,8 @@ pub(super) struct Account {
     /// A persistent session is over for good: the process leaves, after what it has said was written.
     pub fatal: Box<dyn Fn() + Send + Sync>,
     open: Mutex<Option<Open>>,
+    /// Where other processes ask, while this one owns the connection.
+    reception: Mutex<Option<Reception>>,
     store: Mutex<Option<Store>>,
 }
 
@@ -110,6 +120,7 @@ impl Desk {
                     ingress: Mutex::new(None),
                     fatal,
                     open: Mutex::new(None),
+                    reception: Mutex::new(None),
                     store: Mutex::new(None),
                 });
                 let runtime = tokio::runtime::Builder::new_current_thread()
@@ -146,9 +157,12 @@ async fn serve(
     }
     let finished = async {
         while running.join_next().await.is_some() {}
-        if let Some(open) = account.opened().await {
-            open.session.linger(account.process.leave_by() - CLOSE).await;
-        }
+        let leave_by = account.process.leave_by() - CLOSE;
+        tokio::join!(account.last_visits(leave_by), async {
+            if let Some(open) = account.opened().await {
+                open.session.linger(leave_by).await;
+            }
+        });
     };
     let budget = tokio::select! {
         () = finished => CLOSE,
@@ -235,30 +249,85 @@ impl Account {
             .filter(|terminal| terminal.holds(now)))
     }
 
-    /// The connection, which this process comes to own. Checked in this order: linked, not ended, not in use.
-    pub(super) async fn open(&self, config: &Config, role: Role) -> Result<Open, WireError> {
+    /// The connection, which this process comes to own until `until` at the latest, or for long if its role is
+    /// persistent. Does not wait. Checked in this order: linked, not ended, not in use.
+    pub(super) async fn open(
+        &self,
+        config: &Config,
+        role: Role,
+        until: Instant,
+    ) -> Result<Open, NotOpened> {
         let mut slot = self.open.lock().await;
+        let role = match self.process.is_persistent() {
+            true => Role::Persistent,
+            false => role,
+        };
         if let Some(open) = &*slot {
-            return match &*open.session.connection().borrow() {
-                Connection::Ended(terminal) => Err(SessionError::Ended(terminal.clone()).into()),
-                _ => Ok(open.clone()),
-            };
+            if let Connection::Ended(terminal) = &*open.session.connection().borrow() {
+                return Err(SessionError::Ended(terminal.clone()).into());
+            }
+            if role == Role::Persistent {
+                open.lock.become_owner(role, None);
+            }
+            return Ok(open.clone());
         }
         let linked = self.linked()?;
         if let Some(terminal) = self.holding_terminal().await? {
             return Err(SessionError::Ended(terminal).into());
         }
-        let lock = OwnerLock::take(&self.paths, role)?;
+        let until = (role == Role::OneShot).then(|| unix(until));
+        // Without a socket the connection is as good; only nobody else can use it.
+        let name = socket::name(&self.paths)
+            .inspect_err(
+                |error| tracing::warn!(%error, "other processes cannot use this connection"),
+            )
+            .ok();
+        let lock = OwnerLock::try_take(&self.paths, role, until, name.clone());
+        let lock = Arc::new(lock.map_err(NotOpened::InUse)?);
         let store = self.store().await?;
         let session = Session::open(&self.paths, store.clone(), manners(config)).await?;
         let open = Open {
             linked,
             store,
             session: Arc::new(session),
-            lock: Arc::new(lock),
+            lock,
         };
+        if let Some(name) = name {
+            match Listener::bind(&name) {
+                Ok(listener) => {
+                    let reception = Reception::open(listener, open.clone(), self.process.clone());
+                    *self.reception.lock().await = Some(reception);
+                }
+                Err(error) => tracing::warn!(%error, "other processes cannot use this connection"),
+            }
+        }
         *slot = Some(open.clone());
         Ok(open)
+    }
+
+    /// The connection for an ingress: waits for an owner that serves one call, and for no other.
+    pub(super) async fn open_for_ingress(
+        &self,
+        config: &Config,
+        role: Role,
+        takes: Duration,
+    ) -> Result<Open, WireError> {
+        let patience = Instant::now() + ONE_CALL;
+        let mut stayed = None;
+        loop {
+            let in_use = match self.open(config, role, Instant::now() + takes).await {
+                Err(NotOpened::InUse(in_use)) => in_use,
+                Err(NotOpened::Other(error)) => return Err(error),
+                Ok(open) => return Ok(open),
+            };
+            // Who has just taken the lock may not have written yet who it is: seen twice is believed.
+            let stays = in_use.stays();
+            if Instant::now() >= patience || (stays.is_some() && stays == stayed) {
+                return Err(in_use.into());
+            }
+            stayed = stays;
+            look_again().await;
+        }
     }
 
     /// The connection, if this process owns it.
@@ -266,9 +335,23 @@ impl Account {
         self.open.lock().await.clone()
     }
 
+    /// Takes nothing more from other processes; what they have under way may finish.
+    async fn last_visits(&self, leave_by: Instant) {
+        if let Some(reception) = self.reception.lock().await.take() {
+            reception
+                .close(leave_by.min(Instant::now() + LAST_VISITS))
+                .await;
+        }
+    }
+
     /// Ends ingress and connection and lets the next owner in.
     pub(super) async fn close(&self, budget: Duration) {
         let deadline = Instant::now() + budget;
+        if let Some(reception) = self.reception.lock().await.take() {
+            reception
+                .close(Instant::now() + (budget / 2).min(LAST_VISITS))
+                .await;
+        }
         if let Some(ingress) = self.ingress.lock().await.take() {
             ingress.stop().await;
         }
@@ -276,6 +359,45 @@ impl Account {
             open.session.close(deadline).await;
         }
     }
+}
+
+/// Why this process does not come to own the connection.
+pub(super) enum NotOpened {
+    /// Somebody else does, for now.
+    InUse(InUse),
+    Other(WireError),
+}
+
+impl From<WireError> for NotOpened {
+    fn from(error: WireError) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl From<SessionError> for NotOpened {
+    fn from(error: SessionError) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+impl From<NotOpened> for WireError {
+    fn from(error: NotOpened) -> Self {
+        match error {
+            NotOpened::InUse(error) => error.into(),
+            NotOpened::Other(error) => error,
+        }
+    }
+}
+
+/// Between two looks at a lock that somebody has.
+pub(super) async fn look_again() {
+    tokio::time::sleep(LOOK_AGAIN.mul_f64(1.0 + fastrand::f64())).await;
+}
+
+/// Unix seconds of an instant.
+fn unix(at: Instant) -> i64 {
+    let seconds = at.saturating_duration_since(Instant::now()).as_secs();
+    crate::clock::now().saturating_add_unsigned(seconds)
 }
 
 fn manners(config: &Config) -> Manners {

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::account::Account;
-use super::answer::call_deadline;
+use super::account::{Account, Open};
+use super::answer::{Process, call_deadline};
 use super::outgoing;
-use crate::account::Role;
+use super::passing::{self, Asked, Said, Way};
 use crate::config::{Config, Typing};
+use crate::identity::Address;
 use crate::outbound::{self, Chatstate};
 use crate::protocol::jsonrpc::WireError;
 use crate::protocol::request::StatusFrame;
@@ -28,7 +29,8 @@ pub(super) async fn status(
     else {
         return Ok(accepted("none"));
     };
-    match show(account, config, &frame, chatstate).await {
+    let composing = chatstate == Chatstate::Composing;
+    match pass_on(account, config, &frame, composing).await {
         Ok(()) => Ok(accepted(match chatstate {
             Chatstate::Composing => "composing",
             Chatstate::Paused => "paused",
@@ -37,30 +39,44 @@ pub(super) async fn status(
     }
 }
 
-async fn show(
+async fn pass_on(
     account: &Arc<Account>,
     config: &Config,
     frame: &StatusFrame,
-    chatstate: Chatstate,
+    composing: bool,
 ) -> Result<(), WireError> {
     let conversation = frame.conversation_id.as_deref();
     let conversation = conversation.or(frame.metadata.get("conversation_id").map(String::as_str));
     let target = outgoing::destination(config, conversation)?;
     account.linked()?;
-    let peer = outgoing::admitted(account, config, &target).await?;
-    let open = account.open(config, Role::OneShot).await?;
+    let to = outgoing::admitted(account, config, &target).await?.route;
+    let deadline = call_deadline(&account.process, config);
+    let asked = Asked::Chatstate {
+        to: to.clone(),
+        composing,
+    };
+    match passing::way(account, config, deadline, &asked).await? {
+        Way::Own(open) => show(&open, &account.process, &to, composing, deadline).await,
+        Way::Passed(Said::Failed(error)) => Err(error),
+        Way::Passed(_) => Ok(()),
+    }
+}
+
+/// Shows it on the connection that this process owns.
+pub(super) async fn show(
+    open: &Open,
+    process: &Process,
+    to: &Address,
+    composing: bool,
+    deadline: Instant,
+) -> Result<(), WireError> {
     // The host has one request in flight: a typing indicator must not hold up the answer behind it.
-    let patience = match account.process.is_persistent() {
-        true => Instant::now() + PATIENCE,
-        false => call_deadline(&account.process, config),
+    let patience = match process.is_persistent() {
+        true => deadline.min(Instant::now() + PATIENCE),
+        false => deadline,
     };
-    let shown = async {
-        open.session.online_now(patience).await?;
-        open.session
-            .chatstate(&peer.route, chatstate == Chatstate::Composing)
-            .await
-    };
-    shown.await.map_err(WireError::from)
+    open.session.online_now(patience).await?;
+    Ok(open.session.chatstate(to, composing).await?)
 }
 
 fn accepted(activity: &str) -> StatusAcceptance {

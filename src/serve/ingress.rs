@@ -109,7 +109,9 @@ async fn begin(
     config: &Config,
     restored: &Option<IngressState>,
 ) -> Result<(Open, Begun), WireError> {
-    let open = account.open(config, Role::Persistent).await?;
+    let open = account
+        .open_for_ingress(config, Role::Persistent, Duration::ZERO)
+        .await?;
     let now = crate::clock::now();
     let begun = open
         .store
@@ -219,13 +221,16 @@ async fn batch(
             "this process already receives this account's messages with start_ingress; stop that first",
         ));
     }
-    let deadline = Instant::now() + Duration::from_secs(config.poll_timeout_secs.into());
+    let timeout = Duration::from_secs(config.poll_timeout_secs.into());
     let Open {
         linked,
         store,
         session,
         lock: _lock,
-    } = account.open(config, Role::OneShot).await?;
+    } = account
+        .open_for_ingress(config, Role::OneShot, timeout + STOP)
+        .await?;
+    let deadline = Instant::now() + timeout;
     let begun = store
         .begin_session(Mode::Polling, cursor(restored), crate::clock::now())
         .await?;

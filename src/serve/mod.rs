@@ -12,6 +12,7 @@ mod hangup;
 mod ingress;
 mod outcome;
 mod outgoing;
+mod passing;
 pub mod reader;
 mod report;
 mod router;

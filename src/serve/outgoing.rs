@@ -6,13 +6,15 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::account::{Account, Open};
-use super::answer::call_deadline;
+use super::account::{Account, NotOpened, Open};
+use super::answer::{Process, call_deadline};
 use super::outcome::Outcome;
+use super::passing::{self, Asked, Said, Way};
 use crate::access::Policy;
-use crate::account::Role;
+use crate::account::InUse;
 use crate::config::{Config, DeliverErrors};
 use crate::identity::{Address, parse_target};
 use crate::outbound::{self, Built};
@@ -20,7 +22,7 @@ use crate::protocol::jsonrpc::WireError;
 use crate::protocol::request::OutboundMessage;
 use crate::protocol::response::DeliveryReceipt;
 use crate::session::{Connection, Fate, Following, SessionError};
-use crate::store::{Enqueued, NewPart, OutboundRequest, Peer, RequestId};
+use crate::store::{Enqueued, NewPart, OutboundRequest, PartState, Peer, RequestId, Store};
 
 /// Sends one message of the host.
 pub(super) async fn send(
@@ -94,59 +96,155 @@ pub(super) async fn send(
         };
         return Ok(outcome.receipt(&peer.public_id.to_string(), reply_to));
     }
-    let ids: Vec<String> = parts.iter().map(|part| part.message_id.clone()).collect();
-    let now = crate::clock::now();
     // What a caller waits for does not expire under its eyes.
     let lifetime = config.queue_ttl_secs.max(config.send_timeout_secs);
-    let request = OutboundRequest {
-        idempotency_key: given("idempotency_key").map(str::to_owned),
-        content_hash,
-        reply_to: reply_to.map(|id| (peer.public_id.clone(), id.to_owned())),
-        chat: vec![target],
-        parts,
-        expires_at: now + i64::from(lifetime),
+    let sending = Sending {
+        request: OutboundRequest {
+            idempotency_key: given("idempotency_key").map(str::to_owned),
+            content_hash,
+            reply_to: reply_to.map(|id| (peer.public_id.clone(), id.to_owned())),
+            chat: vec![target],
+            parts,
+            expires_at: crate::clock::now() + i64::from(lifetime),
+        },
+        degrade,
+        degraded,
     };
-    let open = account.open(config, Role::OneShot).await?;
-    let mut following = open.session.follow(&ids);
-    let (request, chat, states, deduplicated) = match open.store.enqueue(request, now).await? {
+    let asked = Asked::Send(sending.clone());
+    match passing::way(account, config, deadline, &asked).await {
+        Ok(Way::Own(open)) => carry_out(&open, &account.process, &sending, deadline).await,
+        Ok(Way::Passed(Said::Sent(receipt))) => Ok(receipt),
+        Ok(Way::Passed(Said::Failed(error))) => Err(error),
+        Ok(Way::Passed(_)) => Err(WireError::new(
+            "internal_error",
+            "the owner of the connection answered something else; please report this",
+        )),
+        Err(NotOpened::InUse(in_use)) => without_owner(&store, &sending, in_use).await,
+        Err(NotOpened::Other(error)) => Err(error),
+    }
+}
+
+/// A message of the host with nothing left to decide, so that whoever owns the connection can send it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Sending {
+    request: OutboundRequest,
+    degrade: bool,
+    /// What was left out.
+    degraded: Vec<String>,
+}
+
+impl Sending {
+    fn ids(&self) -> Vec<String> {
+        let parts = self.request.parts.iter();
+        parts.map(|part| part.message_id.clone()).collect()
+    }
+
+    fn receipt(&self, mut outcome: Outcome, chat: &Peer, joined: bool) -> DeliveryReceipt {
+        outcome.degraded.clone_from(&self.degraded);
+        // It may have been entered by an owner that died: that is no other call.
+        let ids = outcome.parts.iter().map(|part| part.message_id.as_str());
+        outcome.deduplicated = joined && !ids.eq(self.ids().iter());
+        let reply_to = self.request.reply_to.as_ref();
+        outcome.receipt(
+            &chat.public_id.to_string(),
+            reply_to.map(|(_, id)| id.as_str()),
+        )
+    }
+}
+
+/// Sends it over the connection that this process owns.
+pub(super) async fn carry_out(
+    open: &Open,
+    process: &Process,
+    sending: &Sending,
+    deadline: Instant,
+) -> Result<DeliveryReceipt, WireError> {
+    let mut following = open.session.follow(&sending.ids());
+    let now = crate::clock::now();
+    let entered = entered(open.store.enqueue(sending.request.clone(), now).await?)?;
+    if entered.joined {
+        let ids: Vec<String> = entered
+            .parts
+            .iter()
+            .map(|part| part.message_id.clone())
+            .collect();
+        following = open.session.follow(&ids);
+    }
+    crate::crash::point("after_outbox_commit");
+    let wait = Wait {
+        open,
+        request: entered.request,
+        degrade: sending.degrade,
+        deadline,
+        // A one-shot process has nobody who could send it later, so it uses its time.
+        queued_will_do: sending.degrade && process.is_persistent(),
+    };
+    let outcome = match entered.parts.iter().any(|part| part.open) {
+        true => wait.settled(&mut following).await?,
+        false => {
+            wait.answer(Outcome::of(entered.parts, Vec::new()), None)
+                .await?
+        }
+    };
+    crate::crash::point("before_answer");
+    Ok(sending.receipt(outcome, &entered.chat, entered.joined))
+}
+
+/// The time is up, and the owner never said what became of it. What it was given may be in the outbox.
+async fn without_owner(
+    store: &Store,
+    sending: &Sending,
+    in_use: InUse,
+) -> Result<DeliveryReceipt, WireError> {
+    if sending.degrade {
+        // The owner, or the next one, sends it.
+        let now = crate::clock::now();
+        let entered = entered(store.enqueue(sending.request.clone(), now).await?)?;
+        let outcome = Outcome::of(entered.parts, Vec::new());
+        return Ok(sending.receipt(outcome, &entered.chat, entered.joined));
+    }
+    let first = sending.ids().into_iter().next().unwrap_or_default();
+    let outcome = match store.request_of(first).await? {
+        Some(request) => Outcome::of(store.withdraw(request).await?, Vec::new()),
+        None => Outcome::default(),
+    };
+    Err(match outcome.gone().is_empty() {
+        true => in_use.into(),
+        false => told_what_left(unknown(&outcome), &outcome),
+    })
+}
+
+/// A request that is in the outbox.
+struct Entered {
+    request: RequestId,
+    chat: Peer,
+    parts: Vec<PartState>,
+    joined: bool,
+}
+
+fn entered(enqueued: Enqueued) -> Result<Entered, WireError> {
+    let joined = matches!(enqueued, Enqueued::Joined { .. });
+    match enqueued {
         Enqueued::New {
             request,
             chat,
             parts,
-        } => (request, chat, parts, false),
-        Enqueued::Joined {
+        }
+        | Enqueued::Joined {
             request,
             chat,
             parts,
-        } => {
-            let ids: Vec<String> = parts.iter().map(|part| part.message_id.clone()).collect();
-            following = open.session.follow(&ids);
-            (request, chat, parts, true)
-        }
-        Enqueued::Conflict => {
-            return Err(WireError::new(
-                "idempotency_conflict",
-                "another message was sent under this idempotency_key; use a new key for new content",
-            ));
-        }
-    };
-    crate::crash::point("after_outbox_commit");
-    let wait = Wait {
-        open: &open,
-        request,
-        degrade,
-        deadline,
-        // A one-shot process has nobody who could send it later, so it uses its time.
-        queued_will_do: degrade && account.process.is_persistent(),
-    };
-    let mut outcome = match states.iter().any(|part| part.open) {
-        true => wait.settled(&mut following).await?,
-        false => wait.answer(Outcome::of(states, Vec::new()), None).await?,
-    };
-    crate::crash::point("before_answer");
-    outcome.degraded = degraded;
-    outcome.deduplicated = deduplicated;
-    Ok(outcome.receipt(&chat.public_id.to_string(), reply_to))
+        } => Ok(Entered {
+            request,
+            chat,
+            parts,
+            joined,
+        }),
+        Enqueued::Conflict => Err(WireError::new(
+            "idempotency_conflict",
+            "another message was sent under this idempotency_key; use a new key for new content",
+        )),
+    }
 }
 
 /// Where a message or a status frame goes: what it says, else the default recipient.
@@ -236,14 +334,7 @@ impl Wait<'_> {
     /// The error of a call whose time was up.
     async fn too_late(&self, outcome: &Outcome) -> WireError {
         let error = match outcome.gone().is_empty() {
-            false if outcome.parts.iter().any(|part| part.open) => WireError::new(
-                "delivery_unknown",
-                "WhatsApp has not said in time whether it took the message; what has left is tried again under its id",
-            ),
-            false => WireError::new(
-                "delivery_unknown",
-                "WhatsApp has not said whether it took the message; ask the recipient before you send it again",
-            ),
+            false => unknown(outcome),
             true if outcome.rate_limited => WireError::new(
                 "rate_limited",
                 "WhatsApp wants fewer messages from this account now; send it again in a minute",
@@ -265,7 +356,7 @@ impl Wait<'_> {
         let mut connection = self.open.session.connection();
         let now = connection
             .wait_for(|now| match now {
-                Connection::Ended(_) | Connection::Closed => true,
+                Connection::Ended(_) | Connection::Storage(_) | Connection::Closed => true,
                 Connection::Reconnecting { .. } => self.queued_will_do,
                 _ => false,
             })
@@ -273,9 +364,24 @@ impl Wait<'_> {
             .ok()?;
         match &*now {
             Connection::Ended(terminal) => Some(SessionError::Ended(terminal.clone())),
+            // A full disk passes; what is stored goes then.
+            Connection::Storage(error) if now.is_over() => Some(error.clone().into()),
             _ => None,
         }
     }
+}
+
+/// The error for messages of which WhatsApp has said nothing.
+fn unknown(outcome: &Outcome) -> WireError {
+    let sentence = match outcome.parts.iter().any(|part| part.open) {
+        true => {
+            "WhatsApp has not said in time whether it took the message; what has left is tried again under its id"
+        }
+        false => {
+            "WhatsApp has not said whether it took the message; ask the recipient before you send it again"
+        }
+    };
+    WireError::new("delivery_unknown", sentence)
 }
 
 /// An error that says which parts are under way nevertheless.

@@ -1,8 +1,12 @@
 //! `configure` and `health`: what holds, and how things stand.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::account::Account;
+use tokio::time::Instant;
+
+use super::account::{Account, Open};
+use super::passing::{self, Asked, Said};
 use crate::access::Policy;
 use crate::account::{InUse, OwnerLock};
 use crate::config::Config;
@@ -11,6 +15,9 @@ use crate::protocol::jsonrpc::WireError;
 use crate::protocol::response::{Configuration, HealthReport, Response, RuntimeSnapshot};
 use crate::session::{Connection, SessionError};
 use crate::store::{Linked, Store, StoreError};
+
+/// How long the owner of the connection may take to say how it stands.
+const OWNERS_WORD: Duration = Duration::from_secs(1);
 
 /// Answers with what the configuration means, and applies it to an ingress that this process runs.
 pub(super) async fn configure(
@@ -120,7 +127,7 @@ pub(super) async fn health(account: &Arc<Account>) -> Result<Response, WireError
 /// The word and the sentence for how a linked account stands.
 async fn standing(account: &Arc<Account>, report: &mut HealthReport) -> (String, String) {
     match stand(account, report).await {
-        Ok((status, what_to_do)) => (status.to_owned(), what_to_do),
+        Ok(standing) => standing,
         Err(error) => (error.code.into_owned(), error.message),
     }
 }
@@ -128,7 +135,7 @@ async fn standing(account: &Arc<Account>, report: &mut HealthReport) -> (String,
 async fn stand(
     account: &Arc<Account>,
     report: &mut HealthReport,
-) -> Result<(&'static str, String), WireError> {
+) -> Result<(String, String), WireError> {
     if let Some(store) = account.existing_store().await? {
         numbers(&store, report).await?;
         if account.opened().await.is_none()
@@ -138,30 +145,65 @@ async fn stand(
         }
     }
     if let Some(open) = account.opened().await {
-        return match &*open.session.connection().borrow() {
-            Connection::Online => Ok(("ok", "connected; nothing to do".to_owned())),
-            Connection::Connecting => Ok(("connecting", "connecting; wait a moment".to_owned())),
-            Connection::Reconnecting { reason } => {
-                let error = SessionError::Unreachable {
-                    reason: reason.clone(),
-                };
-                Ok(("reconnecting", error.to_string()))
-            }
-            Connection::Ended(terminal) => Err(SessionError::Ended(terminal.clone()).into()),
-            Connection::Closed => Ok((
-                "ok",
-                "not connected at the moment; nothing to do".to_owned(),
-            )),
-        };
+        return connected(&open);
     }
     match OwnerLock::owner(&account.paths) {
         Ok(()) => Ok((
-            "ok",
+            "ok".to_owned(),
             "linked, nobody is connected at the moment; nothing to do".to_owned(),
         )),
-        Err(error @ InUse::Owned { .. }) => Ok(("in_use", error.to_string())),
+        Err(error @ InUse::Owned { .. }) => owned(error, report).await,
         Err(error) => Err(error.into()),
     }
+}
+
+/// What the owner says of itself, or who it is if it says nothing.
+async fn owned(in_use: InUse, report: &mut HealthReport) -> Result<(String, String), WireError> {
+    let InUse::Owned {
+        pid, ref socket, ..
+    } = in_use
+    else {
+        return Err(in_use.into());
+    };
+    if let Some(pid) = pid {
+        report
+            .metadata
+            .insert("owner_pid".to_owned(), pid.to_string());
+    }
+    let said = match socket {
+        Some(name) => {
+            let deadline = Instant::now() + OWNERS_WORD;
+            passing::ask(name, &Asked::Health, deadline).await
+        }
+        None => Ok(None),
+    };
+    match said {
+        Ok(Some(Said::Standing { status, what_to_do })) => Ok((status, what_to_do)),
+        Ok(Some(Said::Failed(error))) => Err(error),
+        Ok(_) => Ok(("in_use".to_owned(), in_use.to_string())),
+        Err(error) => Ok(("in_use".to_owned(), error.message)),
+    }
+}
+
+/// The word and the sentence for a connection that this process owns.
+pub(super) fn connected(open: &Open) -> Result<(String, String), WireError> {
+    let (status, what_to_do) = match &*open.session.connection().borrow() {
+        Connection::Online => ("ok", "connected; nothing to do".to_owned()),
+        Connection::Connecting => ("connecting", "connecting; wait a moment".to_owned()),
+        Connection::Reconnecting { reason } => {
+            let error = SessionError::Unreachable {
+                reason: reason.clone(),
+            };
+            ("reconnecting", error.to_string())
+        }
+        Connection::Ended(terminal) => return Err(SessionError::Ended(terminal.clone()).into()),
+        Connection::Storage(error) => return Err(error.clone().into()),
+        Connection::Closed => (
+            "ok",
+            "not connected at the moment; nothing to do".to_owned(),
+        ),
+    };
+    Ok((status.to_owned(), what_to_do))
 }
 
 async fn numbers(store: &Store, report: &mut HealthReport) -> Result<(), StoreError> {
@@ -189,6 +231,7 @@ async fn numbers(store: &Store, report: &mut HealthReport) -> Result<(), StoreEr
         ("outbox_unknown", counts.unknown),
         ("suspect", counts.suspect),
         ("rejected", counts.rejected),
+        ("dropped_unproven", counts.dropped),
     ] {
         put(key, count.to_string());
     }

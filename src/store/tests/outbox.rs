@@ -346,3 +346,24 @@ fn a_call_repeated_under_its_key_sends_what_was_given_up() {
         ("A2", b"A2".as_slice())
     );
 }
+
+/// An owner died with a call that another process had handed to it; that one enters it again.
+#[test]
+fn the_same_call_is_entered_once() {
+    let store = TestStore::new();
+    assert_eq!(
+        ids(&enqueue(&store, call(ANN, &["A", "B"]))),
+        (true, vec!["A", "B"])
+    );
+    sent(&store, "A");
+    let wire = serde_json::to_string(&call(ANN, &["A", "B"])).unwrap();
+    let again = enqueue(&store, serde_json::from_str(&wire).unwrap());
+    assert_eq!(ids(&again), (false, vec!["A", "B"]));
+    assert_eq!(heads(&store), ["B"]);
+    let Enqueued::Joined { request, .. } = again else {
+        panic!("{again:?}")
+    };
+    let found = |id: &str| store.request_of(id.to_owned()).wait().unwrap();
+    assert_eq!(found("B"), Some(request));
+    assert_eq!(found("C"), None);
+}
