@@ -100,10 +100,10 @@ async fn the_server_is_down_at_the_start_and_again_later() {
     );
     assert_eq!(state["status"], "connecting");
     for text in ["first", "second"] {
-        proxy.up().await;
+        proxy.up();
         let id = anna.text(world.jid(), text).await.expect("text");
         assert_eq!(host.event().await["message"]["id"], id);
-        proxy.down().await;
+        proxy.down();
     }
 }
 

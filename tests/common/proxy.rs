@@ -6,35 +6,37 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Mutex;
-use tokio::task::JoinSet;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 /// Forwards to a server for as long as it is up.
 pub struct Proxy {
     address: SocketAddr,
-    target: SocketAddr,
+    up: watch::Sender<bool>,
     deaf: Arc<AtomicBool>,
-    running: Mutex<Option<JoinSet<()>>>,
+    running: JoinHandle<()>,
 }
 
 impl Proxy {
     /// A proxy that is up.
     pub async fn start(target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
-        let proxy = Self {
-            address: listener.local_addr().expect("address"),
-            target,
-            deaf: Arc::default(),
-            running: Mutex::new(None),
-        };
-        proxy.run(listener).await;
-        proxy
+        let address = listener.local_addr().expect("address");
+        let up = watch::Sender::new(true);
+        let deaf = Arc::new(AtomicBool::new(false));
+        let running = tokio::spawn(run(listener, target, up.subscribe(), deaf.clone()));
+        Self {
+            address,
+            up,
+            deaf,
+            running,
+        }
     }
 
-    /// A proxy that is down; its address refuses connections.
+    /// A proxy that is down.
     pub async fn down_from_the_start(target: SocketAddr) -> Self {
         let proxy = Self::start(target).await;
-        proxy.down().await;
+        proxy.down();
         proxy
     }
 
@@ -42,17 +44,15 @@ impl Proxy {
         format!("ws://{}/ws/chat", self.address)
     }
 
-    /// Closes everything and refuses new connections.
-    pub async fn down(&self) {
-        if let Some(mut running) = self.running.lock().await.take() {
-            running.shutdown().await;
-        }
+    /// Closes everything, and new connections as soon as they are made. The port stays ours: somebody else might get
+    /// it before we are up again.
+    pub fn down(&self) {
+        self.up.send_replace(false);
     }
 
-    /// Accepts connections again, on the same address.
-    pub async fn up(&self) {
-        let listener = TcpListener::bind(self.address).await.expect("bind again");
-        self.run(listener).await;
+    /// Serves connections again.
+    pub fn up(&self) {
+        self.up.send_replace(true);
     }
 
     /// From now on nothing that the client says reaches the server; the other direction goes on.
@@ -64,21 +64,31 @@ impl Proxy {
     pub fn hear(&self) {
         self.deaf.store(false, Ordering::SeqCst);
     }
+}
 
-    async fn run(&self, listener: TcpListener) {
-        let (target, deaf) = (self.target, self.deaf.clone());
-        let mut running = JoinSet::new();
-        running.spawn(async move {
-            let mut connections = JoinSet::new();
-            loop {
-                let Ok((client, _)) = listener.accept().await else {
-                    return;
-                };
-                connections.spawn(forward(client, target, deaf.clone()));
-                while connections.try_join_next().is_some() {}
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.up.send_replace(false);
+        self.running.abort();
+    }
+}
+
+async fn run(
+    listener: TcpListener,
+    target: SocketAddr,
+    up: watch::Receiver<bool>,
+    deaf: Arc<AtomicBool>,
+) {
+    while let Ok((client, _)) = listener.accept().await {
+        let (mut up, deaf) = (up.clone(), deaf.clone());
+        tokio::spawn(async move {
+            if *up.borrow() {
+                tokio::select! {
+                    () = forward(client, target, deaf) => {}
+                    _ = up.wait_for(|up| !up) => {}
+                }
             }
         });
-        *self.running.lock().await = Some(running);
     }
 }
 
