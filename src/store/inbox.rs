@@ -129,16 +129,18 @@ impl Store {
         })
     }
 
-    /// The next messages to emit, in arrival order, at most `limit`. Those older than `max_age` seconds are set aside
-    /// first. The same ones come again until each has a verdict: [`assign_emission`](Self::assign_emission),
+    /// The next messages to emit, in arrival order, at most `limit`. Those among them that are older than `max_age`
+    /// seconds are set aside. The same ones come again until each has a verdict: [`assign_emission`](Self::assign_emission),
     /// [`drop_denied`](Self::drop_denied) or [`hold`](Self::hold).
     pub fn next_to_emit(&self, limit: u32, max_age: i64, now: i64) -> Pending<Vec<Stored>> {
         self.submit(move |tx| {
             // A message that was emitted before is not old, only late.
-            tx.prepare_cached(
-                "UPDATE inbox SET state = ?1 WHERE state = 0 AND timestamp < ?2 AND attempts = 0",
-            )?
-            .execute([state::EXPIRED, now.saturating_sub(max_age)])?;
+            let mut expire = tx.prepare_cached(
+                "UPDATE inbox SET state = ?1 WHERE id IN (SELECT id FROM inbox WHERE state = 0 ORDER BY id LIMIT ?3)
+                 AND timestamp < ?2 AND attempts = 0",
+            )?;
+            let before = now.saturating_sub(max_age);
+            while expire.execute([state::EXPIRED, before, limit.into()])? > 0 {}
             let rows = select(tx, "state = 0 ORDER BY id LIMIT ?1", &[&limit])?;
             Ok(rows)
         })

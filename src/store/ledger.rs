@@ -138,7 +138,7 @@ impl Store {
         self.submit(|tx| {
             let found: Option<(i64, i64)> = tx
                 .prepare_cached(
-                    "SELECT i.chat, e.at FROM inbox i JOIN emission e ON e.number = i.emission
+                    "SELECT i.chat, e.at FROM inbox i CROSS JOIN emission e ON e.number = i.emission
                      WHERE i.state = 1 ORDER BY i.emission LIMIT 1",
                 )?
                 .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
@@ -263,7 +263,7 @@ fn settle(tx: &Tx<'_>, now: i64) -> rusqlite::Result<(usize, usize, usize)> {
     let sessions: Vec<(i64, bool, i64, i64, bool)> = tx
         .prepare_cached(
             "SELECT DISTINCT s.id, s.mode = 'polling', s.proven, s.written, s.received
-             FROM inbox i JOIN emission e ON e.number = i.emission JOIN ingress s ON s.id = e.session
+             FROM inbox i CROSS JOIN emission e ON e.number = i.emission CROSS JOIN ingress s ON s.id = e.session
              WHERE i.state = 1 ORDER BY s.id",
         )?
         .query_map([], |row| {
@@ -274,7 +274,7 @@ fn settle(tx: &Tx<'_>, now: i64) -> rusqlite::Result<(usize, usize, usize)> {
     for (session, polling, proven, written, received) in sessions {
         let left: Vec<Left> = tx
             .prepare_cached(
-                "SELECT i.id, e.number, e.at, i.attempts, i.lost_turns FROM inbox i JOIN emission e ON e.number = i.emission
+                "SELECT i.id, e.number, e.at, i.attempts, i.lost_turns FROM inbox i CROSS JOIN emission e ON e.number = i.emission
                  WHERE e.session = ?1 AND i.state = 1 ORDER BY e.number",
             )?
             .query_map([session], |row| {

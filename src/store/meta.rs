@@ -1,5 +1,7 @@
 //! What the account is, and the numbers that an operator looks at.
 
+use std::collections::HashMap;
+
 use rusqlite::{OptionalExtension, params};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -150,13 +152,13 @@ impl Store {
                     .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
                     .collect()
             };
-            let troubled = by_state(
-                "SELECT state, count(*) FROM inbox WHERE state IN (4, 5) GROUP BY state",
-            )?;
+            let troubled =
+                by_state("SELECT state, count(*) FROM inbox WHERE state IN (4, 5) GROUP BY state")?;
             let uncertain = by_state(
                 "SELECT state, count(*) FROM part WHERE state IN (2, 4, 8) GROUP BY state",
             )?;
-            let of = |counts: &HashMap<i64, i64>, state| counts.get(&state).copied().unwrap_or_default();
+            let of =
+                |counts: &HashMap<i64, i64>, state| counts.get(&state).copied().unwrap_or_default();
             Ok(Counts {
                 waiting: count("SELECT count(*) FROM inbox WHERE state = 0")?,
                 oldest_waiting: tx
@@ -168,8 +170,7 @@ impl Store {
                 queued: count("SELECT count(*) FROM part WHERE open = 1")?,
                 unknown: of(&uncertain, 2),
                 suspect: of(&uncertain, 4),
-                rejected: of(&uncertain, 8)
-                    + get::<i64>(tx, "refused")?.unwrap_or_default(),
+                rejected: of(&uncertain, 8) + get::<i64>(tx, "refused")?.unwrap_or_default(),
                 dropped: get::<i64>(tx, DROPPED)?.unwrap_or_default(),
             })
         })

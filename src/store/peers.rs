@@ -181,9 +181,9 @@ fn merge(tx: &Tx<'_>, into: PeerKey, from: PeerKey) -> rusqlite::Result<()> {
     .execute([into.0, from.0])?;
     rekey_inbox(tx, into, from)?;
     for sql in [
+        "UPDATE part SET chat = ?1 WHERE request IN (SELECT id FROM request WHERE chat = ?2)",
         "UPDATE request SET chat = ?1 WHERE chat = ?2",
-        "UPDATE request SET reply_chat = ?1 WHERE reply_chat = ?2",
-        "UPDATE part SET chat = ?1 WHERE chat = ?2",
+        "UPDATE request SET reply_chat = ?1 WHERE reply_chat = ?2 AND reply_stanza IS NOT NULL",
         "DELETE FROM peer WHERE key = ?2 AND key <> ?1",
     ] {
         tx.prepare_cached(sql)?.execute([into.0, from.0])?;

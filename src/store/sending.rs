@@ -153,7 +153,7 @@ impl Store {
             let n = tx
                 .prepare_cached(
                     "UPDATE part SET state = 9, open = 0 WHERE open = 1 AND state = 0
-                     AND request IN (SELECT id FROM request WHERE expires <= ?1)",
+                     AND (SELECT expires FROM request WHERE id = part.request) <= ?1",
                 )?
                 .execute([now])?;
             if n > 0 {

@@ -6,6 +6,7 @@ mod ledger;
 mod model;
 mod outbox;
 mod peers;
+pub(super) mod plan;
 mod retention;
 
 use super::*;

@@ -243,7 +243,7 @@ fn a_reply_proves_its_event_in_the_same_transaction() {
     assert_eq!(store.counts().wait().unwrap().unproven, 1);
     // One that cannot be entered proves nothing: the id is taken.
     enqueue(&store, call(BOB, &["A1"]));
-    assert!(store.enqueue(reply("R", &["A1"]), NOW).wait().is_err());
+    assert!(store.enqueue(reply("R", &["B1", "A1"]), NOW).wait().is_err());
     assert_eq!(store.counts().wait().unwrap().unproven, 1);
 }
 
