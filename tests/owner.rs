@@ -264,6 +264,42 @@ async fn the_owner_leaves_in_the_middle() {
     }
 }
 
+/// The owner is stopped, and goes on when those who asked it have their answers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_owner_is_asleep() {
+    let world = World::linked().await;
+    let anna = world.person("Anna").await;
+    let host = start(&world).await;
+    let pid = host.child.id().expect("pid").to_string();
+    let signal = async |name: &str| {
+        let mut kill = tokio::process::Command::new("kill");
+        let status = kill.args([name, &pid]).status().await.expect("kill");
+        assert!(status.success());
+    };
+    let mut config = open();
+    config["send_timeout_secs"] = json!(2);
+    signal("-STOP").await;
+    let params = json!({"config": config, "message": message("too late", to(&anna))});
+    let pushing = asking(&world, "push", params).await;
+    let mut metadata = to(&anna);
+    metadata["reply_to_message_id"] = json!("X");
+    let params = json!({"config": config, "message": message("later", metadata)});
+    let replying = asking(&world, "deliver", params).await;
+    let refused = answered(pushing).await;
+    assert_eq!(code(&refused), "session_in_use");
+    let sentence = refused["error"]["message"].as_str().expect("message");
+    assert!(sentence.contains(&pid), "{sentence}");
+    assert_eq!(state(&answered(replying).await), "queued");
+    let health = world.ok("health", json!({"config": {}})).await;
+    assert_eq!(health["health"]["status"], "in_use");
+    signal("-CONT").await;
+    anna.wait_text("later").await.expect("arrives");
+    world.ok("push", push("last", to(&anna))).await;
+    anna.wait_text("last").await.expect("arrives");
+    assert_eq!(anna.seen(|seen| seen.count_text("later")), 1);
+    assert_eq!(anna.seen(|seen| seen.count_text("too late")), 0);
+}
+
 /// The socket of an owner that was killed is in nobody's way.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stale_socket() {
@@ -340,7 +376,7 @@ async fn nonsense_on_the_socket() {
     let name = owner(&world)["socket"].as_str().expect("socket").to_owned();
     for line in [
         r#"{"v":2,"pid":1,"version":"x","body":{"sing":{}}}"#,
-        r#"{"v":1,"pid":1,"version":"x","body":{"asked":{"sing":{}},"budget_ms":1}}"#,
+        r#"{"v":1,"pid":1,"version":"x","body":{"asked":{"sing":{}},"until_ms":1}}"#,
     ] {
         let stream = socket::connect(&name).await.expect("connect");
         let line = format!("{line}\n");

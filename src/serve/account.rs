@@ -33,8 +33,11 @@ const HANG_UP: Duration = Duration::from_millis(500);
 const LAST_VISITS: Duration = Duration::from_secs(1);
 /// How long an ingress waits for an owner that serves one call.
 const ONE_CALL: Duration = Duration::from_secs(10);
-/// Pause between two looks at a lock that somebody has; up to twice as long, so that who waits does not march in step.
-const LOOK_AGAIN: Duration = Duration::from_millis(15);
+/// First pause between two looks at a lock that somebody has. It grows, and varies, so that who waits neither wears
+/// the machine out nor marches in step.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+/// So many times as long does it get.
+const LOOKS_GROW: u32 = 8;
 /// What a clean end may take.
 const CLOSE: Duration = Duration::from_millis(1200);
 
@@ -314,6 +317,7 @@ impl Account {
     ) -> Result<Open, WireError> {
         let patience = Instant::now() + ONE_CALL;
         let mut stayed = None;
+        let mut looks = 0;
         loop {
             let in_use = match self.open(config, role, Instant::now() + takes).await {
                 Err(NotOpened::InUse(in_use)) => in_use,
@@ -326,7 +330,7 @@ impl Account {
                 return Err(in_use.into());
             }
             stayed = stays;
-            look_again().await;
+            look_again(&mut looks).await;
         }
     }
 
@@ -389,9 +393,10 @@ impl From<NotOpened> for WireError {
     }
 }
 
-/// Between two looks at a lock that somebody has.
-pub(super) async fn look_again() {
-    tokio::time::sleep(LOOK_AGAIN.mul_f64(1.0 + fastrand::f64())).await;
+/// The pause after the given number of looks at a lock that somebody has.
+pub(super) async fn look_again(looks: &mut u32) {
+    *looks = (*looks + 1).min(LOOKS_GROW);
+    tokio::time::sleep((LOOK_AGAIN * *looks).mul_f64(1.0 + fastrand::f64())).await;
 }
 
 /// Unix seconds of an instant.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::account::{Account, Open};
-use super::answer::{Process, call_deadline};
+use super::answer::call_deadline;
 use super::outgoing;
 use super::passing::{self, Asked, Said, Way};
 use crate::config::{Config, Typing};
@@ -50,13 +50,17 @@ async fn pass_on(
     let target = outgoing::destination(config, conversation)?;
     account.linked()?;
     let to = outgoing::admitted(account, config, &target).await?.route;
-    let deadline = call_deadline(&account.process, config);
+    // The host has one request in flight: a typing indicator must not hold up the answer behind it.
+    let deadline = match account.process.is_persistent() {
+        true => Instant::now() + PATIENCE,
+        false => call_deadline(&account.process, config),
+    };
     let asked = Asked::Chatstate {
         to: to.clone(),
         composing,
     };
     match passing::way(account, config, deadline, &asked).await? {
-        Way::Own(open) => show(&open, &account.process, &to, composing, deadline).await,
+        Way::Own(open) => show(&open, &to, composing, deadline).await,
         Way::Passed(Said::Failed(error)) => Err(error),
         Way::Passed(_) => Ok(()),
     }
@@ -65,17 +69,11 @@ async fn pass_on(
 /// Shows it on the connection that this process owns.
 pub(super) async fn show(
     open: &Open,
-    process: &Process,
     to: &Address,
     composing: bool,
     deadline: Instant,
 ) -> Result<(), WireError> {
-    // The host has one request in flight: a typing indicator must not hold up the answer behind it.
-    let patience = match process.is_persistent() {
-        true => deadline.min(Instant::now() + PATIENCE),
-        false => deadline,
-    };
-    open.session.online_now(patience).await?;
+    open.session.online_now(deadline).await?;
     Ok(open.session.chatstate(to, composing).await?)
 }
 

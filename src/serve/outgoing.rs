@@ -128,7 +128,8 @@ pub(super) async fn send(
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Sending {
     request: OutboundRequest,
-    degrade: bool,
+    /// Whether a state is as good an answer as an error.
+    pub degrade: bool,
     /// What was left out.
     degraded: Vec<String>,
 }

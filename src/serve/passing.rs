@@ -69,15 +69,15 @@ struct Frame<T> {
 #[derive(Serialize)]
 struct Question<'a> {
     asked: &'a Asked,
-    /// How long the one who asks can wait, milliseconds.
-    budget_ms: u64,
+    /// Until when the one who asks waits, Unix milliseconds. An owner that was asleep must not begin after that.
+    until_ms: i64,
 }
 
 /// The same on the owner's side.
 #[derive(Deserialize)]
 struct Heard {
     asked: Asked,
-    budget_ms: u64,
+    until_ms: i64,
 }
 
 fn frame<T>(body: Option<T>) -> Frame<T> {
@@ -106,6 +106,7 @@ pub(super) async fn way(
 ) -> Result<Way, NotOpened> {
     let until = account.process.leave_by();
     let mut alone = None;
+    let mut looks = 0;
     loop {
         let in_use = match account.open(config, Role::OneShot, until).await {
             Ok(open) => return Ok(Way::Own(open)),
@@ -135,7 +136,7 @@ pub(super) async fn way(
         if Instant::now() >= deadline {
             return Err(NotOpened::InUse(in_use));
         }
-        look_again().await;
+        look_again(&mut looks).await;
     }
 }
 
@@ -149,10 +150,10 @@ pub(super) async fn ask(
     let Ok(Ok(stream)) = connected.await else {
         return Ok(None);
     };
-    let budget = deadline.saturating_duration_since(Instant::now());
+    let left = deadline.saturating_duration_since(Instant::now());
     let question = Question {
         asked,
-        budget_ms: budget.as_millis() as u64,
+        until_ms: now_ms().saturating_add_unsigned(left.as_millis() as u64),
     };
     let exchanged = async {
         write(&stream, &frame(Some(question))).await?;
@@ -175,6 +176,10 @@ pub(super) async fn ask(
         Some(said) => Ok(Some(said)),
         None => Err(other_version(answer.pid, &answer.version)),
     }
+}
+
+fn now_ms() -> i64 {
+    chrono::Utc::now().timestamp_millis()
 }
 
 fn other_version(pid: u32, version: &str) -> WireError {
@@ -263,7 +268,7 @@ async fn receive(
                 }
                 Err(error) => {
                     tracing::warn!(%error, "another process could not be heard");
-                    look_again().await;
+                    tokio::time::sleep(GOODBYE).await;
                 }
             },
             Some(_) = visits.join_next() => {}
@@ -305,19 +310,22 @@ async fn visit(
 async fn heard(stream: &Stream, open: &Open, process: &SharedProcess) -> io::Result<Option<Said>> {
     let question: Frame<serde_json::Value> = read(stream).await?;
     let body = question.body.filter(|_| question.v == PROTOCOL);
-    let Some(Ok(Heard { asked, budget_ms })) = body.map(serde_json::from_value) else {
+    let Some(Ok(Heard { asked, until_ms })) = body.map(serde_json::from_value) else {
         return Ok(None);
     };
-    let deadline = Instant::now() + Duration::from_millis(budget_ms);
+    let left = u64::try_from(until_ms.saturating_sub(now_ms())).unwrap_or(0);
+    // What was to be queued is in the outbox by now, and may go; all else its caller was told has failed.
+    if left == 0 && !matches!(&asked, Asked::Send(sending) if sending.degrade) {
+        return Err(io::ErrorKind::TimedOut.into());
+    }
+    let deadline = Instant::now() + Duration::from_millis(left);
     let said = match asked {
         Asked::Send(sending) => outgoing::carry_out(open, process, &sending, deadline)
             .await
             .map(Said::Sent),
-        Asked::Chatstate { to, composing } => {
-            exchange::show(open, process, &to, composing, deadline)
-                .await
-                .map(|()| Said::Shown)
-        }
+        Asked::Chatstate { to, composing } => exchange::show(open, &to, composing, deadline)
+            .await
+            .map(|()| Said::Shown),
         Asked::Health => report::connected(open)
             .map(|(status, what_to_do)| Said::Standing { status, what_to_do }),
     };
