@@ -25,6 +25,9 @@ impl AccountError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Relative(_) => "invalid_config",
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                "storage_full"
+            }
             Self::NoHome | Self::Io { .. } => "store_failed",
         }
     }
@@ -118,6 +121,19 @@ impl Paths {
         Ok(())
     }
 
+    /// Which of the account's files and its directory other users may read or enter, with their modes. Systems without
+    /// such modes have none.
+    pub fn loose(&self) -> Vec<(PathBuf, u32)> {
+        let files = [self.store.clone(), self.channel(), self.lock()];
+        std::iter::once(self.directory().to_owned())
+            .chain(files)
+            .filter_map(|path| {
+                let mode = mode(&path)?;
+                (mode & 0o077 != 0).then_some((path, mode))
+            })
+            .collect()
+    }
+
     pub(super) fn prepare_lock(&self) -> Result<fs::File, AccountError> {
         let directory = self.directory();
         private_directory(directory, self.ours).map_err(|e| failed(directory, e))?;
@@ -163,6 +179,17 @@ fn canonical(path: &Path) -> Result<PathBuf, AccountError> {
         },
         Err(e) => Err(failed(path, e)),
     }
+}
+
+#[cfg(unix)]
+fn mode(path: &Path) -> Option<u32> {
+    use std::os::unix::fs::PermissionsExt;
+    Some(fs::metadata(path).ok()?.permissions().mode() & 0o777)
+}
+
+#[cfg(not(unix))]
+fn mode(_path: &Path) -> Option<u32> {
+    None
 }
 
 #[cfg(unix)]

@@ -24,6 +24,10 @@ pub enum Command {
     Serve,
     /// Link an account.
     Link(LinkArgs),
+    /// Say how an account stands, or repair it.
+    Doctor(DoctorArgs),
+    /// Send events again.
+    Redeliver(RedeliverArgs),
 }
 
 #[derive(Debug, Parser)]
@@ -51,6 +55,54 @@ struct Line {
 #[derive(Debug, Subcommand)]
 enum Sub {
     Link(LinkArgs),
+    Doctor(DoctorArgs),
+    Redeliver(RedeliverArgs),
+}
+
+/// Which account a command is about.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Which {
+    /// The `account` of the configuration
+    #[arg(long, value_name = "NAME", default_value = DEFAULT_ACCOUNT, value_parser = account_name)]
+    pub account: String,
+    /// Absolute path of the store, instead of the account's directory
+    #[arg(long, value_name = "PATH", value_parser = absolute_path)]
+    pub sqlite_store_path: Option<PathBuf>,
+}
+
+/// Say how an account stands, and what to do about it
+///
+/// Looks at the files alone and connects to nobody. Phone numbers are shortened, so that what it prints can be put into
+/// a bug report. The exit code is 0 only if all is well.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = "Examples:\n  \
+    channel-whatsapp doctor\n  \
+    channel-whatsapp doctor --json --account work\n  \
+    channel-whatsapp doctor --repair")]
+pub struct DoctorArgs {
+    #[command(flatten)]
+    pub which: Which,
+    /// Make new databases out of what can be read of damaged ones; the originals are kept beside them
+    #[arg(long)]
+    pub repair: bool,
+    /// One JSON object on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Send events again that were set aside or of which nothing is known
+///
+/// Without an id it lists them. A process that is receiving emits them within a second, else the next one that does.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = "Examples:\n  \
+    channel-whatsapp redeliver\n  \
+    channel-whatsapp redeliver whatsapp:15551234567@s.whatsapp.net:15551234567@s.whatsapp.net:3EB0C767D0")]
+pub struct RedeliverArgs {
+    #[command(flatten)]
+    pub which: Which,
+    /// Ids of events
+    #[arg(value_name = "EVENT_ID")]
+    pub events: Vec<String>,
 }
 
 /// Link a WhatsApp account as a companion device
@@ -103,6 +155,8 @@ pub fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Command, clap::
     Ok(match Line::try_parse_from(with_subcommand(line))?.command {
         None => Command::Serve,
         Some(Sub::Link(args)) => Command::Link(args),
+        Some(Sub::Doctor(args)) => Command::Doctor(args),
+        Some(Sub::Redeliver(args)) => Command::Redeliver(args),
     })
 }
 

@@ -1,10 +1,13 @@
 //! The command line: one file a command.
 
 pub mod args;
+mod doctor;
 mod link;
 mod log;
 pub mod qr;
+mod redeliver;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use args::Command;
@@ -36,5 +39,19 @@ pub fn main() -> ExitCode {
     match command {
         Command::Serve => serve::run(std::io::stdin(), std::io::stdout()),
         Command::Link(args) => link::run(&args),
+        Command::Doctor(args) => done(doctor::run(&args)),
+        Command::Redeliver(args) => done(redeliver::run(&args)),
+    }
+}
+
+/// The exit code of a command that answers whether all is well; one line on stderr says why it failed.
+fn done(outcome: anyhow::Result<bool>) -> ExitCode {
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "channel-whatsapp: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }

@@ -63,6 +63,17 @@ pub struct Begun {
     pub poisoned: usize,
 }
 
+/// An event that is not sent again by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftOver {
+    /// Its id, for [`Store::redeliver`].
+    pub event_id: String,
+    /// Whether three sessions ended in its turn; else it is not known what became of it.
+    pub poisoned: bool,
+    /// The server's time, Unix seconds.
+    pub timestamp: i64,
+}
+
 impl Store {
     /// The cursor that covers everything up to an emission number.
     pub fn cursor(&self, emission: i64) -> String {
@@ -146,6 +157,23 @@ impl Store {
             found
                 .map(|(chat, at)| Ok((peers::load(tx, super::PeerKey(chat))?, at)))
                 .transpose()
+        })
+    }
+
+    /// The set-aside and unconfirmed events, oldest first, at most `limit`.
+    pub fn left_over(&self, limit: u32) -> Pending<Vec<LeftOver>> {
+        self.submit(move |tx| {
+            tx.prepare_cached(
+                "SELECT event_id, state = 5, timestamp FROM inbox WHERE state IN (4, 5) AND draft IS NOT NULL ORDER BY id LIMIT ?1",
+            )?
+            .query_map([limit], |row| {
+                Ok(LeftOver {
+                    event_id: row.get(0)?,
+                    poisoned: row.get(1)?,
+                    timestamp: row.get(2)?,
+                })
+            })?
+            .collect()
         })
     }
 

@@ -15,6 +15,7 @@ mod ledger;
 mod meta;
 mod outbox;
 mod peers;
+mod repair;
 mod retention;
 mod schema;
 mod sending;
@@ -30,13 +31,14 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use tokio::sync::watch;
 
-pub use device::linked_device;
+pub use device::{SESSION_SCHEMA, linked_device};
 pub use error::StoreError;
 pub use inbox::{Held, Inserted, NewInbound, Original, RowId, Stored};
-pub use ledger::{Begun, Mode, SessionId};
+pub use ledger::{Begun, LeftOver, Mode, SessionId};
 pub use meta::{Connections, Counts, Linked, Terminal};
 pub use outbox::{DeliveryState, Enqueued, NewPart, OutboundRequest, PartState, RequestId};
 pub use peers::{Peer, PeerKey};
+pub use repair::{Repaired, repair};
 pub use retention::Swept;
 pub use sending::{Outgoing, Receipt};
 pub use space::{RESERVE, Space, available};

@@ -125,6 +125,12 @@ enum Refused {
     Store(StoreError),
 }
 
+impl From<StoreError> for Refused {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
 impl From<rusqlite::Error> for Refused {
     fn from(error: rusqlite::Error) -> Self {
         Self::Sqlite(error)
@@ -153,24 +159,45 @@ fn prepare(conn: &Connection, path: &Path) -> Result<(), Refused> {
         conn.pragma_update(None, "user_version", known)?;
     }
     conn.execute_batch("COMMIT")?;
-    check(conn, path)
+    let length = std::fs::metadata(path).map_or(0, |file| file.len());
+    Ok(check(conn, path, length)?)
+}
+
+/// Looks at a file without changing it: whether it could be used.
+pub(super) fn look(path: &Path) -> Result<(), StoreError> {
+    if !path.is_file() {
+        return Ok(());
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn =
+        Connection::open_with_flags(path, flags).map_err(|e| StoreError::from_sqlite(path, &e))?;
+    check_version(&conn, path, MIGRATIONS.len() as i64).map_err(|e| match e {
+        Refused::Sqlite(e) => StoreError::from_sqlite(path, &e),
+        Refused::Store(e) => e,
+    })?;
+    check(&conn, path, 0)
 }
 
 /// Up to this size a file is checked as a whole whenever it is opened: some 20 ms. In a larger one damage shows when
 /// it is met.
 const CHECKED: u64 = 16 << 20;
 
-fn check(conn: &Connection, path: &Path) -> Result<(), Refused> {
-    if std::fs::metadata(path).is_ok_and(|file| file.len() <= CHECKED) && !is_sound(conn)? {
-        return Err(Refused::Store(StoreError::Corrupt {
-            path: path.to_owned(),
-        }));
+/// Looks for damage in a file of this length.
+pub(super) fn check(conn: &Connection, path: &Path, length: u64) -> Result<(), StoreError> {
+    if length > CHECKED {
+        return Ok(());
     }
-    Ok(())
+    match is_sound(conn) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(StoreError::Corrupt {
+            path: path.to_owned(),
+        }),
+        Err(e) => Err(StoreError::from_sqlite(path, &e)),
+    }
 }
 
 /// Whether the pages of a database agree with each other.
-pub(super) fn is_sound(conn: &Connection) -> rusqlite::Result<bool> {
+fn is_sound(conn: &Connection) -> rusqlite::Result<bool> {
     let found: String = conn.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     Ok(found == "ok")
 }

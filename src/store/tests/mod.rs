@@ -7,6 +7,7 @@ mod model;
 mod outbox;
 mod peers;
 pub(super) mod plan;
+mod repair;
 mod retention;
 
 use super::*;
