@@ -221,6 +221,14 @@ impl Account {
         Ok(linked_device(self.paths.store())?.ok_or(SessionError::NotLinked)?)
     }
 
+    /// An error if no account is linked here. Looks at the file only while the connection is not ours.
+    pub(super) fn check_linked(&self) -> Result<(), WireError> {
+        match self.open.try_lock() {
+            Ok(open) if open.is_some() => Ok(()),
+            _ => self.linked().map(drop),
+        }
+    }
+
     /// Our database, which any process of this user may read; the connection is not needed for it.
     pub(super) async fn store(&self) -> Result<Store, WireError> {
         let mut slot = self.store.lock().await;

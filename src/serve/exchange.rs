@@ -48,7 +48,7 @@ async fn pass_on(
     let conversation = frame.conversation_id.as_deref();
     let conversation = conversation.or(frame.metadata.get("conversation_id").map(String::as_str));
     let target = outgoing::destination(config, conversation)?;
-    account.linked()?;
+    account.check_linked()?;
     let to = outgoing::admitted(account, config, &target).await?.route;
     // The host has one request in flight: a typing indicator must not hold up the answer behind it.
     let deadline = match account.process.is_persistent() {

@@ -10,6 +10,7 @@ mod attempt;
 mod client;
 mod endpoint;
 mod fate;
+mod lanes;
 mod keeping;
 mod link;
 mod outbox;
@@ -30,7 +31,7 @@ use whatsapp_rust::store::SqliteStore;
 
 use crate::account::Paths;
 use crate::identity::Address;
-use crate::store::{Store, StoreError};
+use crate::store::{Enqueued, OutboundRequest, Store, StoreError};
 
 pub use client::WebVersion;
 pub use endpoint::{Endpoint, EndpointError, UNCHECKED, URL_VARIABLE};
@@ -104,6 +105,7 @@ struct Shared {
     client: Mutex<Option<Arc<Client>>>,
     inbox: receive::Inbox,
     outbox: fate::Waiters,
+    lanes: lanes::Lanes,
     closing: watch::Sender<bool>,
 }
 
@@ -158,6 +160,7 @@ impl Session {
             connection: watch::Sender::new(Connection::Connecting),
             client: Mutex::new(None),
             outbox: fate::Waiters::default(),
+            lanes: lanes::Lanes::default(),
             closing: watch::Sender::new(false),
         });
         let (supervised, sent, kept) = (shared.clone(), shared.clone(), shared.clone());
@@ -230,6 +233,11 @@ impl Session {
         Following::new(self.shared.clone(), message_ids)
     }
 
+    /// Enters a request into the outbox and begins to send it, if there is a connection.
+    pub async fn enter(&self, request: OutboundRequest) -> Result<Enqueued, StoreError> {
+        outbox::enter(&self.shared, request).await
+    }
+
     /// Shows the other side that an answer is being written, or no longer is.
     pub async fn chatstate(&self, to: &Address, composing: bool) -> Result<(), SessionError> {
         let unreachable = |reason: String| SessionError::Unreachable { reason };
@@ -274,12 +282,15 @@ impl Session {
         };
         self.shared.closing.send_replace(true);
         outbox.abort();
+        self.shared.lanes.stop();
         keeping.abort();
         let abort = supervisor.abort_handle();
         if tokio::time::timeout_at(deadline, supervisor).await.is_err() {
             abort.abort();
             tracing::warn!("the connection did not close in time and was dropped");
         }
+        // The next owner must not take for unknown what was sent.
+        let _ = tokio::time::timeout_at(deadline, self.shared.store.flush()).await;
         self.shared.set(Connection::Closed);
     }
 }

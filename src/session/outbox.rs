@@ -4,12 +4,10 @@
 //! the one before is settled: acknowledged, rejected, or given up on. A message whose acknowledgement did not come
 //! is sent again under the same id, so a recipient that has it already drops it.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::task::JoinSet;
 use wacore::types::events;
 use wacore::types::presence::ReceiptType;
 use wacore_binary::Jid;
@@ -20,10 +18,11 @@ use whatsapp_rust::{Client, ClientError, Freshness};
 
 use super::addressed::Addressed;
 use super::fate::{Ack, Fate};
+use super::lanes::Lane;
 use super::state::Connection;
 use super::{Shared, jid};
 use crate::clock::now;
-use crate::store::{Outgoing, PeerKey, Receipt, StoreError};
+use crate::store::{Enqueued, OutboundRequest, Outgoing, Receipt, StoreError};
 
 /// How long WhatsApp may take to acknowledge. An acknowledgement takes milliseconds; one that has not come by now
 /// will not come on this connection.
@@ -39,20 +38,28 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Sends while there is a connection, each chat's messages one after the other, different chats' side by side.
 pub(super) async fn send_waiting(shared: Arc<Shared>) {
-    let mut busy = HashSet::new();
-    let mut sending = JoinSet::new();
+    let mut lanes = shared.lanes.subscribe();
     let mut connection = shared.connection.subscribe();
     let mut outbox = shared.store.outbound_signal();
     recover(&shared).await;
     loop {
         outbox.borrow_and_update();
-        let online = matches!(*connection.borrow_and_update(), Connection::Online);
-        if let Some(client) = shared.client().filter(|_| online) {
+        lanes.borrow_and_update();
+        connection.borrow_and_update();
+        if shared.lanes.lost() {
+            tracing::error!("a send ended unexpectedly");
+            recover(&shared).await;
+        }
+        if let Some(client) = online(&shared) {
             match heads(&shared).await {
                 Ok(heads) => {
                     for head in heads {
-                        if busy.insert(head.chat.key) {
-                            sending.spawn(send(shared.clone(), client.clone(), head));
+                        if let Some(lane) = Lane::enter(&shared, head.chat.key) {
+                            let send = send(shared.clone(), client.clone(), head, false);
+                            shared.lanes.spawn(async move {
+                                send.await;
+                                lane.leave();
+                            });
                         }
                     }
                 }
@@ -60,19 +67,52 @@ pub(super) async fn send_waiting(shared: Arc<Shared>) {
             }
         }
         tokio::select! {
-            Some(done) = sending.join_next() => match done {
-                Ok(chat) => { busy.remove(&chat); }
-                Err(error) => {
-                    tracing::error!(%error, "a send ended unexpectedly");
-                    sending.abort_all();
-                    busy.clear();
-                    recover(&shared).await;
-                }
-            },
+            changed = lanes.changed() => if changed.is_err() { return },
             changed = outbox.changed() => if changed.is_err() { return },
             changed = connection.changed() => if changed.is_err() { return },
         }
     }
+}
+
+fn online(shared: &Shared) -> Option<Arc<Client>> {
+    let online = matches!(*shared.connection.borrow(), Connection::Online);
+    shared.client().filter(|_| online)
+}
+
+/// Enters a request into the outbox, and sends its first message at once if the connection is there and nothing of
+/// the chat waits before it: then one commit both enters it and notes that it may leave.
+pub(super) async fn enter(
+    shared: &Arc<Shared>,
+    request: OutboundRequest,
+) -> Result<Enqueued, StoreError> {
+    let Some(client) = online(shared) else {
+        return shared.store.enqueue(request, now()).await;
+    };
+    let (reply, entered) = oneshot::channel();
+    // A task of its own: a caller that goes away must not take along what is noted as handed over.
+    let task = shared.clone();
+    shared.lanes.spawn(async move {
+        let (entered, head) = match task.store.enqueue_handed(request, now()).await {
+            Ok((entered, head)) => (Ok(entered), head),
+            Err(error) => (Err(error), None),
+        };
+        let _ = reply.send(entered);
+        let Some(head) = head else { return };
+        match Lane::enter(&task, head.chat.key) {
+            Some(lane) => {
+                send(task, client, head, true).await;
+                lane.leave();
+            }
+            // The one before it is settled and its sender not gone yet.
+            None => {
+                if let Err(error) = task.store.mark_not_handed(head.message_id).await {
+                    tracing::error!(%error, "how far a message got could not be stored");
+                    recover(&task).await;
+                }
+            }
+        }
+    });
+    entered.await.unwrap_or(Err(StoreError::Stopped))
 }
 
 /// What was with a connection and has no outcome is of unknown fate, and tried again.
@@ -91,11 +131,14 @@ async fn heads(shared: &Shared) -> Result<Vec<Outgoing>, StoreError> {
     heads.await
 }
 
-/// Sends one message and waits for the server's word. Gives back the chat, whose next message may then follow.
-async fn send(shared: Arc<Shared>, client: Arc<Client>, part: Outgoing) -> PeerKey {
+/// Sends one message and waits for the server's word, after which the chat's next message may follow.
+async fn send(shared: Arc<Shared>, client: Arc<Client>, part: Outgoing, handed: bool) {
     let id = part.message_id.clone();
-    let chat = part.chat.key;
-    let stored = match shared.store.mark_handed(id.clone()).await {
+    let handed = match handed {
+        true => Ok(true),
+        false => shared.store.mark_handed(id.clone()).await,
+    };
+    let stored = match handed {
         Ok(true) => {
             let ack = shared.outbox.expect_ack(&id);
             let outcome = hand_over(&shared, &client, &part, ack).await;
@@ -111,7 +154,6 @@ async fn send(shared: Arc<Shared>, client: Arc<Client>, part: Outgoing) -> PeerK
         tokio::time::sleep(RETRY_PAUSE).await;
         recover(&shared).await;
     }
-    chat
 }
 
 async fn settle(shared: &Shared, part: &Outgoing, outcome: Outcome) -> Result<(), StoreError> {

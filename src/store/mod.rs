@@ -44,7 +44,7 @@ pub use sending::{Outgoing, Receipt};
 pub use space::{RESERVE, Space, available};
 pub use writer::Pending;
 
-use writer::{Tx, Writer};
+use writer::{Haste, Tx, Writer};
 
 /// A handle to an account's `channel.db`. Clones share it; dropping the last one waits until everything that was
 /// asked for is committed and closes the file.
@@ -121,11 +121,34 @@ impl Store {
         })
     }
 
+    /// Resolves once everything that was asked for so far is on the disk.
+    pub fn flush(&self) -> Pending<()> {
+        self.submit(|_| Ok(()))
+    }
+
     fn submit<T, F>(&self, work: F) -> Pending<T>
     where
         T: Send + 'static,
         F: FnOnce(&Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
-        self.0.writer.submit(work)
+        self.0.writer.submit(Haste::Now, work)
+    }
+
+    /// For what may be lost with the process.
+    fn submit_patient<T, F>(&self, work: F) -> Pending<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
+    {
+        self.0.writer.submit(Haste::Patient, work)
+    }
+
+    /// For what only reads, and depends on nothing that is patient.
+    fn submit_look<T, F>(&self, work: F) -> Pending<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
+    {
+        self.0.writer.submit(Haste::Look, work)
     }
 }

@@ -211,7 +211,7 @@ impl Store {
     }
 }
 
-fn enqueue(tx: &Tx<'_>, call: &OutboundRequest, now: i64) -> rusqlite::Result<Enqueued> {
+pub(super) fn enqueue(tx: &Tx<'_>, call: &OutboundRequest, now: i64) -> rusqlite::Result<Enqueued> {
     if let Some(part) = call.parts.first()
         && let Some(earlier) = with_message(tx, &part.message_id)?
     {

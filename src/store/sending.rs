@@ -5,7 +5,7 @@
 
 use rusqlite::params;
 
-use super::outbox::DeliveryState;
+use super::outbox::{self, DeliveryState, Enqueued, OutboundRequest};
 use super::{Peer, PeerKey, Pending, RequestId, Store, peers};
 
 /// So often is a message handed over before the chat goes on without knowing.
@@ -81,6 +81,47 @@ impl Store {
         })
     }
 
+    /// Enters a call like [`enqueue`](Self::enqueue), for who can send at once. If nothing of its chat waits before it,
+    /// its first message is noted as handed over, as by [`mark_handed`](Self::mark_handed), and given back.
+    pub fn enqueue_handed(
+        &self,
+        request: OutboundRequest,
+        now: i64,
+    ) -> Pending<(Enqueued, Option<Outgoing>)> {
+        self.submit(move |tx| {
+            let mut entered = outbox::enqueue(tx, &request, now)?;
+            let mut head = None;
+            if let Enqueued::New {
+                request: id,
+                chat,
+                parts,
+            } = &mut entered
+                && let Some((state, part)) = parts.first_mut().zip(request.parts.first())
+                && request.expires_at > now
+            {
+                let handed = tx
+                    .prepare_cached(
+                        "UPDATE part SET state = 1, attempts = 1 WHERE message_id = ?1
+                         AND pos = (SELECT min(pos) FROM part WHERE chat = ?2 AND open = 1)",
+                    )?
+                    .execute(params![part.message_id, chat.key.0])?;
+                if handed > 0 {
+                    state.state = DeliveryState::Handed;
+                    head = Some(Outgoing {
+                        message_id: part.message_id.clone(),
+                        request: *id,
+                        chat: chat.clone(),
+                        payload: part.payload.clone(),
+                        kind: part.kind.clone(),
+                        attempts: 0,
+                        expires_at: request.expires_at,
+                    });
+                }
+            }
+            Ok((entered, head))
+        })
+    }
+
     /// Notes, before it is handed to the connection, that a message may from now on have left; `false` if it was
     /// withdrawn, expired or answered meanwhile and must not be sent.
     pub fn mark_handed(&self, message_id: String) -> Pending<bool> {
@@ -105,7 +146,7 @@ impl Store {
 
     /// The server took the message at `at`, Unix seconds.
     pub fn mark_sent(&self, message_id: String, at: i64) -> Pending<()> {
-        self.submit(move |tx| {
+        self.submit_patient(move |tx| {
             tx.prepare_cached(
                 "UPDATE part SET state = 3, open = 0, sent = ?2 WHERE message_id = ?1 AND state < 3",
             )?
@@ -170,7 +211,7 @@ impl Store {
             Receipt::Read => DeliveryState::Read,
             Receipt::Played => DeliveryState::Played,
         };
-        self.submit(move |tx| {
+        self.submit_patient(move |tx| {
             let mut moved = Vec::new();
             for id in message_ids {
                 // A receipt is also the proof for a message whose acknowledgement never came.

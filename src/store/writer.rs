@@ -1,7 +1,8 @@
 //! The one thread that talks to SQLite, and the group commit.
 //!
 //! Invariant: a [`Pending`] resolves to `Ok` only after the transaction that holds its work is on the disk.
-//! Whatever waits in the channel shares one transaction and so one sync; the thread never waits for more to come.
+//! Whatever waits in the channel shares one transaction and so one sync. The thread waits for more to come only while
+//! it holds nothing but work that is patient.
 //! Each piece of work has a savepoint of its own, so that a failing one takes nothing else with it.
 
 use std::cell::Cell;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use tokio::sync::{oneshot, watch};
@@ -24,6 +26,10 @@ const QUEUE: usize = 1024;
 
 /// Most work in one transaction; keeps the answer to the first of a long queue from waiting for the last.
 const BATCH: usize = 512;
+
+/// How long patient work waits for company. Longer than a host takes from an answer to its next message; shorter than
+/// anybody notices.
+const PATIENCE: Duration = Duration::from_millis(1);
 
 /// The transaction as the work sees it: the connection, and what to tell the listeners once it is committed.
 pub(super) struct Tx<'a> {
@@ -84,12 +90,25 @@ impl<T> Future for Pending<T> {
     }
 }
 
+/// How soon work has to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Haste {
+    /// At once.
+    Now,
+    /// With the next that is, or after [`PATIENCE`].
+    Patient,
+    /// At once, but what is patient may go on waiting: this only reads.
+    Look,
+}
+
 trait Job: Send {
+    fn haste(&self) -> Haste;
     fn run(&mut self, tx: &Tx<'_>) -> rusqlite::Result<()>;
     fn answer(self: Box<Self>, outcome: Result<(), StoreError>);
 }
 
 struct Task<T, F> {
+    haste: Haste,
     work: Option<F>,
     value: Option<T>,
     reply: oneshot::Sender<Result<T, StoreError>>,
@@ -100,6 +119,10 @@ where
     T: Send,
     F: FnOnce(&Tx<'_>) -> rusqlite::Result<T> + Send,
 {
+    fn haste(&self) -> Haste {
+        self.haste
+    }
+
     fn run(&mut self, tx: &Tx<'_>) -> rusqlite::Result<()> {
         if let Some(work) = self.work.take() {
             self.value = Some(work(tx)?);
@@ -147,13 +170,14 @@ impl Writer {
         })
     }
 
-    pub(super) fn submit<T, F>(&self, work: F) -> Pending<T>
+    pub(super) fn submit<T, F>(&self, haste: Haste, work: F) -> Pending<T>
     where
         T: Send + 'static,
         F: FnOnce(&Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
         let task = Task {
+            haste,
             work: Some(work),
             value: None,
             reply,
@@ -185,6 +209,19 @@ fn run(
 ) {
     while let Ok(first) = jobs.recv() {
         let mut batch = vec![first];
+        let until = Instant::now() + PATIENCE;
+        while batch.iter().all(|job| job.haste() == Haste::Patient) && batch.len() < BATCH {
+            let left = until.saturating_duration_since(Instant::now());
+            match jobs.recv_timeout(left) {
+                Ok(job) if job.haste() == Haste::Look => look(conn, path, space, job),
+                Ok(job) => batch.push(job),
+                Err(_) => break,
+            }
+        }
+        if batch[0].haste() == Haste::Look {
+            look(conn, path, space, batch.remove(0));
+            continue;
+        }
         batch.extend(jobs.try_iter().take(BATCH - 1));
         let tx = Tx {
             conn,
@@ -209,6 +246,23 @@ fn run(
             job.answer(outcome);
         }
     }
+}
+
+/// Answers what only reads, outside of any transaction.
+fn look(conn: &Connection, path: &std::path::Path, space: &Space, mut job: Box<dyn Job>) {
+    let tx = Tx {
+        conn,
+        inbound: Cell::new(false),
+        outbound: Cell::new(false),
+    };
+    let seen = match space.is_corrupt() {
+        Some(error) => Err(error),
+        None => job
+            .run(&tx)
+            .map_err(|e| StoreError::from_sqlite(path, &e))
+            .inspect_err(|error| space.met(error)),
+    };
+    job.answer(seen);
 }
 
 fn commit(

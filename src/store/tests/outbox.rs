@@ -243,7 +243,12 @@ fn a_reply_proves_its_event_in_the_same_transaction() {
     assert_eq!(store.counts().wait().unwrap().unproven, 1);
     // One that cannot be entered proves nothing: the id is taken.
     enqueue(&store, call(BOB, &["A1"]));
-    assert!(store.enqueue(reply("R", &["B1", "A1"]), NOW).wait().is_err());
+    assert!(
+        store
+            .enqueue(reply("R", &["B1", "A1"]), NOW)
+            .wait()
+            .is_err()
+    );
     assert_eq!(store.counts().wait().unwrap().unproven, 1);
 }
 
@@ -366,4 +371,51 @@ fn the_same_call_is_entered_once() {
     let found = |id: &str| store.request_of(id.to_owned()).wait().unwrap();
     assert_eq!(found("B"), Some(request));
     assert_eq!(found("C"), None);
+}
+
+#[test]
+fn who_is_connected_enters_and_hands_over_in_one_step() {
+    let store = TestStore::new();
+    let enter = |call| store.enqueue_handed(call, NOW).wait().unwrap();
+    let (entered, head) = enter(call(ANN, &["A1", "A2"]));
+    let head = head.unwrap();
+    assert_eq!(
+        (head.message_id.as_str(), head.payload.as_slice()),
+        ("A1", &b"A1"[..])
+    );
+    assert!(ids(&entered).0);
+    assert_eq!(state(&store, "A1"), DeliveryState::Handed);
+    assert_eq!(state(&store, "A2"), DeliveryState::Queued);
+    // Nobody else may take it, and nothing of the chat goes before it.
+    assert!(!hand(&store, "A1"));
+    assert!(heads(&store).is_empty());
+    assert!(enter(call(ANN, &["A3"])).1.is_none());
+    // The same call again is no second message, and one that has expired is not sent.
+    assert!(enter(call(ANN, &["A1", "A2"])).1.is_none());
+    let late = OutboundRequest {
+        expires_at: NOW,
+        ..call(BOB, &["B1"])
+    };
+    assert!(enter(late).1.is_none());
+    // Not taken by the connection, it waits as if it had never been tried.
+    store.mark_not_handed("A1".to_owned()).wait().unwrap();
+    assert_eq!(state(&store, "A1"), DeliveryState::Queued);
+    assert_eq!(heads(&store)[0], "A1");
+}
+
+#[test]
+fn an_owner_that_dies_in_between_leaves_it_to_the_next() {
+    let store = TestStore::new();
+    assert!(
+        store
+            .enqueue_handed(call(ANN, &["A1"]), NOW)
+            .wait()
+            .unwrap()
+            .1
+            .is_some()
+    );
+    let store = store.reopen();
+    store.recover_outbox().wait().unwrap();
+    assert_eq!(state(&store, "A1"), DeliveryState::Unknown);
+    assert_eq!(heads(&store), ["A1"]);
 }

@@ -1,0 +1,96 @@
+//! Which chats have a message under way.
+//!
+//! Invariant: one message a chat. Who sends holds the chat's [`Lane`]; let go, it wakes the outbox for the next.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::Shared;
+use crate::store::PeerKey;
+
+/// The chats that are being sent to.
+#[derive(Default)]
+pub(super) struct Lanes {
+    held: watch::Sender<Held>,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+/// What is held.
+#[derive(Default)]
+pub(super) struct Held {
+    busy: HashSet<PeerKey>,
+    /// A send ended without an outcome.
+    lost: bool,
+}
+
+impl Lanes {
+    /// Told whenever a chat becomes free.
+    pub(super) fn subscribe(&self) -> watch::Receiver<Held> {
+        self.held.subscribe()
+    }
+
+    /// Whether a send has ended without an outcome since this was asked last.
+    pub(super) fn lost(&self) -> bool {
+        let mut lost = false;
+        self.held.send_if_modified(|held| {
+            lost = std::mem::take(&mut held.lost);
+            false
+        });
+        lost
+    }
+
+    /// Runs a send until it ends, or [`stop`](Self::stop).
+    pub(super) fn spawn(&self, send: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(send);
+    }
+
+    /// Cuts short what is under way; who connects next takes it as of unknown fate.
+    pub(super) fn stop(&self) {
+        self.tasks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .abort_all();
+    }
+}
+
+/// A chat that nobody else sends to meanwhile.
+pub(super) struct Lane {
+    shared: Arc<Shared>,
+    chat: PeerKey,
+    done: bool,
+}
+
+impl Lane {
+    /// None while another message of the chat is under way.
+    pub(super) fn enter(shared: &Arc<Shared>, chat: PeerKey) -> Option<Self> {
+        let mut entered = false;
+        shared.lanes.held.send_if_modified(|held| {
+            entered = held.busy.insert(chat);
+            false
+        });
+        entered.then(|| Self {
+            shared: shared.clone(),
+            chat,
+            done: false,
+        })
+    }
+
+    /// The send has an outcome.
+    pub(super) fn leave(mut self) {
+        self.done = true;
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        self.shared.lanes.held.send_modify(|held| {
+            held.busy.remove(&self.chat);
+            held.lost |= !self.done;
+        });
+    }
+}
