@@ -174,7 +174,15 @@ impl Params<'_> {
         let config = || {
             read::<Option<Value>>("config", self.config).map(|c| c.flatten().unwrap_or(Value::Null))
         };
-        let state = || read::<Option<IngressState>>("state", self.state).map(Option::flatten);
+        // Nothing depends on the state: one that somebody has edited until it cannot be read is as good as none, and
+        // refusing it would keep the host from ever starting again.
+        let state = || -> Result<_, WireError> {
+            let read = read::<Option<IngressState>>("state", self.state);
+            Ok(read.map(Option::flatten).unwrap_or_else(|error| {
+                tracing::warn!(%error, "the state that the host kept cannot be read and is ignored");
+                None
+            }))
+        };
         Ok(Some(match kind {
             "capabilities" => Body::Capabilities,
             "configure" => Body::Configure { config: config()? },

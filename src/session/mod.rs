@@ -150,7 +150,14 @@ impl Session {
     /// follows, see [`Session::connection`].
     pub async fn open(paths: &Paths, store: Store, manners: Manners) -> Result<Self, SessionError> {
         let endpoint = Endpoint::from_env()?;
-        let sqlite = client::open_store(paths.store()).await?;
+        // On a disk that is full this gives the reserve up, without which the library's file may not even open.
+        let space = store.space().settle();
+        let sqlite = client::open_store(paths.store())
+            .await
+            .map_err(|error| match (error, space) {
+                (SessionError::Store { .. }, Err(full)) => full.into(),
+                (error, _) => error,
+            })?;
         let shared = Arc::new(Shared {
             inbox: receive::Inbox::new(store.clone()),
             store,
