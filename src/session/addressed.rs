@@ -24,6 +24,11 @@ impl Addressed {
         }
     }
 
+    /// Whether there is a stanza, and something of it may have left. The library shows it before it encrypts it.
+    pub(super) fn exists(&mut self) -> bool {
+        matches!(self.sent.try_recv(), Ok(Some(_)))
+    }
+
     /// How many devices of the recipients the message was encrypted for; none if that cannot be told, as for a group,
     /// whose members share one ciphertext. To be asked once the message was sent.
     pub(super) fn devices(mut self) -> Option<usize> {

@@ -244,13 +244,24 @@ async fn hand_over(
             .await;
     };
     tokio::pin!(lost);
+    let mut stanza = Addressed::watch(client, &part.message_id);
     let devices = tokio::select! {
         sent = tokio::time::timeout(HAND_OVER, send_to_devices(client, &to, message, &part.message_id)) => match sent {
             Ok(Ok(devices)) => devices,
+            Ok(Err(Outcome::Open(reason))) if !stanza.exists() && !client.is_connected() => {
+                return Outcome::NotTaken(reason);
+            }
             Ok(Err(outcome)) => return outcome,
             Err(_) => return Outcome::Open("the message could not be handed over".into()),
         },
-        () = &mut lost => return Outcome::Open("the connection was lost".into()),
+        () = &mut lost => {
+            let reason = "the connection was lost".to_owned();
+            // Connections that end while keys are asked for must not use up a message's attempts.
+            return match stanza.exists() {
+                true => Outcome::Open(reason),
+                false => Outcome::NotTaken(reason),
+            };
+        }
     };
     crate::crash::point("after_send");
     // Of a group nobody can tell how many devices there are.
