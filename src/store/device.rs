@@ -7,8 +7,8 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use super::{Linked, StoreError, schema};
 
-/// The latest migration that the library brings with it; it neither reads nor refuses a file with later ones.
-pub const SESSION_SCHEMA: i64 = 2026_07_03_000001;
+/// The latest migration that the library brings with it, its first 14 digits (2026-07-03, 000001); it neither reads nor refuses a file with later ones.
+pub const SESSION_SCHEMA: i64 = 20_260_703_000_001;
 
 /// The account that the library's database at `path` is linked to; none if there is no such file, or nothing linked.
 /// After a logout by the phone the row still names the account; see [`super::Store::terminal`].

@@ -51,10 +51,7 @@ pub fn repair(path: &Path, stamp: i64) -> Result<Option<Repaired>, StoreError> {
         true => channel,
         false => session,
     };
-    let built = build(path, &new).map_err(|error| {
-        remove(&new);
-        error
-    })?;
+    let built = build(path, &new).inspect_err(|_| remove(&new))?;
     let original =
         exchange(path, &new, built.usable, stamp).map_err(|error| StoreError::Failed {
             path: path.to_owned(),
