@@ -40,7 +40,7 @@ async fn killed_at_any_instant() {
     let mut stage = Stage::set(CHATS).await;
     stage.everybody_writes(&mut rng);
     for _ in 0..if long() { 400 } else { 25 } {
-        stage.run_and_kill(&mut rng).await;
+        stage.run_and_kill(&mut rng, 1800).await;
     }
     stage.drain().await;
     let repeated = stage.repeated();
@@ -55,10 +55,8 @@ async fn killed_while_the_server_fails() {
     let mut stage = Stage::set(CHATS).await;
     stage.everybody_writes(&mut rng);
     for _ in 0..if long() { 200 } else { 8 } {
-        for _ in 0..2 {
-            stage.world.fault(a_fault(&mut rng)).await;
-        }
-        stage.run_and_kill(&mut rng).await;
+        stage.world.fault(a_fault(&mut rng)).await;
+        stage.run_and_kill(&mut rng, 4000).await;
     }
     stage.world.server.core().faults().clear();
     stage.drain().await;
@@ -70,10 +68,10 @@ fn a_fault(rng: &mut fastrand::Rng) -> Fault {
     let times = rng.u32(1..4);
     match rng.u8(0..7) {
         0 => Fault::DropAfter {
-            stanzas: rng.u32(1..60),
+            stanzas: rng.u32(10..200),
         },
         1 => Fault::DropMidFrame {
-            after: rng.u32(1..60),
+            after: rng.u32(10..200),
         },
         2 => Fault::DeliverTwice { times },
         3 => Fault::WithholdAcks { times },

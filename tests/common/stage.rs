@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use channel_whatsapp::store::Store;
 use serde_json::json;
 use tokio::process::Child;
 use tokio::task::JoinSet;
@@ -184,9 +185,9 @@ impl Stage {
     }
 
     /// Lets hosts run, one after the other where one gives up, until the time is over or one was killed or has died
-    /// at a point. Then host, plugin or both are gone.
-    pub async fn run_and_kill(&mut self, rng: &mut fastrand::Rng) {
-        let until = Instant::now() + Duration::from_millis(rng.u64(0..1800));
+    /// at a point. Then host, plugin or both are gone. `longest` is in milliseconds.
+    pub async fn run_and_kill(&mut self, rng: &mut fastrand::Rng, longest: u64) {
+        let until = Instant::now() + Duration::from_millis(rng.u64(0..longest));
         let point = POINTS[rng.usize(..POINTS.len())];
         let way = rng.u8(0..5);
         let nth = rng.u8(1..4);
@@ -240,9 +241,20 @@ impl Stage {
         }
     }
 
-    /// Hosts run undisturbed until every message has had its turn and every answer has arrived.
+    /// Hosts run undisturbed until every message has had its turn and every answer has arrived. What the plugin has
+    /// set aside, since three hosts were killed over it, an operator sends again.
     pub async fn drain(&mut self) {
         self.everybody_stops().await;
+        self.run_out().await;
+        let store = Store::open(&self.world.account_dir().join("channel.db")).expect("store");
+        for event in self.poisoned() {
+            assert!(store.redeliver(event).await.expect("redeliver"));
+        }
+        drop(store);
+        self.run_out().await;
+    }
+
+    async fn run_out(&mut self) {
         let deadline = Instant::now() + DRAIN;
         let mut host = self.host(None);
         while Instant::now() < deadline {
@@ -251,7 +263,9 @@ impl Stage {
                 host = self.host(None);
             }
             self.read();
-            if self.unhandled().is_empty() && self.answers().is_empty() && self.nothing_goes().await
+            if self.unhandled().len() <= self.poisoned().len()
+                && self.answers().is_empty()
+                && self.nothing_goes().await
             {
                 break;
             }
@@ -259,6 +273,29 @@ impl Stage {
         }
         host.kill().await.expect("kill");
         self.read();
+    }
+
+    /// The ids of the events that three hosts were killed over.
+    fn poisoned(&self) -> Vec<String> {
+        self.rows("SELECT event_id FROM inbox WHERE state = 5")
+    }
+
+    /// The messages whose replies were handed over three times and never acknowledged, and the replies.
+    fn given_up(&self) -> Vec<String> {
+        let given_up =
+            "FROM part p JOIN request r ON r.id = p.request WHERE p.state = 2 AND p.open = 0";
+        self.rows(&format!(
+            "SELECT r.reply_stanza {given_up} UNION SELECT p.message_id {given_up}"
+        ))
+    }
+
+    fn rows(&self, query: &str) -> Vec<String> {
+        let path = self.world.account_dir().join("channel.db");
+        let file = rusqlite::Connection::open(path).expect("channel.db");
+        file.busy_timeout(super::PATIENCE).expect("timeout");
+        let mut query = file.prepare(query).expect("query");
+        let rows = query.query_map([], |row| row.get(0)).expect("rows");
+        rows.collect::<Result<_, _>>().expect("rows")
     }
 
     /// Whether the outbox is empty.
@@ -272,8 +309,19 @@ impl Stage {
     fn unhandled(&self) -> Vec<String> {
         let chats = self.book.chats.lock().expect("book");
         let written = chats.iter().flatten();
-        let without = written.filter(|text| !self.handled.contains(*text));
+        let mut without: Vec<&String> = written
+            .filter(|text| !self.handled.contains(*text))
+            .collect();
+        if !without.is_empty() {
+            let given_up = self.given_up();
+            without.retain(|text| {
+                !self.records.iter().any(|record| {
+                    matches!(&record.what, What::Start { text: begun, id } if begun == *text && given_up.contains(id))
+                })
+            });
+        }
         without
+            .into_iter()
             .map(|text| format!("never handled: {text}"))
             .collect()
     }
@@ -281,6 +329,8 @@ impl Stage {
     /// What is wrong with the answers at the people's phones.
     fn answers(&self) -> Vec<String> {
         let mut wrong = Vec::new();
+        // Of these nothing better than "queued" or "unknown" may have been said.
+        let given_up = self.given_up();
         let mut answered: HashMap<&str, Vec<&str>> = HashMap::new();
         for record in &self.records {
             if let What::Answered {
@@ -289,10 +339,11 @@ impl Stage {
                 state,
             } = &record.what
             {
-                if state == "rejected" {
-                    wrong.push(format!("rejected: {text}"));
+                match state.as_str() {
+                    "rejected" => wrong.push(format!("rejected: {text}")),
+                    "queued" | "unknown" if given_up.contains(message_id) => {}
+                    _ => answered.entry(text).or_default().push(message_id),
                 }
-                answered.entry(text).or_default().push(message_id);
             }
         }
         for text in self.book.chats.lock().expect("book").iter().flatten() {
@@ -369,8 +420,12 @@ impl Stage {
                 .filter(|record| of(&record.what))
                 .count()
         };
+        let given_up = self.given_up().len() / 2;
+        if given_up * 100 > self.handled.len() {
+            wrong.push(format!("{given_up} replies were given up"));
+        }
         println!(
-            "{} messages, {} turns, {} plugins",
+            "{} messages, {given_up} replies given up, {} turns, {} plugins",
             self.handled.len(),
             count(|what| matches!(what, What::Start { .. })),
             count(|what| matches!(what, What::Plugin { .. })),
@@ -378,10 +433,11 @@ impl Stage {
         if wrong.is_empty() {
             return;
         }
-        let kept = self.dir.keep();
+        let (kept, home) = (self.dir.keep(), self.world.home.keep());
         panic!(
-            "CHANNEL_WHATSAPP_SEED={seed}, the host's log is in {}:\n{}",
+            "CHANNEL_WHATSAPP_SEED={seed}, the host's log is in {}, the account in {}:\n{}",
             kept.display(),
+            home.display(),
             wrong.join("\n")
         );
     }
