@@ -142,6 +142,31 @@ async fn a_disk_that_fills_while_the_queue_is_received_loses_nothing() {
     assert_eq!(seen.len(), MESSAGES, "each once");
 }
 
+/// The library has decrypted a message and finds no place for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_that_arrives_on_a_full_disk_comes_again() {
+    let Some(disk) = Disk::new(80) else { return };
+    let world = disk.world().await;
+    let anna = world.person("Anna").await;
+    let mut host = start(&world).await;
+    for round in 0..5 {
+        eventually("connected", || connected(&world)).await;
+        let id = anna.text(world.jid(), "before").await.expect("text");
+        assert_eq!(host.event().await["message"]["id"], id, "round {round}");
+        disk.fill(0);
+        let mut sent = Vec::new();
+        for _ in 0..3 {
+            sent.push(anna.text(world.jid(), "during").await.expect("text"));
+        }
+        eventually("disconnected", || !connected(&world)).await;
+        disk.free();
+        for id in sent {
+            assert_eq!(host.event().await["message"]["id"], id, "round {round}");
+        }
+        eventually("acknowledged", || world.unacknowledged().is_empty()).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_on_a_full_disk() {
     let Some(disk) = Disk::new(80) else { return };
