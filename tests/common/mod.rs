@@ -17,6 +17,7 @@ use whatsapp_loopback::people::Person;
 pub mod proxy;
 pub mod simhost;
 pub mod stage;
+pub mod verdict;
 
 /// Longer than anything takes on a busy machine; a test that waits this long has failed.
 pub const PATIENCE: Duration = Duration::from_secs(40);

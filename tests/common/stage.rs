@@ -1,7 +1,6 @@
-//! A plugin, the people who write to it, and the hosts that run it one after the other, each until it is killed; and
-//! what must hold of all that was seen, however they were killed.
+//! A plugin, the people who write to it, and the hosts that run it one after the other, each until it is killed.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -12,10 +11,11 @@ use serde_json::json;
 use tokio::process::Child;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
-use whatsapp_loopback::people::{Person, PersonSpec, Seen, SeenMessage};
+use whatsapp_loopback::people::{Person, PersonSpec};
 
 use super::World;
-use super::simhost::{self, Mode, Record, Role, Tail, What};
+use super::simhost::{Mode, Record, Role, Tail, What};
+use super::verdict::{answers_to, chat_of};
 
 /// Messages that wait for a turn at most. Beyond 20 the plugin leaves it to the operator to send them again.
 const OPEN: usize = 12;
@@ -36,7 +36,7 @@ const AFTER_ACK: &str = "after_ack";
 /// What was written, a list a chat.
 #[derive(Default)]
 pub struct Book {
-    chats: Mutex<Vec<Vec<String>>>,
+    pub chats: Mutex<Vec<Vec<String>>>,
     written: AtomicUsize,
     ended: AtomicUsize,
     enough: AtomicBool,
@@ -275,183 +275,12 @@ impl Stage {
         self.read();
     }
 
-    /// The ids of the events that three hosts were killed over.
-    fn poisoned(&self) -> Vec<String> {
-        self.rows("SELECT event_id FROM inbox WHERE state = 5")
-    }
-
-    /// The messages whose replies were handed over three times and never acknowledged, and the replies.
-    fn given_up(&self) -> Vec<String> {
-        let given_up =
-            "FROM part p JOIN request r ON r.id = p.request WHERE p.state = 2 AND p.open = 0";
-        self.rows(&format!(
-            "SELECT r.reply_stanza {given_up} UNION SELECT p.message_id {given_up}"
-        ))
-    }
-
-    fn rows(&self, query: &str) -> Vec<String> {
-        let path = self.world.account_dir().join("channel.db");
-        let file = rusqlite::Connection::open(path).expect("channel.db");
-        file.busy_timeout(super::PATIENCE).expect("timeout");
-        let mut query = file.prepare(query).expect("query");
-        let rows = query.query_map([], |row| row.get(0)).expect("rows");
-        rows.collect::<Result<_, _>>().expect("rows")
-    }
-
     /// Whether the outbox is empty.
     async fn nothing_goes(&self) -> bool {
         let health = self.world.ok("health", json!({"config": {}})).await;
         let count = &health["health"]["metadata"]["outbox_queued"];
         count.as_str().is_none_or(|count| count == "0")
     }
-
-    /// What was written and had no turn.
-    fn unhandled(&self) -> Vec<String> {
-        let chats = self.book.chats.lock().expect("book");
-        let written = chats.iter().flatten();
-        let mut without: Vec<&String> = written
-            .filter(|text| !self.handled.contains(*text))
-            .collect();
-        if !without.is_empty() {
-            let given_up = self.given_up();
-            without.retain(|text| {
-                !self.records.iter().any(|record| {
-                    matches!(&record.what, What::Start { text: begun, id } if begun == *text && given_up.contains(id))
-                })
-            });
-        }
-        without
-            .into_iter()
-            .map(|text| format!("never handled: {text}"))
-            .collect()
-    }
-
-    /// What is wrong with the answers at the people's phones.
-    fn answers(&self) -> Vec<String> {
-        let mut wrong = Vec::new();
-        // Of these nothing better than "queued" or "unknown" may have been said.
-        let given_up = self.given_up();
-        let mut answered: HashMap<&str, Vec<&str>> = HashMap::new();
-        for record in &self.records {
-            if let What::Answered {
-                text,
-                message_id,
-                state,
-            } = &record.what
-            {
-                match state.as_str() {
-                    "rejected" => wrong.push(format!("rejected: {text}")),
-                    "queued" | "unknown" if given_up.contains(message_id) => {}
-                    _ => answered.entry(text).or_default().push(message_id),
-                }
-            }
-        }
-        for text in self.book.chats.lock().expect("book").iter().flatten() {
-            let got: Vec<String> = self.people[chat_of(text)]
-                .seen(|seen| answers_to(seen, text).map(|m| m.id().to_owned()).collect());
-            if got.len() > 1 {
-                wrong.push(format!("answered twice: {text}, with {got:?}"));
-            }
-            for id in answered.get(text.as_str()).into_iter().flatten() {
-                if !got.iter().any(|got| got == id) {
-                    wrong.push(format!("answered and not there: {text}, {id}; {got:?}"));
-                }
-            }
-        }
-        wrong
-    }
-
-    /// What was seen twice and should not have been.
-    pub fn repeated(&self) -> Vec<String> {
-        let mut wrong = Vec::new();
-        // How the last turn of a text went: nothing, or the place where it ended and whether it was answered.
-        let mut turns: HashMap<&str, Option<(usize, bool)>> = HashMap::new();
-        for (at, record) in self.records.iter().enumerate() {
-            match &record.what {
-                What::Start { text, .. } => {
-                    let before = turns.insert(text, None).flatten();
-                    let Some((ended, replied)) = before else {
-                        continue;
-                    };
-                    let host = self.records[ended].host;
-                    let later = self.records[ended..at].iter().any(|record| {
-                        record.host == host && matches!(record.what, What::Taken { .. })
-                    });
-                    if replied || later {
-                        wrong.push(format!("seen again: {text}, replied {replied}"));
-                    }
-                }
-                What::End { text, replied } => {
-                    turns.insert(text, Some((at, *replied)));
-                }
-                _ => {}
-            }
-        }
-        wrong
-    }
-
-    /// Chats in which a message had its first turn before an earlier one.
-    fn disorder(&self) -> Vec<String> {
-        let mut wrong = Vec::new();
-        let mut last: HashMap<&str, usize> = HashMap::new();
-        for record in &self.records {
-            if let What::Start { text, .. } = &record.what
-                && let Some((chat, number)) = text.split_once('/')
-                && let Ok(number) = number.parse::<usize>()
-            {
-                let next = last.entry(chat).or_default();
-                if number > *next {
-                    wrong.push(format!("out of turn: {text} before {chat}/{next}"));
-                }
-                *next = (*next).max(number + 1);
-            }
-        }
-        wrong
-    }
-
-    /// Fails with all that is wrong.
-    pub fn judge(self, seed: u64, mut wrong: Vec<String>) {
-        wrong.extend(self.unhandled());
-        wrong.extend(self.answers());
-        wrong.extend(self.disorder());
-        let count = |of: fn(&What) -> bool| {
-            self.records
-                .iter()
-                .filter(|record| of(&record.what))
-                .count()
-        };
-        let given_up = self.given_up().len() / 2;
-        if given_up * 100 > self.handled.len() {
-            wrong.push(format!("{given_up} replies were given up"));
-        }
-        println!(
-            "{} messages, {given_up} replies given up, {} turns, {} plugins",
-            self.handled.len(),
-            count(|what| matches!(what, What::Start { .. })),
-            count(|what| matches!(what, What::Plugin { .. })),
-        );
-        if wrong.is_empty() {
-            return;
-        }
-        let (kept, home) = (self.dir.keep(), self.world.home.keep());
-        panic!(
-            "CHANNEL_WHATSAPP_SEED={seed}, the host's log is in {}, the account in {}:\n{}",
-            kept.display(),
-            home.display(),
-            wrong.join("\n")
-        );
-    }
-}
-
-fn chat_of(text: &str) -> usize {
-    let chat = text.split('/').next().and_then(|chat| chat.parse().ok());
-    chat.expect("a text of these tests")
-}
-
-fn answers_to<'a>(seen: &'a Seen, text: &str) -> impl Iterator<Item = &'a SeenMessage> {
-    let prefix = simhost::reply_prefix(text);
-    let messages = seen.messages.iter();
-    messages.filter(move |m| m.text().is_some_and(|t| t.starts_with(&prefix)))
 }
 
 fn kill(pid: u32) {
