@@ -180,7 +180,7 @@ async fn calls_on_a_full_disk() {
     assert_eq!(world.refused("poll_ingress", poll).await, "storage_full");
     let (doctor, _) = run(&world, &["doctor"]).await;
     assert!(!doctor.status.success());
-    assert_eq!(world.unacknowledged(), [id.clone()]);
+    assert_eq!(world.unacknowledged(), std::slice::from_ref(&id));
     disk.free();
     let events = world.poll(open()).await;
     assert_eq!(events[0]["message"]["id"], id);

@@ -53,6 +53,9 @@ pub struct Connections {
     pub reason: Option<String>,
 }
 
+/// A value, and since when it holds, Unix seconds.
+pub type Dated<T> = (T, i64);
+
 /// How many messages are where.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
@@ -100,7 +103,7 @@ impl Store {
     }
 
     /// The version of WhatsApp Web that WhatsApp named last, and when, Unix seconds.
-    pub fn web_version(&self) -> Pending<Option<((u32, u32, u32), i64)>> {
+    pub fn web_version(&self) -> Pending<Option<Dated<(u32, u32, u32)>>> {
         self.submit(|tx| get(tx, "web_version"))
     }
 

@@ -35,7 +35,7 @@ pub use device::{SESSION_SCHEMA, linked_device};
 pub use error::StoreError;
 pub use inbox::{Held, Inserted, NewInbound, Original, RowId, Stored};
 pub use ledger::{Begun, LeftOver, Mode, SessionId};
-pub use meta::{Connections, Counts, Linked, Terminal};
+pub use meta::{Connections, Counts, Dated, Linked, Terminal};
 pub use outbox::{DeliveryState, Enqueued, NewPart, OutboundRequest, PartState, RequestId};
 pub use peers::{Peer, PeerKey};
 pub use repair::{Repaired, repair};
