@@ -82,8 +82,7 @@ async fn obstruct(world: &World, way: Way, proxy: &Proxy) {
                     expire: Some(600),
                 })
                 .await;
-            proxy.down();
-            proxy.up();
+            proxy.cut().await;
         }
         _ => {}
     }

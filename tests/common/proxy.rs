@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -55,6 +56,21 @@ impl Proxy {
         self.up.send_replace(true);
     }
 
+    /// Closes everything that is open; new connections are served. Returns once it is closed.
+    pub async fn cut(&self) {
+        self.down();
+        // Every connection listens to `up`, and so does who accepts them.
+        let closed = async {
+            while self.up.receiver_count() > 1 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), closed)
+            .await
+            .expect("connections that close");
+        self.up();
+    }
+
     /// From now on nothing that the client says reaches the server; the other direction goes on.
     pub fn deafen(&self) {
         self.deaf.store(true, Ordering::SeqCst);
@@ -68,7 +84,7 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        self.up.send_replace(false);
+        self.down();
         self.running.abort();
     }
 }
