@@ -95,14 +95,35 @@ async fn check(way: Way, persistent: bool) {
         // A receipt of her phone would be an acknowledgement as well.
         anna.disconnect().await;
         let proxy = Proxy::start(world.server.addr()).await;
-        let mut command = world.command();
-        command.env("CHANNEL_WHATSAPP_WS_URL", proxy.ws_url());
-        let mut host = Host::new(command);
+        let start = || {
+            let mut command = world.command();
+            command.env("CHANNEL_WHATSAPP_WS_URL", proxy.ws_url());
+            Host::new(command)
+        };
+        let mut host = start();
         if persistent {
             host.ask("start_ingress", json!({"config": open()})).await;
             common::eventually("online", || world.presence().is_some()).await;
         }
         obstruct(&world, way, &proxy).await;
+        if way == Way::Banned && persistent {
+            // A persistent process says so and leaves; nobody is there any more to be asked.
+            let mut last = Value::Null;
+            while let Some(line) = host.line_or_end().await {
+                last = line;
+            }
+            assert_eq!(last["params"]["state"]["status"], "banned");
+            assert_eq!(host.exit().await.code(), Some(1));
+            continue;
+        }
+        if persistent && way == Way::Banned {
+            // The process leaves with its session; the next one finds it written down.
+            host.exit().await;
+            host = start();
+            host.send(&common::request("start_ingress", json!({"config": open()})))
+                .await;
+            assert_eq!(common::code(&host.answer().await), "banned");
+        }
         let (kind, params) = call(way, reply, &anna);
         host.send(&common::request(kind, params)).await;
         if !persistent {
@@ -130,7 +151,7 @@ async fn check(way: Way, persistent: bool) {
                 assert_eq!(common::code(&answer), code, "{what}");
             }
         }
-        if persistent && way != Way::Banned {
+        if persistent {
             // The process goes on.
             host.ask("health", json!({"config": {}})).await;
         }
