@@ -224,7 +224,8 @@ impl Stage {
                 }
                 waiting = now;
             }
-            if Instant::now() >= patience {
+            // Its plugin cannot be killed before there is one.
+            if Instant::now() >= patience && (way != 1 || plugin.is_some()) {
                 if way != 0
                     && let Some(pid) = plugin
                 {
