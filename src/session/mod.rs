@@ -10,8 +10,8 @@ mod attempt;
 mod client;
 mod endpoint;
 mod fate;
-mod lanes;
 mod keeping;
+mod lanes;
 mod link;
 mod outbox;
 mod receive;
@@ -152,12 +152,13 @@ impl Session {
         let endpoint = Endpoint::from_env()?;
         // On a disk that is full this gives the reserve up, without which the library's file may not even open.
         let space = store.space().settle();
-        let sqlite = client::open_store(paths.store())
-            .await
-            .map_err(|error| match (error, space) {
-                (SessionError::Store { .. }, Err(full)) => full.into(),
-                (error, _) => error,
-            })?;
+        let sqlite =
+            client::open_store(paths.store())
+                .await
+                .map_err(|error| match (error, space) {
+                    (SessionError::Store { .. }, Err(full)) => full.into(),
+                    (error, _) => error,
+                })?;
         let shared = Arc::new(Shared {
             inbox: receive::Inbox::new(store.clone()),
             store,
