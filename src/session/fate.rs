@@ -21,6 +21,8 @@ pub enum Fate {
     Sent,
     /// The server acknowledged it, but it was encrypted for no device of the recipient.
     Suspect,
+    /// It was tried as often as it is tried, and nobody said what became of it.
+    GivenUp,
     /// The server, or the library, refuses it for good.
     Rejected {
         /// Code on the wire.
@@ -32,7 +34,7 @@ pub enum Fate {
 
 impl Fate {
     fn is_settled(&self) -> bool {
-        matches!(self, Self::Sent | Self::Suspect | Self::Rejected { .. })
+        !matches!(self, Self::Waiting | Self::RateLimited | Self::Handed)
     }
 }
 

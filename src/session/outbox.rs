@@ -194,9 +194,13 @@ async fn settle(shared: &Shared, part: &Outgoing, outcome: Outcome) -> Result<()
         }
         Outcome::Open(reason) => {
             tracing::info!(chat, reason, "a message is not acknowledged yet");
-            let stored = shared.store.mark_unknown(id).await;
-            tokio::time::sleep(RETRY_PAUSE).await;
-            stored
+            let again = shared.store.mark_unknown(id.clone()).await?;
+            if again {
+                tokio::time::sleep(RETRY_PAUSE).await;
+            } else {
+                shared.outbox.tell(&id, Fate::GivenUp);
+            }
+            Ok(())
         }
     }
 }
@@ -308,6 +312,8 @@ async fn send_to_devices(
             Err(
                 error @ (SendError::NotLoggedIn | SendError::Client(ClientError::NotConnected)),
             ) => return Err(Outcome::NotTaken(error.to_string())),
+            // The first stanza has left; that the list could not be had anew changes nothing about it.
+            Err(_) if devices.is_some() => break,
             Err(error) => return Err(Outcome::Open(error.to_string())),
         }
         if devices != Some(0) {

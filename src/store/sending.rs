@@ -177,14 +177,16 @@ impl Store {
     }
 
     /// The message was handed over and no answer came. It is tried again under its id, three times in all.
-    pub fn mark_unknown(&self, message_id: String) -> Pending<()> {
+    /// Whether it is.
+    pub fn mark_unknown(&self, message_id: String) -> Pending<bool> {
         self.submit(move |tx| {
             tx.prepare_cached(
                 "UPDATE part SET state = 2, open = attempts < ?2 WHERE message_id = ?1 AND state = 1",
             )?
             .execute(params![message_id, ATTEMPTS])?;
             tx.outbound_changed();
-            Ok(())
+            tx.prepare_cached("SELECT 1 FROM part WHERE message_id = ?1 AND open = 1")?
+                .exists([message_id])
         })
     }
 
