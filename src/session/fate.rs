@@ -116,6 +116,12 @@ impl Waiters {
         });
     }
 
+    /// Nobody is going to confirm it.
+    pub(super) fn linger_no_more(&self, id: &str) {
+        self.lingering
+            .send_if_modified(|lingering| lingering.remove(id).is_some());
+    }
+
     /// A device has a message.
     pub(super) fn confirmed(&self, id: &str, device: &str) {
         self.lingering.send_if_modified(|lingering| {

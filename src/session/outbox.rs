@@ -143,6 +143,9 @@ async fn send(shared: Arc<Shared>, client: Arc<Client>, part: Outgoing, handed: 
             let ack = shared.outbox.expect_ack(&id);
             let outcome = hand_over(&shared, &client, &part, ack).await;
             shared.outbox.forget_ack(&id);
+            if !matches!(outcome, Outcome::Sent(_)) {
+                shared.outbox.linger_no_more(&id);
+            }
             settle(&shared, &part, outcome).await
         }
         // Taken back, or expired, since it was read.
