@@ -395,7 +395,7 @@ fn bad_format() -> Node {
     NodeBuilder::new("stream:error").children([why]).build()
 }
 
-/// The stanza that ends a stream with a code: 401 the device was removed, 409 another session replaced this one, 515
+/// The stanza that ends a stream with a code: 401 the device was removed, 409 replaced by a second login of the device, 515
 /// the client is to come again, and others as they are.
 pub fn stream_error(code: u16) -> Node {
     let error = NodeBuilder::new("stream:error");
