@@ -28,7 +28,7 @@ pub struct IngressState {
     /// `connecting`, `running`, `stopped`, or why the session ended.
     #[serde(default)]
     pub status: String,
-    /// Small facts, the cursor among them.
+    /// Small facts: the cursor, the event that the state came with.
     #[serde(default, deserialize_with = "string_map")]
     pub metadata: StringMap,
 }

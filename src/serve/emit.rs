@@ -1,8 +1,9 @@
 //! From the inbox to the host: the verdict on each message, its emission number, its line.
 //!
 //! Invariant: a message's emission number is committed before its line is written, so a line that was written is
-//! known to have been. The state in a notification is the cursor of the notification before it: the host saves the
-//! state before it runs the event, so the cursor of an event must not be in its hands before that event is done.
+//! known to have been. The state in a notification has the cursor of the notification before it: the host saves the
+//! state before it runs the event, so the cursor of an event must not be in its hands before that event is done. It
+//! names its own event beside it: what the host brings back says which turn had begun last.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -85,14 +86,14 @@ impl Emitter {
 
     /// The session is over for good: the host hears why, then the process leaves.
     async fn last_words(&self, last: &str) {
-        self.write(self.line(&[], last), true).await;
+        self.write(self.line(None, last), true).await;
         (self.account.fatal)();
     }
 
     /// An empty notification carries the cursor of the last event, unless a reply has proven that event already.
     async fn end_burst(&self, last: &str) {
         let proven = matches!(self.open.store.oldest_unproven().await, Ok(None));
-        if proven || self.write(self.line(&[], last), false).await {
+        if proven || self.write(self.line(None, last), false).await {
             self.told.send_replace(last.to_owned());
         }
     }
@@ -122,11 +123,12 @@ impl Emitter {
             for (nth, (number, event)) in numbered.into_iter().enumerate() {
                 // The next numbers are given when these lines have left, so that a crash leaves few in doubt.
                 let flushed = nth + 1 == count;
-                if !self.write(self.line(&[event], last), flushed).await {
+                let own = store.cursor(number);
+                let line = self.line(Some((event, &own)), last);
+                if !self.write(line, flushed).await {
                     return Ok(Done::ForGood);
                 }
-                self.told
-                    .send_replace(std::mem::replace(last, store.cursor(number)));
+                self.told.send_replace(std::mem::replace(last, own));
                 if flushed {
                     // Goes along with the next numbers.
                     drop(store.mark_written(self.session, number));
@@ -158,8 +160,14 @@ impl Emitter {
         self.open.session.connection().borrow().code()
     }
 
-    fn line(&self, events: &[InboundEvent], cursor: &str) -> Vec<u8> {
-        notification_line(events, Some(&ingress::state(self.status(), cursor)))
+    /// A notification of an event and its name, or of none.
+    fn line(&self, event: Option<(InboundEvent, &str)>, cursor: &str) -> Vec<u8> {
+        let mut state = ingress::state(self.status(), cursor);
+        let (event, name) = event.unzip();
+        if let Some(name) = name {
+            state.metadata.insert(ingress::EVENT.into(), name.into());
+        }
+        notification_line(event.as_slice(), Some(&state))
     }
 }
 

@@ -21,6 +21,8 @@ use crate::store::{Begun, Mode, SessionId, Store};
 
 /// The name of the cursor in the state's metadata.
 const CURSOR: &str = "cursor";
+/// The name there of the event that a state comes with.
+pub(super) const EVENT: &str = "event";
 /// How long `stop_ingress` lets the connection finish; the host waits 30 s.
 const STOP: Duration = Duration::from_secs(10);
 /// How long `start_ingress` waits to be able to answer `running`; its answer is due within 2 s.
@@ -50,7 +52,7 @@ impl Ingress {
     }
 }
 
-/// The state that travels with events and answers.
+/// The state that travels with events and answers. It names no event.
 pub(super) fn state(status: &str, cursor: &str) -> IngressState {
     let metadata = [
         (CURSOR, cursor),
@@ -67,7 +69,11 @@ pub(super) fn state(status: &str, cursor: &str) -> IngressState {
 }
 
 fn cursor(state: &Option<IngressState>) -> Option<&str> {
-    state.as_ref()?.metadata.get(CURSOR).map(String::as_str)
+    fact(state, CURSOR)
+}
+
+fn fact<'a>(state: &'a Option<IngressState>, name: &str) -> Option<&'a str> {
+    state.as_ref()?.metadata.get(name).map(String::as_str)
 }
 
 /// Answers, then emits until it is stopped. Events never come before the answer: the host would take them for it.
@@ -115,7 +121,12 @@ async fn begin(
     let now = crate::clock::now();
     let begun = open
         .store
-        .begin_session(Mode::Websocket, cursor(restored), now)
+        .begin_session(
+            Mode::Websocket,
+            cursor(restored),
+            fact(restored, EVENT),
+            now,
+        )
         .await?;
     if begun.unconfirmed + begun.poisoned > 0 {
         tracing::warn!(
@@ -232,7 +243,12 @@ async fn batch(
         .await?;
     let deadline = Instant::now() + timeout;
     let begun = store
-        .begin_session(Mode::Polling, cursor(restored), crate::clock::now())
+        .begin_session(
+            Mode::Polling,
+            cursor(restored),
+            fact(restored, EVENT),
+            crate::clock::now(),
+        )
         .await?;
     let heard = session.heard();
     let connected = session.online(deadline).await;

@@ -5,6 +5,12 @@
 //! a cursor in a request, a reply to an event. Invariant: evidence only moves forward; a proven event is never
 //! emitted again.
 //!
+//! The same state that carries a cursor names the event that came with it. The host saves it before that event's turn,
+//! so what it brings back says in whose turn the session ended, and only that event gets a lost turn: those behind it
+//! had only been written. A state that names no event (the answer to `start_ingress`, the end of a burst) was saved
+//! while there was no turn. A host that never brings its state back says nothing at all; what keeps one event from
+//! ending it for ever is the number of emissions alone.
+//!
 //! A polling session is one batch. Its host stores the batch's cursor before it runs the first event, so there the
 //! cursor says only that the batch arrived; replies are the only evidence.
 
@@ -22,6 +28,10 @@ const REPEATED_WITHIN: i64 = 3600;
 
 /// So many sessions may end in the turn of an event before it is set aside.
 const LOST_TURNS: i64 = 3;
+
+/// An event that was emitted so often and is still the first without evidence makes way for the others. Far more than
+/// [`LOST_TURNS`]: each time, the host may have ended before it took it.
+const IN_VAIN: i64 = 10;
 
 /// Numbers beyond this were never given by anybody: what is left of the range is for counting on.
 const LARGEST: i64 = 1 << 53;
@@ -75,7 +85,7 @@ pub struct LeftOver {
 }
 
 impl Store {
-    /// The cursor that covers everything up to an emission number.
+    /// The cursor that covers everything up to an emission number; also the name of that emission.
     pub fn cursor(&self, emission: i64) -> String {
         format!("{}:{emission}", self.id())
     }
@@ -86,17 +96,26 @@ impl Store {
         (store == self.id()).then(|| number.parse().ok()).flatten()
     }
 
-    /// Begins an ingress session: takes the evidence of `cursor`, then decides about everything that earlier sessions
-    /// left unproven. Call it once the account is ours alone; it takes every other session for ended.
-    pub fn begin_session(&self, mode: Mode, cursor: Option<&str>, now: i64) -> Pending<Begun> {
+    /// Begins an ingress session: takes the evidence of `cursor` and of `event`, the event that the host's state came
+    /// with (as [`cursor`](Self::cursor) writes it), then decides about everything that earlier sessions left unproven.
+    /// Call it once the account is ours alone; it takes every other session for ended.
+    pub fn begin_session(
+        &self,
+        mode: Mode,
+        cursor: Option<&str>,
+        event: Option<&str>,
+        now: i64,
+    ) -> Pending<Begun> {
         let number = cursor.and_then(|c| self.number(c));
+        let turn = event.and_then(|e| self.number(e));
         let store = self.id().to_owned();
         self.submit(move |tx| {
             let number = number.map(|n| given(tx, n)).transpose()?.flatten();
+            let turn = turn.map(|n| given(tx, n)).transpose()?.flatten();
             if let Some(number) = number {
                 prove_cursor(tx, number)?;
             }
-            let (redelivered, unconfirmed, poisoned) = settle(tx, now)?;
+            let (redelivered, unconfirmed, poisoned) = settle(tx, turn, now)?;
             tx.prepare_cached("INSERT INTO ingress (mode, began) VALUES (?1, ?2)")?
                 .execute(params![mode.as_str(), now])?;
             let session = SessionId(tx.last_insert_rowid());
@@ -287,7 +306,8 @@ struct Left {
     lost_turns: i64,
 }
 
-fn settle(tx: &Tx<'_>, now: i64) -> rusqlite::Result<(usize, usize, usize)> {
+/// Decides about all that is unproven; `turn` is the emission whose turn the host had begun last, as far as it says.
+fn settle(tx: &Tx<'_>, turn: Option<i64>, now: i64) -> rusqlite::Result<(usize, usize, usize)> {
     let sessions: Vec<(i64, bool, i64, i64, bool)> = tx
         .prepare_cached(
             "SELECT DISTINCT s.id, s.mode = 'polling', s.proven, s.written, s.received
@@ -318,12 +338,12 @@ fn settle(tx: &Tx<'_>, now: i64) -> rusqlite::Result<(usize, usize, usize)> {
         for (nth, event) in (0..).zip(&left) {
             let (to, lost) = if polling && (written > 0 || received) {
                 (after_batch(event, proven > 0, received), 0)
-            } else if event.number > written {
+            } else if event.number > written.max(turn.unwrap_or_default()) {
                 // Nobody can have lost what never left.
                 (state::WAITING, 0)
             } else {
-                // Events are taken one after the other, so the session ended in the turn of the first.
-                let lost = i64::from(nth == 0);
+                // Counted once, however often the host brings the same state: here the event is no longer emitted.
+                let lost = i64::from(turn == Some(event.number));
                 (after_stream(event, nth, lost, now), lost)
             };
             counts[usize::try_from(to).unwrap_or(0)] += 1;
@@ -343,6 +363,8 @@ fn settle(tx: &Tx<'_>, now: i64) -> rusqlite::Result<(usize, usize, usize)> {
 fn after_stream(event: &Left, nth: i64, lost: i64, now: i64) -> i64 {
     if event.lost_turns + lost >= LOST_TURNS {
         state::POISONED
+    } else if nth == 0 && event.attempts >= IN_VAIN {
+        state::UNCONFIRMED
     } else if nth < REPEATED && now.saturating_sub(event.at) <= REPEATED_WITHIN {
         state::WAITING
     } else {

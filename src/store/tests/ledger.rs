@@ -125,7 +125,7 @@ fn an_event_is_not_sent_again_after_an_hour() {
     fill(&store, 1..=1);
     store.emit_all(session);
     let begun = store
-        .begin_session(Mode::Websocket, None, NOW + 3601)
+        .begin_session(Mode::Websocket, None, None, NOW + 3601)
         .wait()
         .unwrap();
     assert_eq!((begun.redelivered, begun.unconfirmed), (0, 1));
@@ -152,14 +152,75 @@ fn what_has_a_number_and_never_left_comes_again_however_much_it_is() {
 #[test]
 fn three_lost_turns_set_an_event_aside_and_only_that() {
     let store = TestStore::new();
-    fill(&store, 1..=2);
-    for round in 1..=3 {
-        let begun = store.begin(Mode::Websocket, None);
+    fill(&store, 1..=3);
+    let mut begun = store.begin(Mode::Websocket, None);
+    assert_eq!(store.emit_all(begun.session), names(1..=3));
+    // The first was handled, and the host died over the second.
+    begun = store.begin_in_turn(&store.cursor(1), 2);
+    for round in 2..=3 {
         assert_eq!(begun.poisoned, 0, "round {round}");
-        assert_eq!(store.emit_all(begun.session), names(1..=2));
+        assert_eq!(store.emit_all(begun.session), names(2..=3));
+        begun = store.begin_in_turn(&begun.cursor, store.last() - 1);
     }
-    let begun = store.begin(Mode::Websocket, None);
     assert_eq!((begun.poisoned, begun.redelivered), (1, 1));
+    assert_eq!(store.emit_all(begun.session), names(3..=3));
+}
+
+#[test]
+fn what_the_host_never_took_loses_no_turn() {
+    let store = TestStore::new();
+    fill(&store, 1..=2);
+    let mut begun = store.begin(Mode::Websocket, None);
+    for round in 1..=5 {
+        assert_eq!((begun.poisoned, begun.unconfirmed), (0, 0), "round {round}");
+        assert_eq!(store.emit_all(begun.session), names(1..=2));
+        // The state that the session began with, and one that another store wrote.
+        let event = format!("0123456789abcdef:{}", store.last() - 1);
+        begun = store
+            .begin_session(Mode::Websocket, Some(&begun.cursor), Some(&event), NOW)
+            .wait()
+            .unwrap();
+    }
+}
+
+#[test]
+fn a_turn_is_lost_once_however_often_the_host_says_so() {
+    let store = TestStore::new();
+    fill(&store, 1..=1);
+    let begun = store.begin(Mode::Websocket, None);
+    store.emit_all(begun.session);
+    // The answers with the newer states never reached it.
+    for round in 1..=5 {
+        let begun = store.begin_in_turn(&store.cursor(0), 1);
+        assert_eq!((begun.poisoned, begun.unconfirmed), (0, 0), "round {round}");
+        store.number_all(begun.session);
+    }
+}
+
+#[test]
+fn a_turn_began_although_the_line_was_not_known_to_have_left() {
+    let store = TestStore::new();
+    fill(&store, 1..=1);
+    let mut begun = store.begin(Mode::Websocket, None);
+    for _ in 1..=3 {
+        assert_eq!(begun.poisoned, 0);
+        store.number_all(begun.session);
+        begun = store.begin_in_turn(&begun.cursor, store.last());
+    }
+    assert_eq!(begun.poisoned, 1);
+}
+
+#[test]
+fn a_host_without_a_memory_goes_on_after_ten_times() {
+    let store = TestStore::new();
+    fill(&store, 1..=2);
+    let mut begun = store.begin(Mode::Websocket, None);
+    for round in 1..=10 {
+        assert_eq!(begun.unconfirmed, 0, "round {round}");
+        assert_eq!(store.emit_all(begun.session), names(1..=2));
+        begun = store.begin(Mode::Websocket, None);
+    }
+    assert_eq!((begun.unconfirmed, begun.poisoned), (1, 0));
     assert_eq!(store.emit_all(begun.session), names(2..=2));
 }
 

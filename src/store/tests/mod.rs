@@ -63,15 +63,10 @@ impl TestStore {
         self.next_to_emit(100, WEEK, NOW).wait().unwrap()
     }
 
-    /// Emits everything that waits; the stanza ids in their order.
-    /// Numbers what waits, and writes it.
+    /// Numbers what waits, and writes it; the stanza ids in their order.
     pub fn emit_all(&self, session: SessionId) -> Vec<String> {
         let ids = self.number_all(session);
-        let cursor = self.last_cursor().wait().unwrap();
-        let (_, last) = cursor.split_once(':').unwrap();
-        self.mark_written(session, last.parse().unwrap())
-            .wait()
-            .unwrap();
+        self.mark_written(session, self.last()).wait().unwrap();
         ids
     }
 
@@ -90,7 +85,21 @@ impl TestStore {
     }
 
     pub fn begin(&self, mode: Mode, cursor: Option<&str>) -> Begun {
-        self.begin_session(mode, cursor, NOW).wait().unwrap()
+        self.begin_session(mode, cursor, None, NOW).wait().unwrap()
+    }
+
+    /// Begins a stream for a host whose last state came with the emission of this number.
+    pub fn begin_in_turn(&self, cursor: &str, number: i64) -> Begun {
+        let event = self.cursor(number);
+        self.begin_session(Mode::Websocket, Some(cursor), Some(&event), NOW)
+            .wait()
+            .unwrap()
+    }
+
+    /// The last emission number.
+    pub fn last(&self) -> i64 {
+        let cursor = self.last_cursor().wait().unwrap();
+        cursor.split_once(':').unwrap().1.parse().unwrap()
     }
 }
 
