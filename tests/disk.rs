@@ -143,7 +143,6 @@ async fn a_disk_that_fills_while_the_queue_is_received_loses_nothing() {
 }
 
 /// The library has decrypted a message and finds no place for it.
-#[ignore = "one window is open: the library's row cannot be written, its ratchet can be a moment later; the message is lost then"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_that_arrives_on_a_full_disk_comes_again() {
     let Some(disk) = Disk::new(80) else { return };

@@ -12,7 +12,7 @@ use whatsapp_rust::{Client, client::NodeFilter};
 
 use super::client::{self, Setup};
 use super::state::{Connection, Terminal, TerminalKind};
-use super::{Shared, address, version};
+use super::{Shared, address, again, version};
 use crate::clock::now;
 use crate::store::StoreError;
 
@@ -69,7 +69,7 @@ enum Signal {
 pub(super) async fn connect_once(shared: &Arc<Shared>) -> Ended {
     let (signals, mut heard) = mpsc::unbounded_channel();
     let setup = Setup {
-        store: &shared.sqlite,
+        backend: shared.backend.clone(),
         endpoint: &shared.endpoint,
         version: version::current(shared).await,
         device_name: "",
@@ -108,6 +108,7 @@ pub(super) async fn connect_once(shared: &Arc<Shared>) -> Ended {
                 finish(&client, run).await;
                 return Ended::failed(reason);
             }
+            missed = shared.backend.pending.missed() => again::ask(&client, &missed).await,
             () = stalled(&mut last_heard), if last.draining && last.ready.is_none() => {
                 finish(&client, run).await;
                 return Ended::failed("the offline queue stopped in the middle".to_owned());

@@ -11,6 +11,7 @@ use whatsapp_rust::store::{SqliteStore, SqliteStoreConfig, Synchronous};
 use whatsapp_rust::{CacheConfig, Client, InboundDurabilityHook};
 
 use super::SessionError;
+use super::backend::Backend;
 use super::endpoint::{Dialler, Endpoint, Http};
 use super::runtime::CurrentThread;
 
@@ -41,7 +42,7 @@ pub(super) async fn open_store(path: &Path) -> Result<SqliteStore, SessionError>
 
 /// What differs between clients.
 pub(super) struct Setup<'a> {
-    pub store: &'a SqliteStore,
+    pub backend: Backend,
     pub endpoint: &'a Endpoint,
     pub version: WebVersion,
     /// Name in WhatsApp's list of linked devices; used when linking.
@@ -55,7 +56,7 @@ pub(super) async fn build(
     events: impl EventHandler + 'static,
 ) -> Result<Bot, SessionError> {
     let bot = Bot::builder()
-        .with_backend_arc(Arc::new(setup.store.clone()))
+        .with_backend_arc(Arc::new(setup.backend))
         .with_transport_factory(Dialler::new(setup.endpoint.clone()))
         .with_http_client(Http::new())
         .with_runtime(CurrentThread)

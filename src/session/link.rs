@@ -14,10 +14,11 @@ use tokio::time::Instant;
 use wacore::types::events::{Event, EventHandler, EventInterest, EventKind};
 use whatsapp_rust::client::NodeFilter;
 use whatsapp_rust::pair_code::PairCodeOptions;
-use whatsapp_rust::store::SqliteStore;
 use whatsapp_rust::{Client, bot::Bot};
 
+use super::backend::Backend;
 use super::client::{self, Setup, WebVersion};
+use super::pending::PendingInbound;
 use super::receive::Inbox;
 use super::{Endpoint, SessionError, address};
 use crate::account::Paths;
@@ -111,7 +112,10 @@ pub async fn link(
     mut progress: impl FnMut(LinkProgress),
 ) -> Result<Linked, LinkError> {
     let endpoint = Endpoint::from_env().map_err(SessionError::from)?;
-    let sqlite = client::open_store(paths.store()).await?;
+    let backend = Backend {
+        sqlite: client::open_store(paths.store()).await?,
+        pending: Arc::new(PendingInbound::new(store.clone())),
+    };
     let deadline = request.deadline;
     let mut shown = false;
     let mut progress = |seen: LinkProgress| {
@@ -119,7 +123,7 @@ pub async fn link(
         progress(seen);
     };
     loop {
-        let round = round(&sqlite, store, &endpoint, &request, &mut progress);
+        let round = round(&backend, store, &endpoint, &request, &mut progress);
         match tokio::time::timeout_at(deadline, round).await {
             Err(_) => return Err(in_vain(shown, &endpoint)),
             Ok(Round::Linked(linked)) => {
@@ -174,7 +178,7 @@ impl Drop for Running {
 }
 
 async fn round(
-    sqlite: &SqliteStore,
+    backend: &Backend,
     store: &Store,
     endpoint: &Endpoint,
     request: &LinkRequest,
@@ -183,7 +187,7 @@ async fn round(
     let (events, mut heard) = mpsc::unbounded_channel();
     let version = request.web_version.unwrap_or_else(client::built_in_version);
     let setup = Setup {
-        store: sqlite,
+        backend: backend.clone(),
         endpoint,
         version,
         device_name: &request.device_name,

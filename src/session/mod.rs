@@ -6,7 +6,9 @@
 //! tokio runtime; other rooms talk to it through [`Session`].
 
 mod addressed;
+mod again;
 mod attempt;
+mod backend;
 mod client;
 mod endpoint;
 mod fate;
@@ -14,6 +16,7 @@ mod keeping;
 mod lanes;
 mod link;
 mod outbox;
+mod pending;
 mod receive;
 mod runtime;
 mod state;
@@ -27,7 +30,6 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use wacore_binary::Jid;
 use whatsapp_rust::Client;
-use whatsapp_rust::store::SqliteStore;
 
 use crate::account::Paths;
 use crate::identity::Address;
@@ -97,7 +99,7 @@ pub struct Manners {
 /// What the parts of a session share.
 struct Shared {
     store: Store,
-    sqlite: SqliteStore,
+    backend: backend::Backend,
     endpoint: Endpoint,
     manners: Manners,
     connection: watch::Sender<Connection>,
@@ -161,8 +163,11 @@ impl Session {
                 })?;
         let shared = Arc::new(Shared {
             inbox: receive::Inbox::new(store.clone()),
+            backend: backend::Backend {
+                sqlite,
+                pending: Arc::new(pending::PendingInbound::new(store.clone())),
+            },
             store,
-            sqlite,
             endpoint,
             manners,
             connection: watch::Sender::new(Connection::Connecting),

@@ -103,6 +103,18 @@ const MIGRATIONS: &[&str] = &["
     CREATE INDEX inbox_unproven ON inbox (emission) WHERE state = 1;
     CREATE INDEX inbox_trouble ON inbox (state) WHERE state IN (4, 5);
     CREATE INDEX ingress_proven ON ingress (proven);
+", "
+    CREATE TABLE pending (
+        chat TEXT NOT NULL,
+        sender TEXT NOT NULL,
+        stanza TEXT NOT NULL,
+        message BLOB,
+        since INTEGER NOT NULL,
+        asked INTEGER NOT NULL DEFAULT 0,
+        asked_at INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (chat, sender, stanza)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX pending_since ON pending (since);
 "];
 
 /// Opens or creates the file and brings its schema up to date.
