@@ -35,11 +35,13 @@ async fn messages_from_before_during_and_after() {
     let during = anna.text(world.jid(), "during").await.expect("text");
     let notification = host.notification_with_event().await;
     assert_eq!(notification["params"]["events"][0]["message"]["id"], during);
-    // The burst ends with the cursor of its last event.
+    let named = notification["params"]["state"]["metadata"]["event"].clone();
+    // The burst ends with the cursor of its last event, and in nobody's turn.
     let closing = host.line().await;
     assert_eq!(closing["params"]["events"], json!([]));
     let state = closing["params"]["state"].clone();
-    assert_ne!(state, notification["params"]["state"]);
+    assert_eq!(state["metadata"]["cursor"], named);
+    assert_eq!(state["metadata"].get("event"), None);
     let stopped = host
         .ask("stop_ingress", json!({"config": open(), "state": state}))
         .await;

@@ -14,6 +14,10 @@ fn with(cursor: &str) -> Value {
 /// Every other state than the right one, for a store with this id whose last emission has this number.
 fn states(store: &str, last: u64, foreign: &str) -> Vec<(&'static str, Value)> {
     let number = |number: &str| with(&format!("{store}:{number}"));
+    let event = |event: Value| {
+        let metadata = json!({"cursor": format!("{store}:{last}"), "event": event});
+        json!({"mode": "websocket", "status": "running", "metadata": metadata})
+    };
     let long = "9".repeat(100_000);
     vec![
         ("none", Value::Null),
@@ -56,6 +60,14 @@ fn states(store: &str, last: u64, foreign: &str) -> Vec<(&'static str, Value)> {
             "wrong types",
             json!({"mode": 5, "status": [], "metadata": "x"}),
         ),
+        ("an older event", event(json!(format!("{store}:1")))),
+        (
+            "a newer event",
+            event(json!(format!("{store}:{}", last + 2000))),
+        ),
+        ("an event of another account", event(json!(foreign))),
+        ("strange text as event", event(json!(long))),
+        ("a list as event", event(json!([1]))),
     ]
 }
 
@@ -128,6 +140,62 @@ async fn what_was_not_handled_comes_again_under_any_state() {
         let mut host = started(&world, state).await;
         let next = anna.text(world.jid(), "next").await.expect("text");
         assert_eq!(host.event().await["message"]["id"], next, "{what}");
+    }
+}
+
+/// A host that ends over one event, three times: that one is set aside, not those that wait behind it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_three_sessions_ended_in_is_set_aside() {
+    let world = World::linked().await;
+    let (anna, bert) = (world.person("Anna").await, world.person("Bert").await);
+    let mut state = Value::Null;
+    let mut ids = [Value::Null, Value::Null];
+    for round in 1..=3 {
+        let mut host = started(&world, state).await;
+        if round == 1 {
+            for (id, person) in ids.iter_mut().zip([&anna, &bert]) {
+                *id = json!(person.text(world.jid(), "hello").await.expect("text"));
+                person
+                    .wait_ack(id.as_str().expect("id"))
+                    .await
+                    .expect("ack");
+            }
+        }
+        let [first, second] = [host.line().await, host.line().await];
+        for (line, id) in [&first, &second].into_iter().zip(&ids) {
+            assert_eq!(line["params"]["events"][0]["message"]["id"], *id, "{round}");
+        }
+        // Of the second nothing was saved any more.
+        state = first["params"]["state"].clone();
+        host.kill().await;
+    }
+    let mut host = started(&world, state).await;
+    assert_eq!(host.event().await["message"]["id"], ids[1]);
+    let health = host.ask("health", json!({"config": {}})).await;
+    assert_eq!(health["health"]["metadata"]["poisoned"], "1");
+}
+
+/// A host that ends before it takes anything: its state says that no turn had begun.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_never_taken_is_never_set_aside() {
+    let world = World::linked().await;
+    let anna = world.person("Anna").await;
+    let id = anna.text(world.jid(), "hello").await.expect("text");
+    anna.wait_ack(&id).await.expect("ack");
+    let mut state = Value::Null;
+    for round in 1..=5 {
+        let mut host = world.host();
+        let params = json!({"config": open(), "state": state});
+        let answer = host.ask("start_ingress", params).await;
+        state = answer["state"].clone();
+        assert_eq!(state["metadata"].get("event"), None);
+        let event = host.event().await;
+        assert_eq!(event["message"]["id"], id);
+        assert_eq!(
+            event["metadata"].get("attempt"),
+            Some(&json!(round.to_string())).filter(|_| round > 1)
+        );
+        host.kill().await;
     }
 }
 

@@ -342,7 +342,8 @@ fn settle(tx: &Tx<'_>, turn: Option<i64>, now: i64) -> rusqlite::Result<(usize, 
                 // Nobody can have lost what never left.
                 (state::WAITING, 0)
             } else {
-                // Counted once, however often the host brings the same state: here the event is no longer emitted.
+                // Once only, however often the host brings this state: the event leaves `EMITTED` here, and when it is
+                // emitted again it has another number.
                 let lost = i64::from(turn == Some(event.number));
                 (after_stream(event, nth, lost, now), lost)
             };

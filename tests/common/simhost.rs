@@ -65,8 +65,8 @@ pub enum What {
     Plugin { pid: u32 },
     /// A request was answered with an error.
     Refused { code: String, kind: String },
-    /// The state of a notification or a batch is saved.
-    Taken { events: usize },
+    /// The state of a notification or a batch with these messages is saved.
+    Taken { messages: Vec<String> },
     /// The turn of an event begins.
     Start { text: String, id: String },
     /// Its reply was answered.
@@ -181,6 +181,13 @@ impl SimHost {
         self.log.sync_data().expect("sync");
     }
 
+    fn taken(&mut self, events: &[Value]) {
+        let id = |event: &Value| event["message"]["id"].as_str().map(str::to_owned);
+        self.log(What::Taken {
+            messages: events.iter().filter_map(id).collect(),
+        });
+    }
+
     /// Its name has the configuration in it, so another configuration begins without a state.
     fn state_file(&self) -> PathBuf {
         let mut hash = DefaultHasher::new();
@@ -248,9 +255,7 @@ impl SimHost {
             let events = notification["params"]["events"].as_array().cloned();
             let events = events.unwrap_or_default();
             self.save(&notification["params"]["state"]);
-            self.log(What::Taken {
-                events: events.len(),
-            });
+            self.taken(&events);
             for event in events {
                 self.turn(&event, |params| plugin.ask("deliver", params));
             }
@@ -266,9 +271,7 @@ impl SimHost {
         let events = polled["result"]["events"].as_array().cloned();
         let events = events.unwrap_or_default();
         self.save(&polled["result"]["state"]);
-        self.log(What::Taken {
-            events: events.len(),
-        });
+        self.taken(&events);
         for event in events {
             // One process a call, as the host does it.
             let mut log = Self::new(self.role.clone());

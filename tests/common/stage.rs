@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use channel_whatsapp::store::Store;
 use serde_json::json;
 use tokio::process::Child;
 use tokio::task::JoinSet;
@@ -106,7 +105,8 @@ impl Stage {
     ) {
         let text = format!("{chat}/{}", book.chats.lock().expect("book")[chat].len());
         let to = plugin[chat % 2].clone();
-        person.text(to, &text).await.expect("text");
+        let id = person.text(to, &text).await.expect("text");
+        assert_eq!(person.wait_ack(&id).await.expect("ack"), None);
         book.chats.lock().expect("book")[chat].push(text);
     }
 
@@ -150,6 +150,16 @@ impl Stage {
             command.env("CHANNEL_WHATSAPP_CRASH", crash);
         }
         command.spawn().expect("host")
+    }
+
+    /// Removes what hosts have saved.
+    pub fn forget(&self) {
+        for entry in std::fs::read_dir(self.dir.path()).expect("states") {
+            let path = entry.expect("entry").path();
+            if path.extension().is_some_and(|json| json == "json") {
+                std::fs::remove_file(path).expect("remove");
+            }
+        }
     }
 
     pub fn read(&mut self) {
@@ -242,20 +252,9 @@ impl Stage {
         }
     }
 
-    /// Hosts run undisturbed until every message has had its turn and every answer has arrived. What the plugin has
-    /// set aside, since three hosts were killed over it, an operator sends again.
+    /// Hosts run undisturbed until every message has had its turn and every answer has arrived.
     pub async fn drain(&mut self) {
         self.everybody_stops().await;
-        self.run_out().await;
-        let store = Store::open(&self.world.account_dir().join("channel.db")).expect("store");
-        for event in self.poisoned() {
-            assert!(store.redeliver(event).await.expect("redeliver"));
-        }
-        drop(store);
-        self.run_out().await;
-    }
-
-    async fn run_out(&mut self) {
         let deadline = Instant::now() + DRAIN;
         let mut host = self.host(None);
         while Instant::now() < deadline {
@@ -264,9 +263,7 @@ impl Stage {
                 host = self.host(None);
             }
             self.read();
-            if self.unhandled().len() <= self.poisoned().len()
-                && self.answers().is_empty()
-                && self.nothing_goes().await
+            if self.unhandled().is_empty() && self.answers().is_empty() && self.nothing_goes().await
             {
                 break;
             }

@@ -1,6 +1,6 @@
 //! What must hold of all that a stage has seen, however its hosts and plugins were killed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use whatsapp_loopback::people::{Seen, SeenMessage};
 
@@ -16,10 +16,11 @@ impl Stage {
             .filter(|text| !self.handled.contains(*text))
             .collect();
         if !without.is_empty() {
-            let given_up = self.given_up();
+            let mut excused = self.given_up();
+            excused.extend(self.set_aside());
             without.retain(|text| {
                 !self.records.iter().any(|record| {
-                    matches!(&record.what, What::Start { text: begun, id } if begun == *text && given_up.contains(id))
+                    matches!(&record.what, What::Start { text: begun, id } if begun == *text && excused.contains(id))
                 })
             });
         }
@@ -27,6 +28,29 @@ impl Stage {
             .into_iter()
             .map(|text| format!("never handled: {text}"))
             .collect()
+    }
+
+    /// What was set aside although fewer than three hosts ended in its turn.
+    fn set_aside_too_soon(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        for id in self.set_aside() {
+            let turns = self.turns(&id);
+            if turns < 3 {
+                wrong.push(format!("set aside after {turns} turns: {id}"));
+            }
+        }
+        wrong
+    }
+
+    /// How many hosts have taken a message.
+    fn turns(&self, id: &str) -> usize {
+        let hosts = self.records.iter().filter_map(|record| match &record.what {
+            What::Taken { messages } if messages.iter().any(|taken| taken == id) => {
+                Some(record.host)
+            }
+            _ => None,
+        });
+        hosts.collect::<HashSet<_>>().len()
     }
 
     /// What is wrong with the answers at the people's phones.
@@ -115,6 +139,7 @@ impl Stage {
     /// Fails with all that is wrong.
     pub fn judge(self, seed: u64, mut wrong: Vec<String>) {
         wrong.extend(self.unhandled());
+        wrong.extend(self.set_aside_too_soon());
         wrong.extend(self.answers());
         wrong.extend(self.disorder());
         let count = |of: fn(&What) -> bool| {
@@ -128,8 +153,9 @@ impl Stage {
             wrong.push(format!("{given_up} replies were given up"));
         }
         println!(
-            "{} messages, {given_up} replies given up, {} turns, {} plugins",
+            "{} messages, {} set aside, {given_up} replies given up, {} turns, {} plugins",
             self.handled.len(),
+            self.set_aside().len(),
             count(|what| matches!(what, What::Start { .. })),
             count(|what| matches!(what, What::Plugin { .. })),
         );
@@ -145,9 +171,9 @@ impl Stage {
         );
     }
 
-    /// The ids of the events that three hosts were killed over.
-    pub(super) fn poisoned(&self) -> Vec<String> {
-        self.rows("SELECT event_id FROM inbox WHERE state = 5")
+    /// The messages that the plugin has set aside.
+    fn set_aside(&self) -> Vec<String> {
+        self.rows("SELECT stanza FROM inbox WHERE state = 5")
     }
 
     /// The messages whose replies were handed over three times and never acknowledged, and the replies.
