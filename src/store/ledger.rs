@@ -8,8 +8,8 @@
 //! The same state that carries a cursor names the event that came with it. The host saves it before that event's turn,
 //! so what it brings back says in whose turn the session ended, and only that event gets a lost turn: those behind it
 //! had only been written. A state that names no event (the answer to `start_ingress`, the end of a burst) was saved
-//! while there was no turn. A host that never brings its state back says nothing at all; what keeps one event from
-//! ending it for ever is the number of emissions alone.
+//! while there was no turn. A host that never brings its state back, or dies of the line itself, says nothing at all;
+//! what keeps one event from ending it for ever is the number of emissions alone.
 //!
 //! A polling session is one batch. Its host stores the batch's cursor before it runs the first event, so there the
 //! cursor says only that the batch arrived; replies are the only evidence.
