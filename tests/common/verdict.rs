@@ -42,12 +42,10 @@ impl Stage {
         wrong
     }
 
-    /// How many hosts have taken a message.
+    /// How many hosts have taken a message by itself; a batch that is polled is in nobody's turn.
     fn turns(&self, id: &str) -> usize {
         let hosts = self.records.iter().filter_map(|record| match &record.what {
-            What::Taken { messages } if messages.iter().any(|taken| taken == id) => {
-                Some(record.host)
-            }
+            What::Taken { messages } if messages.as_slice() == [id] => Some(record.host),
             _ => None,
         });
         hosts.collect::<HashSet<_>>().len()
