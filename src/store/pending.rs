@@ -10,11 +10,11 @@ use super::{Pending, Store, Tx, peers};
 use crate::identity::Address;
 
 /// A sender is asked this often for one message; WhatsApp's clients give up after five tries.
-const ASKED_AT_MOST: u32 = 4;
+pub(super) const ASKED_AT_MOST: u32 = 4;
 /// Least time between two times of asking, seconds. What was asked reaches a phone that is away once it is back.
-const ASKED_AGAIN_AFTER: i64 = 60;
+pub(super) const ASKED_AGAIN_AFTER: i64 = 60;
 /// After this a message that nobody sends again is given up, seconds.
-const MISSED_FOR: i64 = 7 * 24 * 3600;
+pub(super) const MISSED_FOR: i64 = 7 * 24 * 3600;
 
 /// The name of a message, as the client library has it: chat and sender with the sender's device.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

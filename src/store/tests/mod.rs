@@ -6,6 +6,7 @@ mod ledger;
 mod model;
 mod outbox;
 mod peers;
+mod pending;
 pub(super) mod plan;
 mod repair;
 mod retention;
