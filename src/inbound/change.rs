@@ -1,98 +1,108 @@
-//! Messages about another message: edits, revocations, reactions, votes.
+//! Messages about another message: reactions, comments, and those whose substance is encrypted once more with a
+//! secret of the message that they are about.
+//!
+//! The library opens encrypted edits, reactions and comments when it has kept that secret; they arrive here in the
+//! clear then. Votes and answers to events it leaves to us: see [`reveal`](super::reveal).
 
 use waproto::whatsapp as wa;
 
-use super::content::{self, summary};
+use super::content::{self, Found, summary};
 use super::draft::Draft;
-use super::unwrap;
 
-/// The change that an unwrapped message makes, if it makes one.
-pub(super) fn draft(message: &wa::Message) -> Option<Draft> {
-    protocol(message)
-        .or_else(|| reaction(message))
-        .or_else(|| encrypted(message))
-}
-
-fn protocol(message: &wa::Message) -> Option<Draft> {
-    use wa::message::protocol_message::Type;
-    let protocol = message.protocol_message.as_option()?;
-    match protocol.r#type? {
-        Type::MESSAGE_EDIT => {
-            let (edited, _) = unwrap::peel(protocol.edited_message.as_option()?);
-            let mut draft = content::draft(edited);
-            draft.event_type = "message.edited".to_owned();
-            Some(about(draft, &protocol.key))
-        }
-        Type::REVOKE => {
-            let mut draft = summary("(deleted a message)".to_owned());
-            draft.event_type = "message.revoked".to_owned();
-            Some(about(draft, &protocol.key))
-        }
-        _ => None,
-    }
-}
-
-fn reaction(message: &wa::Message) -> Option<Draft> {
-    let reaction = message.reaction_message.as_option()?;
-    let draft = match reaction.text.as_deref().filter(|text| !text.is_empty()) {
+/// A reaction, or its end: an empty one.
+pub(super) fn reaction(reaction: &wa::message::ReactionMessage) -> Found<'_> {
+    let mut draft = match reaction.text.as_deref().filter(|text| !text.is_empty()) {
         Some(emoji) => {
             let mut draft = summary(format!("Reacted {emoji} to a message"));
             draft.event_type = "reaction.added".to_owned();
-            draft.metadata.insert("emoji".to_owned(), emoji.to_owned());
+            draft.set("emoji", Some(emoji));
             draft
         }
         None => {
-            let mut draft = summary("Took back a reaction to a message".to_owned());
+            let mut draft = summary("Took back a reaction to a message");
             draft.event_type = "reaction.removed".to_owned();
             draft
         }
     };
-    Some(about(draft, &reaction.key))
+    draft.set("reacted_at", content::time_ms(reaction.sender_timestamp_ms));
+    (draft.about(&reaction.key), None)
 }
 
-/// Changes whose substance is encrypted once more, with a secret of the message that they are about.
-fn encrypted(message: &wa::Message) -> Option<Draft> {
-    let (event_type, text, key) = if let Some(vote) = message.poll_update_message.as_option() {
-        (
-            "poll.vote",
-            "Voted in a poll",
-            &vote.poll_creation_message_key,
-        )
-    } else if let Some(reaction) = message.enc_reaction_message.as_option() {
-        (
-            "reaction.added",
-            "Reacted to a message",
-            &reaction.target_message_key,
-        )
-    } else if let Some(comment) = message.enc_comment_message.as_option() {
-        (
-            "message.received",
-            "Commented on a message",
-            &comment.target_message_key,
-        )
-    } else if let Some(answer) = message.enc_event_response_message.as_option() {
-        (
-            "message.received",
-            "Answered an invitation to an event",
-            &answer.event_creation_message_key,
-        )
-    } else {
-        return None;
+/// A comment. The one inside is read as any message is.
+pub(super) fn comment(comment: &wa::message::CommentMessage) -> Result<Found<'_>, &'static str> {
+    let mut draft = content::within(&comment.message);
+    draft.event_type = COMMENTED.to_owned();
+    Ok((draft.about(&comment.target_message_key), None))
+}
+
+pub(super) const COMMENTED: &str = "message.commented";
+
+/// A reaction that stayed closed.
+pub(super) fn encrypted_reaction(closed: &wa::message::EncReactionMessage) -> Found<'_> {
+    sealed_change(
+        "reaction.added",
+        "Reacted to a message",
+        &closed.target_message_key,
+    )
+}
+
+/// A comment that stayed closed.
+pub(super) fn encrypted_comment(closed: &wa::message::EncCommentMessage) -> Found<'_> {
+    sealed_change(
+        COMMENTED,
+        "Commented on a message; the comment could not be decrypted",
+        &closed.target_message_key,
+    )
+}
+
+/// An answer to an event.
+pub(super) fn event_response(closed: &wa::message::EncEventResponseMessage) -> Found<'_> {
+    sealed_change(
+        "message.event_answered",
+        "Answered an invitation to an event",
+        &closed.event_creation_message_key,
+    )
+}
+
+/// An edit that stayed closed.
+pub(super) fn encrypted_edit(closed: &wa::message::SecretEncryptedMessage) -> Found<'_> {
+    use wa::message::secret_encrypted_message::SecretEncType as Type;
+    let (event_type, content) = match closed.secret_enc_type {
+        Some(Type::MESSAGE_EDIT) => (
+            "message.edited",
+            "Edited a message; what it says now could not be decrypted",
+        ),
+        Some(Type::EVENT_EDIT) => (
+            "message.edited",
+            "Changed an event; what it says now could not be decrypted",
+        ),
+        Some(Type::POLL_EDIT) => (
+            "message.edited",
+            "Changed a poll; what it says now could not be decrypted",
+        ),
+        Some(Type::POLL_ADD_OPTION) => (
+            "message.edited",
+            "Added an option to a poll; it could not be decrypted",
+        ),
+        Some(Type::MESSAGE_SCHEDULE) => ("message.received", "Scheduled a message"),
+        Some(Type::UNKNOWN) | None => ("message.received", "Sent an encrypted message"),
     };
-    let mut draft = summary(text.to_owned());
-    draft.event_type = event_type.to_owned();
-    draft
-        .metadata
-        .insert("encrypted".to_owned(), "true".to_owned());
-    Some(about(draft, key))
+    sealed_change(event_type, content, &closed.target_message_key)
 }
 
-fn about(mut draft: Draft, key: &wa::MessageKey) -> Draft {
-    draft.target_message_id = key.id.clone().filter(|id| !id.is_empty());
-    if let Some(author) = &key.participant {
-        draft
-            .metadata
-            .insert("target_sender".to_owned(), author.clone());
-    }
-    draft
+/// A message that is sent now and opens later.
+pub(super) fn sealed(_: &wa::message::ConditionalRevealMessage) -> Found<'_> {
+    let mut draft = summary("Scheduled a message; it cannot be read before its time");
+    draft.set(ENCRYPTED, Some("true"));
+    (draft, None)
+}
+
+/// Marks a draft whose substance could not be read.
+pub(super) const ENCRYPTED: &str = "encrypted";
+
+fn sealed_change<'a>(event_type: &str, content: &str, key: &wa::MessageKey) -> Found<'a> {
+    let mut draft: Draft = summary(content).about(key);
+    draft.event_type = event_type.to_owned();
+    draft.set(ENCRYPTED, Some("true"));
+    (draft, None)
 }

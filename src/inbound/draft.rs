@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use waproto::whatsapp as wa;
 
 use crate::identity::Address;
 
@@ -30,6 +31,25 @@ pub struct Draft {
     /// Structured details of the kind, for `message.metadata`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,
+}
+
+impl Draft {
+    /// Adds a detail, if it is known and not empty.
+    pub(super) fn set(&mut self, key: &str, value: Option<impl ToString>) {
+        if let Some(value) = value
+            .map(|value| value.to_string())
+            .filter(|v| !v.is_empty())
+        {
+            self.metadata.insert(key.to_owned(), value);
+        }
+    }
+
+    /// Says which message this one is about.
+    pub(super) fn about(mut self, key: &wa::MessageKey) -> Self {
+        self.target_message_id = key.id.clone().filter(|id| !id.is_empty());
+        self.set("target_sender", key.participant.as_ref());
+        self
+    }
 }
 
 /// A quoted message.

@@ -1,128 +1,174 @@
-//! Pictures, videos, sound, documents and stickers, as their messages describe them.
+//! Pictures, videos, sound, documents and stickers, as their messages describe them; the bytes come another way.
 
 use std::collections::BTreeMap;
 
 use waproto::whatsapp as wa;
 
-use super::content::{Found, line, summary, words};
+use super::content::{Found, count, line, summary, words};
 use super::draft::{AttachmentMeta, Draft};
 
-/// The medium of an unwrapped message, if it is one.
-pub(super) fn draft(m: &wa::Message) -> Option<Found<'_>> {
-    if let Some(image) = m.image_message.as_option() {
-        let extras = [
-            number("width", image.width),
-            number("height", image.height),
-            flag("view_once", image.view_once),
-            text("caption", &image.caption),
-        ];
-        let attachment = attachment("image", &image.mimetype, image.file_length, None, extras);
-        return Some((
-            captioned(&image.caption, attachment),
-            image.context_info.as_option(),
-        ));
-    }
-    let video = m.video_message.as_option();
-    if let Some(video) = video.or(m.ptv_message.as_option()) {
-        let extras = [
-            number("width", video.width),
-            number("height", video.height),
-            number("duration_seconds", video.seconds),
-            flag("gif", video.gif_playback),
-            flag("video_note", Some(m.ptv_message.is_set())),
-            flag("view_once", video.view_once),
-            text("caption", &video.caption),
-        ];
-        let attachment = attachment("video", &video.mimetype, video.file_length, None, extras);
-        return Some((
-            captioned(&video.caption, attachment),
-            video.context_info.as_option(),
-        ));
-    }
-    if let Some(audio) = m.audio_message.as_option() {
-        let extras = [
-            number("duration_seconds", audio.seconds),
-            flag("ptt", audio.ptt),
-            flag("view_once", audio.view_once),
-        ];
-        let attachment = attachment("audio", &audio.mimetype, audio.file_length, None, extras);
-        return Some((captioned(&None, attachment), audio.context_info.as_option()));
-    }
-    if let Some(file) = m.document_message.as_option() {
-        let extras = [
-            number("pages", file.page_count),
-            text("title", &file.title),
-            text("caption", &file.caption),
-        ];
-        let name = file.file_name.clone();
-        let attachment = attachment("document", &file.mimetype, file.file_length, name, extras);
-        return Some((
-            captioned(&file.caption, attachment),
-            file.context_info.as_option(),
-        ));
-    }
-    if let Some(sticker) = m.sticker_message.as_option() {
-        let extras = [
-            number("width", sticker.width),
-            number("height", sticker.height),
-            flag("animated", sticker.is_animated),
-            text("emojis", &sticker.emojis),
-            text("label", &sticker.accessibility_label),
-        ];
-        let attachment = attachment(
-            "sticker",
-            &sticker.mimetype,
-            sticker.file_length,
-            None,
-            extras,
-        );
-        let details = [
-            sticker.emojis.as_deref(),
-            sticker.accessibility_label.as_deref(),
-        ];
-        let mut draft = summary(line("Sticker", details));
-        draft.attachments.push(attachment);
-        return Some((draft, sticker.context_info.as_option()));
-    }
-    None
+/// A picture.
+pub(super) fn image(image: &wa::message::ImageMessage) -> Found<'_> {
+    let draft = captioned(image.caption.as_ref(), image_file(image));
+    (draft, image.context_info.as_option())
 }
 
-type Extra = (&'static str, Option<String>);
-
-fn number(key: &'static str, value: Option<u32>) -> Extra {
-    (key, value.filter(|&n| n > 0).map(|n| n.to_string()))
+/// A video or a GIF.
+pub(super) fn video(video: &wa::message::VideoMessage) -> Found<'_> {
+    let draft = captioned(video.caption.as_ref(), video_file(video));
+    (draft, video.context_info.as_option())
 }
 
-fn flag(key: &'static str, value: Option<bool>) -> Extra {
-    (key, value.filter(|&set| set).map(|_| "true".to_owned()))
+/// A round video of a moment.
+pub(super) fn video_note(note: &wa::message::VideoMessage) -> Found<'_> {
+    let mut file = video_file(note);
+    put(&mut file, "video_note", Some("true"));
+    let draft = captioned(note.caption.as_ref(), file);
+    (draft, note.context_info.as_option())
 }
 
-fn text(key: &'static str, value: &Option<String>) -> Extra {
-    (key, value.clone().filter(|text| !text.is_empty()))
+/// A voice note, or a sound file.
+pub(super) fn audio(audio: &wa::message::AudioMessage) -> Found<'_> {
+    let mut file = attachment("audio", audio.mimetype.as_ref(), audio.file_length);
+    put(&mut file, "duration_seconds", some(audio.seconds));
+    put(&mut file, "ptt", yes(audio.ptt));
+    put(&mut file, "view_once", yes(audio.view_once));
+    let waveform = audio.waveform.as_ref().map(|bars| !bars.is_empty());
+    put(&mut file, "waveform", yes(waveform));
+    put(&mut file, "label", audio.accessibility_label.as_ref());
+    (captioned(None, file), audio.context_info.as_option())
 }
 
-fn attachment<const N: usize>(
+/// A file.
+pub(super) fn document(file: &wa::message::DocumentMessage) -> Found<'_> {
+    let draft = captioned(file.caption.as_ref(), document_file(file));
+    (draft, file.context_info.as_option())
+}
+
+/// A sticker.
+pub(super) fn sticker(sticker: &wa::message::StickerMessage) -> Found<'_> {
+    let mut file = attachment("sticker", sticker.mimetype.as_ref(), sticker.file_length);
+    put(&mut file, "width", some(sticker.width));
+    put(&mut file, "height", some(sticker.height));
+    put(&mut file, "animated", yes(sticker.is_animated));
+    put(&mut file, "lottie", yes(sticker.is_lottie));
+    put(&mut file, "avatar", yes(sticker.is_avatar));
+    put(&mut file, "ai_generated", yes(sticker.is_ai_sticker));
+    put(&mut file, "emojis", sticker.emojis.as_ref());
+    put(&mut file, "label", sticker.accessibility_label.as_ref());
+    let details = [
+        sticker.emojis.as_deref(),
+        sticker.accessibility_label.as_deref(),
+    ];
+    let mut draft = summary(line("Sticker", details));
+    draft.attachments.push(file);
+    (draft, sticker.context_info.as_option())
+}
+
+/// A pack of stickers.
+pub(super) fn sticker_pack(pack: &wa::message::StickerPackMessage) -> Found<'_> {
+    let stickers = count(pack.stickers.len() as i64, "sticker");
+    let details = [
+        pack.name.as_deref(),
+        pack.publisher.as_deref(),
+        stickers.as_deref(),
+        pack.caption.as_deref(),
+    ];
+    let mut draft = summary(line("Sticker pack", details));
+    draft.set("sticker_pack_id", pack.sticker_pack_id.as_ref());
+    draft.set("sticker_pack_name", pack.name.as_ref());
+    draft.set("sticker_pack_publisher", pack.publisher.as_ref());
+    draft.set("sticker_pack_description", pack.pack_description.as_ref());
+    (draft, pack.context_info.as_option())
+}
+
+/// What heads an album; its pictures are messages of their own.
+pub(super) fn album(album: &wa::message::AlbumMessage) -> Found<'_> {
+    let images = count(album.expected_image_count.unwrap_or(0).into(), "picture");
+    let videos = count(album.expected_video_count.unwrap_or(0).into(), "video");
+    let mut draft = summary(line("Album", [images.as_deref(), videos.as_deref()]));
+    draft.set("album_images", album.expected_image_count);
+    draft.set("album_videos", album.expected_video_count);
+    (draft, album.context_info.as_option())
+}
+
+/// A picture's description.
+pub(super) fn image_file(image: &wa::message::ImageMessage) -> AttachmentMeta {
+    use wa::message::image_message::ImageSourceType as Source;
+    let mut file = attachment("image", image.mimetype.as_ref(), image.file_length);
+    put(&mut file, "width", some(image.width));
+    put(&mut file, "height", some(image.height));
+    put(&mut file, "view_once", yes(image.view_once));
+    put(&mut file, "caption", image.caption.as_ref());
+    put(&mut file, "label", image.accessibility_label.as_ref());
+    let artificial = matches!(
+        image.image_source_type,
+        Some(Source::AI_GENERATED | Source::AI_MODIFIED)
+    );
+    put(&mut file, "ai_generated", yes(Some(artificial)));
+    file
+}
+
+/// A video's description.
+pub(super) fn video_file(video: &wa::message::VideoMessage) -> AttachmentMeta {
+    use wa::message::video_message::VideoSourceType as Source;
+    let mut file = attachment("video", video.mimetype.as_ref(), video.file_length);
+    put(&mut file, "width", some(video.width));
+    put(&mut file, "height", some(video.height));
+    put(&mut file, "duration_seconds", some(video.seconds));
+    put(&mut file, "gif", yes(video.gif_playback));
+    put(&mut file, "view_once", yes(video.view_once));
+    put(&mut file, "caption", video.caption.as_ref());
+    put(&mut file, "label", video.accessibility_label.as_ref());
+    let artificial = video.video_source_type == Some(Source::AI_GENERATED);
+    put(&mut file, "ai_generated", yes(Some(artificial)));
+    file
+}
+
+/// A file's description.
+pub(super) fn document_file(document: &wa::message::DocumentMessage) -> AttachmentMeta {
+    let mut file = attachment("document", document.mimetype.as_ref(), document.file_length);
+    file.name = document.file_name.clone().filter(|name| !name.is_empty());
+    put(&mut file, "pages", some(document.page_count));
+    put(&mut file, "title", document.title.as_ref());
+    put(&mut file, "caption", document.caption.as_ref());
+    put(&mut file, "contact_card", yes(document.contact_vcard));
+    put(&mut file, "label", document.accessibility_label.as_ref());
+    file
+}
+
+/// A file of which nothing else is known.
+pub(super) fn attachment(
     kind: &str,
-    mime_type: &Option<String>,
+    mime_type: Option<&String>,
     size_bytes: Option<u64>,
-    name: Option<String>,
-    extras: [Extra; N],
 ) -> AttachmentMeta {
-    let extras: BTreeMap<String, String> = extras
-        .into_iter()
-        .filter_map(|(key, value)| Some((key.to_owned(), value?)))
-        .collect();
     AttachmentMeta {
         kind: kind.to_owned(),
-        mime_type: mime_type.clone().filter(|mime| !mime.is_empty()),
+        mime_type: mime_type.cloned().filter(|mime| !mime.is_empty()),
         size_bytes,
-        name: name.filter(|name| !name.is_empty()),
-        extras,
+        name: None,
+        extras: BTreeMap::new(),
     }
 }
 
-fn captioned(caption: &Option<String>, attachment: AttachmentMeta) -> Draft {
-    let mut draft = words(caption.as_deref().unwrap_or_default(), "caption");
+fn some(value: Option<u32>) -> Option<u32> {
+    value.filter(|&n| n > 0)
+}
+
+fn yes(value: Option<bool>) -> Option<bool> {
+    value.filter(|&set| set)
+}
+
+fn put(file: &mut AttachmentMeta, key: &str, value: Option<impl ToString>) {
+    let value = value.map(|value| value.to_string());
+    if let Some(value) = value.filter(|value| !value.is_empty()) {
+        file.extras.insert(key.to_owned(), value);
+    }
+}
+
+fn captioned(caption: Option<&String>, attachment: AttachmentMeta) -> Draft {
+    let mut draft = words(caption.map_or("", String::as_str), "caption");
     draft.attachments.push(attachment);
     draft
 }

@@ -4,15 +4,27 @@
 //! [`event`] makes the host's event of it once that is decided. Invariant: a message that a person sent is never
 //! dropped here for its kind; what this version cannot read becomes a line that names it.
 
+mod bot;
+mod call;
 mod change;
+mod commerce;
+mod contact;
 mod content;
 mod context;
 mod draft;
 mod event;
 mod interactive;
+mod invite;
+mod kinds;
+mod mark;
 mod media;
+mod meeting;
 mod place;
 mod poll;
+mod protocol;
+pub mod reveal;
+mod status;
+mod text;
 mod unwrap;
 
 #[cfg(test)]
@@ -73,15 +85,11 @@ pub fn classify(message: &wa::Message, info: &Info) -> Classified {
         return Classified::Ignore("status");
     }
     let (message, wrapped) = unwrap::peel(message);
-    if let Some(reason) = unwrap::internal(message) {
-        return Classified::Ignore(reason);
-    }
-    let mut draft = change::draft(message).unwrap_or_else(|| content::draft(message));
-    if wrapped.view_once {
-        draft
-            .metadata
-            .insert("view_once".to_owned(), "true".to_owned());
-    }
+    let mut draft = match content::draft(message) {
+        Ok(draft) => draft,
+        Err(reason) => return Classified::Ignore(reason),
+    };
+    wrapped.mark(&mut draft);
     if draft.content.trim().is_empty() {
         draft.content = match draft.attachments.len() {
             0 => "(empty message)".to_owned(),

@@ -95,7 +95,7 @@ fn a_group_message_with_all_that_can_be() {
 
 #[test]
 fn every_metadata_value_is_a_string_for_every_kind() {
-    for (name, message) in kinds::all() {
+    for (name, message) in samples() {
         let row = stored(vec![("M1", draft(&message))], false).remove(0);
         let event = serde_json::to_value(event(&row, &passed(&[]), &own())).unwrap();
         let maps = [

@@ -18,6 +18,9 @@ macro_rules! fields {
 
 mod event;
 mod kinds;
+mod more;
+mod reveal;
+mod table;
 
 use wa::message::protocol_message::Type;
 use wa::{ContextInfo, Message, MessageKey, message as m};
@@ -128,9 +131,15 @@ fn protocol(r#type: Type) -> m::ProtocolMessage {
     }
 }
 
+fn samples() -> Vec<(&'static str, Message)> {
+    let mut all = kinds::all();
+    all.extend(more::all());
+    all
+}
+
 #[test]
 fn every_kind_is_told() {
-    let table: serde_json::Map<String, serde_json::Value> = kinds::all()
+    let table: serde_json::Map<String, serde_json::Value> = samples()
         .into_iter()
         .map(|(name, message)| {
             let draft = draft(&message);
