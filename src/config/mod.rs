@@ -329,7 +329,7 @@ impl Config {
 }
 
 /// Settings that are checked and kept, and that this version does not act upon.
-const NOT_YET: [&str; 10] = [
+const NOT_YET: [&str; 9] = [
     "allow_private_urls",
     "health_probe",
     "max_attachment_bytes",
@@ -338,7 +338,6 @@ const NOT_YET: [&str; 10] = [
     "pacing",
     "read_only_reply",
     "read_receipts",
-    "text_format",
     "typing_presence",
 ];
 

@@ -3,8 +3,10 @@
 //! Invariants: no part is empty, the parts are in order, and whatever is left out is either an error or named in
 //! [`Built::degraded`].
 
+mod markup;
 mod mentions;
 mod split;
+mod verbatim;
 
 #[cfg(test)]
 mod tests;
@@ -13,7 +15,7 @@ use wacore::proto_helpers::build_quote_context;
 use waproto::codec::{message_decode, message_to_vec};
 use waproto::whatsapp as wa;
 
-use crate::config::Config;
+use crate::config::{Config, TextFormat};
 use crate::identity::ChatKind;
 use crate::protocol::request::{OutboundMessage, StatusKind};
 use crate::store::{Original, Peer};
@@ -119,7 +121,11 @@ pub fn build(
         )?;
     }
     let mut quote = quotation(message, to, quoted);
-    let parts = split::split(&message.content, config.text_chunk_chars)
+    let text = match config.text_format {
+        TextFormat::Markdown => markup::render(&message.content),
+        TextFormat::Plain => message.content.clone(),
+    };
+    let parts = split::split(&text, config.text_chunk_chars)
         .into_iter()
         .map(|text| Part {
             payload: message_to_vec(&text_message(text, quote.take())),
