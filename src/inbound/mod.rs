@@ -13,6 +13,7 @@ mod content;
 mod context;
 mod draft;
 mod event;
+pub mod events;
 mod interactive;
 mod invite;
 mod kinds;

@@ -16,7 +16,10 @@ macro_rules! fields {
     };
 }
 
+mod business;
 mod event;
+mod events;
+mod happenings;
 mod kinds;
 mod more;
 mod reveal;
@@ -134,6 +137,7 @@ fn protocol(r#type: Type) -> m::ProtocolMessage {
 fn samples() -> Vec<(&'static str, Message)> {
     let mut all = kinds::all();
     all.extend(more::all());
+    all.extend(business::all());
     all
 }
 
