@@ -128,7 +128,7 @@ pub fn build(
     let parts = split::split(&text, config.text_chunk_chars)
         .into_iter()
         .map(|text| Part {
-            payload: message_to_vec(&text_message(text, quote.take())),
+            payload: message_to_vec(&text_message(&text, quote.take())),
             kind: "text".to_owned(),
         })
         .collect();

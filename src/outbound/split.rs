@@ -1,27 +1,46 @@
 //! Long text → parts.
 //!
-//! Invariants: no part is empty or longer than the limit, no grapheme is cut, and nothing is lost but white space at
-//! the cuts. A single grapheme longer than the limit is a part of its own.
+//! Invariants: no part is empty or longer than the limit, no grapheme is cut, every part closes the fences that it
+//! opens, and nothing is lost but white space at the cuts. A single grapheme longer than the limit is a part of its own.
 
 use unicode_segmentation::UnicodeSegmentation;
 
+use super::verbatim::{Fence, fences};
+
+/// Below it there is no room for the marks of a fence beside the text in it, and backticks are text like any other.
+const LEAST_FOR_FENCES: usize = 32;
+
 /// Cuts the text into parts of at most `limit` characters, at the best place in the latter half of each: between
-/// paragraphs, lines, sentences, words, else graphemes. Text of nothing but white space has no parts.
-pub(super) fn split(text: &str, limit: usize) -> Vec<&str> {
+/// paragraphs, lines, sentences, words, else graphemes. A fence that fits into a part is not torn; one that does not is
+/// closed at the cut and opened again behind it. Text of nothing but white space has no parts.
+pub(super) fn split(text: &str, limit: usize) -> Vec<String> {
+    let fences = match limit {
+        ..LEAST_FOR_FENCES => Vec::new(),
+        _ => fences(text),
+    };
+    let whole = Text {
+        text,
+        limit: limit.max(1),
+        fences,
+    };
     let mut parts = Vec::new();
-    let mut rest = text;
-    while let Some(cut) = cut(rest, limit.max(1)) {
-        push(&mut parts, trim_end(&rest[..cut.end]));
-        rest = &rest[cut.resume..];
+    let mut from = 0;
+    while let Some(cut) = whole.cut(from) {
+        push(&mut parts, whole.part(from, cut.end));
+        from = cut.resume;
     }
-    push(&mut parts, rest);
+    push(&mut parts, whole.part(from, text.len()));
     parts
 }
 
-fn push<'a>(parts: &mut Vec<&'a str>, part: &'a str) {
+fn push(parts: &mut Vec<String>, part: String) {
     if !part.trim().is_empty() {
         parts.push(part);
     }
+}
+
+fn is_blank(text: &str) -> bool {
+    text.trim_start().is_empty()
 }
 
 /// Where a part ends and where the next one begins.
@@ -40,41 +59,150 @@ enum Rank {
     Paragraph,
 }
 
-/// The cut for the first part; `None` if all of it fits.
-fn cut(text: &str, limit: usize) -> Option<Cut> {
-    let mut chars = 0;
-    let mut best: Option<(Rank, usize)> = None;
-    let mut word: Option<usize> = None;
-    let mut before = "";
-    let mut over = None;
-    for (at, grapheme) in text.grapheme_indices(true) {
-        // White space just behind the limit is as good a place as any within.
-        if let Some(rank) = rank(text, at, grapheme, before) {
-            word = Some(at);
-            if chars >= limit / 2 && best.is_none_or(|(found, _)| rank >= found) {
-                best = Some((rank, at));
+/// What a place is to the fences.
+enum Place<'a> {
+    Outside,
+    Inside(&'a Fence),
+    /// Between the backticks of a mark.
+    Mark,
+}
+
+struct Text<'a> {
+    text: &'a str,
+    limit: usize,
+    /// In order.
+    fences: Vec<Fence>,
+}
+
+impl Text<'_> {
+    fn place(&self, at: usize) -> Place<'_> {
+        let next = self.fences.partition_point(|fence| fence.range.end <= at);
+        match self.fences.get(next) {
+            Some(fence) if fence.range.start < at => {
+                let (open, close) = fence.ticks;
+                let inside = fence.range.start + open..=fence.range.end - close;
+                match inside.contains(&at) {
+                    true => Place::Inside(fence),
+                    false => Place::Mark,
+                }
+            }
+            _ => Place::Outside,
+        }
+    }
+
+    /// The part, with the marks of the fences that it was cut out of.
+    fn part(&self, from: usize, end: usize) -> String {
+        let mut part = String::new();
+        if let Place::Inside(fence) = self.place(from) {
+            part.push_str(&"`".repeat(fence.ticks.0));
+            part.push('\n');
+        }
+        match end < self.text.len() {
+            true => part.push_str(trim_end(&self.text[from..end])),
+            false => part.push_str(&self.text[from..end]),
+        }
+        if let Place::Inside(fence) = self.place(end) {
+            part.push('\n');
+            part.push_str(&"`".repeat(fence.ticks.1));
+        }
+        part
+    }
+
+    /// How many characters a cut here costs besides the text, and whether something is left in the fence on both
+    /// sides; `None` if it would tear a mark.
+    fn cost(&self, from: usize, at: usize) -> Option<(usize, bool)> {
+        match self.place(at) {
+            Place::Outside => Some((0, true)),
+            Place::Mark => None,
+            Place::Inside(fence) => {
+                let opened = from.max(fence.range.start + fence.ticks.0);
+                let closing = fence.range.end - fence.ticks.1;
+                let filled =
+                    !is_blank(&self.text[opened..at]) && !is_blank(&self.text[at..closing]);
+                Some((1 + fence.ticks.1, filled))
             }
         }
-        let length = grapheme.chars().count();
-        if chars + length > limit {
-            over = Some(if at == 0 { grapheme.len() } else { at });
-            break;
-        }
-        chars += length;
-        before = grapheme;
     }
-    let over = over?;
-    let found = best.or(word.filter(|&at| at > 0).map(|at| (Rank::Word, at)));
-    Some(match found.filter(|&(_, at)| at > 0) {
-        Some((rank, end)) => Cut {
-            end,
-            resume: end + skipped(&text[end..], rank),
-        },
-        None => Cut {
-            end: over,
-            resume: over,
-        },
-    })
+
+    /// The cut for the part that begins at `from`; `None` if all of the rest fits.
+    fn cut(&self, from: usize) -> Option<Cut> {
+        let limit = match self.place(from) {
+            Place::Inside(fence) => self.limit - fence.ticks.0 - 1,
+            _ => self.limit,
+        };
+        let rest = &self.text[from..];
+        let mut chars = 0;
+        let mut best: Option<(Rank, usize)> = None;
+        let mut word: Option<usize> = None;
+        // Any place at all, and any that leaves a fence empty.
+        let (mut any, mut spare) = (None, None);
+        let mut before = "";
+        let mut over = None;
+        for (offset, grapheme) in rest.grapheme_indices(true) {
+            let at = from + offset;
+            // White space just behind the limit is as good a place as any within.
+            if let Some((cost, filled)) = self.cost(from, at)
+                && chars + cost <= limit
+                && at > from
+            {
+                *if filled { &mut any } else { &mut spare } = Some(at);
+                if let Some(rank) = rank(rest, offset, grapheme, before).filter(|_| filled) {
+                    // An empty line in a fence ends nothing.
+                    let rank = if cost > 0 { rank.min(Rank::Line) } else { rank };
+                    word = Some(at);
+                    if chars >= limit / 2 && best.is_none_or(|(found, _)| rank >= found) {
+                        best = Some((rank, at));
+                    }
+                }
+            }
+            let length = grapheme.chars().count();
+            if chars + length > limit {
+                over = Some(if offset == 0 { at + grapheme.len() } else { at });
+                break;
+            }
+            chars += length;
+            before = grapheme;
+        }
+        let over = over?;
+        let found = best.or(word.map(|at| (Rank::Word, at)));
+        let cut = match found {
+            Some((rank, end)) => Cut {
+                end,
+                resume: end + skipped(&self.text[end..], rank),
+            },
+            None => {
+                let at = any.or(spare).unwrap_or(over);
+                Cut {
+                    end: at,
+                    resume: at,
+                }
+            }
+        };
+        Some(self.before_fence(from, cut.end).unwrap_or(cut))
+    }
+
+    /// The cut before the fence that a cut at `end` would tear though it fits into a part.
+    fn before_fence(&self, from: usize, end: usize) -> Option<Cut> {
+        let Place::Inside(fence) = self.place(end) else {
+            return None;
+        };
+        let start = fence.range.start;
+        let line = self.text[..start].rfind('\n').map_or(0, |at| at + 1);
+        let indented = self.text[line..start]
+            .trim_start_matches([' ', '\t', '>'])
+            .is_empty();
+        let at = if indented { line } else { start };
+        let fits = self.text[fence.range.clone()]
+            .chars()
+            .take(self.limit + 1)
+            .count()
+            <= self.limit;
+        let before = self.text.get(from..at)?;
+        (fits && !is_blank(before)).then_some(Cut {
+            end: at,
+            resume: at,
+        })
+    }
 }
 
 fn rank(text: &str, at: usize, grapheme: &str, before: &str) -> Option<Rank> {

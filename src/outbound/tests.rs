@@ -167,6 +167,16 @@ fn numbers_behind_an_at_sign_are_mentions() {
             vec![],
         ),
         (
+            "`@+15551230001` ```\n@+15551230001\n``` https://example.org/@+15551230001",
+            "`@+15551230001` ```\n@+15551230001\n``` https://example.org/@+15551230001",
+            vec![],
+        ),
+        (
+            "`a` @+15551230001 `b\n@+0015551230001",
+            "`a` @15551230001 `b\n@+0015551230001",
+            vec![ANN],
+        ),
+        (
             "1@+15551230001@+15551230001",
             "1@+15551230001@+15551230001",
             vec![],
@@ -253,6 +263,62 @@ fn cuts_are_made_at_the_best_place() {
 }
 
 #[test]
+fn fences_are_not_torn_or_torn_with_care() {
+    let table = "```\nName | Price\nTea  |     3\n```";
+    for (text, limit, parts) in [
+        // It fits into a part of its own.
+        (
+            format!("Here is the list of it all:\n\n{table}\nand so on"),
+            50,
+            vec![
+                "Here is the list of it all:".to_owned(),
+                format!("{table}\nand so on"),
+            ],
+        ),
+        (
+            "```\nfn one() {}\n\n  fn two() {}\nfn three() {}\n```".to_owned(),
+            36,
+            vec![
+                "```\nfn one() {}\n\n  fn two() {}\n```".to_owned(),
+                "```\nfn three() {}\n```".to_owned(),
+            ],
+        ),
+        (
+            format!("```{}```", "x".repeat(40)),
+            36,
+            vec![
+                format!("```{}\n```", "x".repeat(29)),
+                format!("```\n{}```", "x".repeat(11)),
+            ],
+        ),
+        // Not closed: no fence.
+        (
+            format!("```{}", "x".repeat(40)),
+            36,
+            vec![format!("```{}", "x".repeat(33)), "x".repeat(7)],
+        ),
+    ] {
+        assert_eq!(split(&text, limit), parts, "{text:?}");
+    }
+}
+
+#[test]
+fn markdown_is_rendered_unless_the_text_is_plain() {
+    let sent = |settings| {
+        let config = Config::parse(&settings).unwrap().config;
+        let message = message("**hi** `@+15551230001` @+15551230001", &[]);
+        let built = build(&message, &config, &peer(ANN), None, false).unwrap();
+        let part = message_decode(&built.parts[0].payload).unwrap();
+        part.extended_text_message.text.clone().unwrap_or_default()
+    };
+    assert_eq!(sent(json!({})), "*hi* `@+15551230001` @15551230001");
+    assert_eq!(
+        sent(json!({"text_format": "plain"})),
+        "**hi** `@+15551230001` @15551230001"
+    );
+}
+
+#[test]
 fn typing_follows_the_stages() {
     assert_eq!(
         chatstate(StatusKind::Processing),
@@ -281,7 +347,7 @@ proptest! {
             let graphemes = part.graphemes(true).count();
             prop_assert!(part.chars().count() <= limit || graphemes == 1, "{part:?} over {limit}");
             // Found in the text, in order, with nothing but white space between, at the ends of graphemes.
-            let at = from + text[from..].find(part).unwrap();
+            let at = from + text[from..].find(part.as_str()).unwrap();
             prop_assert!(text[from..at].trim().is_empty());
             from = at + part.len();
             let is_boundary = |at| at == text.len() || text.grapheme_indices(true).any(|(i, _)| i == at);
@@ -289,6 +355,36 @@ proptest! {
         }
         prop_assert!(text[from..].trim().is_empty());
         prop_assert_eq!(parts.iter().map(|part| bare(part)).collect::<String>(), bare(&text));
+    }
+
+    #[test]
+    fn fences_are_closed_and_opened_again(text in "([a-c]{1,9}|[ \n]|````?[a \n]|é|👨‍👩‍👧){0,120}", limit in 32..90usize) {
+        let balanced = |text: &str| {
+            let marks = text.split(|c| c != '`').filter(|run| run.len() > 2);
+            marks.count() % 2 == 0
+        };
+        let parts = split(&text, limit);
+        let (mut rest, mut opened) = (text.trim_start(), "");
+        for part in &parts {
+            prop_assert!(part.chars().count() <= limit, "{part:?}");
+            prop_assert!(balanced(part) || !balanced(&text), "{part:?}");
+            let part = part.strip_prefix(opened).unwrap().trim();
+            opened = "";
+            let torn = (3..5).find_map(|ticks| {
+                let body = part.strip_suffix(&"`".repeat(ticks))?;
+                let torn = body.ends_with('\n') && !rest.starts_with(part);
+                torn.then(|| (body.trim_end(), ticks))
+            });
+            let body = torn.map_or(part, |(body, _)| body);
+            prop_assert!(rest.starts_with(body), "{part:?} is not at {rest:?}");
+            if torn.is_some() {
+                let done = &text[..text.len() - rest.len() + body.len()];
+                let open = done.split(|c| c != '`').rfind(|run| run.len() > 2).unwrap();
+                opened = if open.len() == 3 { "```\n" } else { "````\n" };
+            }
+            rest = rest[body.len()..].trim_start();
+        }
+        prop_assert!(rest.is_empty() && opened.is_empty());
     }
 
     #[test]
