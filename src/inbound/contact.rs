@@ -1,5 +1,7 @@
 //! Contact cards. Their vCards are 3.0 as a rule, with WhatsApp's own `waid` at a number that has an account.
 
+use std::collections::HashSet;
+
 use calcard::vcard::{VCard, VCardEntry, VCardParameterName, VCardProperty, VCardValue};
 use serde_json::json;
 use waproto::whatsapp as wa;
@@ -59,11 +61,12 @@ impl Card {
         // A card that is none leaves the name that the message gives.
         let vcard = card.vcard.as_deref().map(VCard::parse);
         let vcard = vcard.and_then(Result::ok).unwrap_or_default();
-        let mut phones: Vec<String> = vcard
+        let mut seen = HashSet::new();
+        let phones = vcard
             .properties(&VCardProperty::Tel)
             .filter_map(phone)
+            .filter(|phone| seen.insert(phone.clone()))
             .collect();
-        phones.dedup();
         let texts = |property| {
             vcard
                 .properties(property)

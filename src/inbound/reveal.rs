@@ -4,6 +4,8 @@
 //! [`classify`](super::classify) makes a closed draft of such a message, which is good enough to be stored and told.
 //! Whoever has the secret decrypts, and makes an open draft of it here.
 
+use std::collections::{HashMap, HashSet};
+
 use serde_json::json;
 use wacore::poll::compute_option_hash;
 use waproto::whatsapp as wa;
@@ -27,9 +29,10 @@ pub struct Ballot {
 /// `None` if that message is no poll.
 pub fn choice(poll: &wa::Message, selected: &[Vec<u8>]) -> Option<(Vec<String>, usize)> {
     let poll = poll::of(unwrap::peel(poll).0)?;
+    let hashes: HashSet<&[u8]> = selected.iter().map(Vec::as_slice).collect();
     let chosen: Vec<String> = poll::options(poll)
         .into_iter()
-        .filter(|name| selected.contains(&compute_option_hash(name).to_vec()))
+        .filter(|name| hashes.contains(&compute_option_hash(name)[..]))
         .map(str::to_owned)
         .collect();
     let unknown = selected.len().saturating_sub(chosen.len());
@@ -62,13 +65,16 @@ pub fn vote(
             line(&head, choices.chain([more.as_deref()]))
         }
     };
+    let mut voters: HashMap<&str, Vec<&str>> = HashMap::new();
+    let theirs = others.iter().map(|b| (b.voter.as_str(), &b.options));
+    for (voter, options) in theirs.chain([(voter, &chosen)]) {
+        for option in options {
+            voters.entry(option).or_default().push(voter);
+        }
+    }
     let mut tally = Vec::new();
     for option in poll::options(poll) {
-        let mine = chosen.iter().any(|c| c == option).then_some(voter);
-        let theirs = others
-            .iter()
-            .filter(|ballot| ballot.options.iter().any(|o| o == option));
-        let voters: Vec<&str> = theirs.map(|b| b.voter.as_str()).chain(mine).collect();
+        let voters = voters.remove(option).unwrap_or_default();
         draft.content.push_str(&match voters.is_empty() {
             true => format!("\n- {option}: 0"),
             false => format!("\n- {option}: {} ({})", voters.len(), voters.join(", ")),
