@@ -1,5 +1,6 @@
-//! The library's storage, as its clients get it: SQLite as the library keeps it, but for what is on its way into the
-//! inbox, which [`PendingInbound`] holds.
+//! The library's storage, as its clients get it: SQLite as the library keeps it, but for two things that `channel.db`
+//! has anyway. What is on its way into the inbox, [`PendingInbound`] holds; and what is sent is in the outbox before it
+//! is handed over, so the library need not keep it a second time for devices that ask for it again.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,17 +19,30 @@ use wacore::store::traits::{
 use whatsapp_rust::bytes::Bytes;
 use whatsapp_rust::store::SqliteStore;
 
+use super::address;
+use super::fate::Waiters;
 use super::pending::PendingInbound;
-use crate::store::MessageName;
+use crate::store::{MessageName, Store};
 
 /// The storage of a client.
 #[derive(Clone)]
 pub(super) struct Backend {
     pub(super) sqlite: SqliteStore,
     pub(super) pending: Arc<PendingInbound>,
+    sending: Arc<Waiters>,
+    store: Store,
 }
 
 impl Backend {
+    pub(super) fn new(sqlite: SqliteStore, store: Store, sending: Arc<Waiters>) -> Self {
+        Self {
+            sqlite,
+            pending: Arc::new(PendingInbound::new(store.clone())),
+            sending,
+            store,
+        }
+    }
+
     /// Before any state of a session is written: see [`PendingInbound::settle`].
     async fn settle(&self) -> Result<()> {
         self.pending.settle().await.map_err(refused)
@@ -140,10 +154,25 @@ sqlite! {
         fn delete_expired_tc_tokens(token_cutoff: i64, sender_cutoff: i64) -> Result<u32>;
         fn touch_tc_token_sender_timestamp(jid: &str, sender_timestamp: i64) -> Result<()>;
         fn store_received_tc_token(jid: &str, token: &[u8], token_timestamp: i64) -> Result<()>;
-        fn store_sent_message(chat_jid: &str, message_id: &str, payload: &[u8]) -> Result<()>;
-        fn take_sent_message(chat_jid: &str, message_id: &str) -> Result<Option<Vec<u8>>>;
         fn delete_expired_sent_messages(cutoff_timestamp: i64) -> Result<u32>;
     } except {
+        async fn store_sent_message(&self, chat_jid: &str, message_id: &str, payload: &[u8]) -> Result<()> {
+            if self.sending.expects_ack(message_id) {
+                return Ok(());
+            }
+            self.sqlite.store_sent_message(chat_jid, message_id, payload).await
+        }
+
+        // The outbox's own copy stays: a message may be asked for by several devices.
+        async fn take_sent_message(&self, chat_jid: &str, message_id: &str) -> Result<Option<Vec<u8>>> {
+            if let Some(chat) = chat_jid.parse().ok().as_ref().and_then(address)
+                && let Some(sent) = self.store.sent_payload(chat, message_id.to_owned()).await.map_err(refused)?
+            {
+                return Ok(Some(sent));
+            }
+            self.sqlite.take_sent_message(chat_jid, message_id).await
+        }
+
         async fn store_pending_inbound(&self, chat: &str, sender: &str, id: &str, message: &[u8]) -> Result<()> {
             self.pending.hold(name(chat, sender, id), message);
             Ok(())

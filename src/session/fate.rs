@@ -97,6 +97,11 @@ impl Waiters {
         ack
     }
 
+    /// Whether a message is being sent now, and so is in the outbox.
+    pub(super) fn expects_ack(&self, id: &str) -> bool {
+        lock(&self.acks).contains_key(id)
+    }
+
     pub(super) fn forget_ack(&self, id: &str) {
         lock(&self.acks).remove(id);
     }

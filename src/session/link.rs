@@ -18,7 +18,6 @@ use whatsapp_rust::{Client, bot::Bot};
 
 use super::backend::Backend;
 use super::client::{self, Setup, WebVersion};
-use super::pending::PendingInbound;
 use super::receive::Inbox;
 use super::{Endpoint, SessionError, address};
 use crate::account::Paths;
@@ -112,10 +111,8 @@ pub async fn link(
     mut progress: impl FnMut(LinkProgress),
 ) -> Result<Linked, LinkError> {
     let endpoint = Endpoint::from_env().map_err(SessionError::from)?;
-    let backend = Backend {
-        sqlite: client::open_store(paths.store()).await?,
-        pending: Arc::new(PendingInbound::new(store.clone())),
-    };
+    let sqlite = client::open_store(paths.store()).await?;
+    let backend = Backend::new(sqlite, store.clone(), Arc::default());
     let deadline = request.deadline;
     let mut shown = false;
     let mut progress = |seen: LinkProgress| {

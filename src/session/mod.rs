@@ -106,7 +106,7 @@ struct Shared {
     /// The client that is logged in now.
     client: Mutex<Option<Arc<Client>>>,
     inbox: receive::Inbox,
-    outbox: fate::Waiters,
+    outbox: Arc<fate::Waiters>,
     lanes: lanes::Lanes,
     closing: watch::Sender<bool>,
 }
@@ -161,18 +161,16 @@ impl Session {
                     (SessionError::Store { .. }, Err(full)) => full.into(),
                     (error, _) => error,
                 })?;
+        let outbox = Arc::new(fate::Waiters::default());
         let shared = Arc::new(Shared {
             inbox: receive::Inbox::new(store.clone()),
-            backend: backend::Backend {
-                sqlite,
-                pending: Arc::new(pending::PendingInbound::new(store.clone())),
-            },
+            backend: backend::Backend::new(sqlite, store.clone(), outbox.clone()),
             store,
             endpoint,
             manners,
             connection: watch::Sender::new(Connection::Connecting),
             client: Mutex::new(None),
-            outbox: fate::Waiters::default(),
+            outbox,
             lanes: lanes::Lanes::default(),
             closing: watch::Sender::new(false),
         });

@@ -3,10 +3,11 @@
 //! Invariant: per chat first in, first out. A message stays at the head until it is acknowledged, refused or expired,
 //! or has been tried three times without an answer.
 
-use rusqlite::params;
+use rusqlite::{OptionalExtension, params};
 
 use super::outbox::{self, DeliveryState, Enqueued, OutboundRequest};
 use super::{Peer, PeerKey, Pending, RequestId, Store, peers};
+use crate::identity::Address;
 
 /// So often is a message handed over before the chat goes on without knowing.
 const ATTEMPTS: u32 = 3;
@@ -153,6 +154,21 @@ impl Store {
             .execute(params![message_id, at])?;
             tx.outbound_changed();
             Ok(())
+        })
+    }
+
+    /// A message that was handed to the connection, encoded, for a device of its chat that asks for it again; none for
+    /// another chat.
+    pub fn sent_payload(&self, chat: Address, message_id: String) -> Pending<Option<Vec<u8>>> {
+        self.submit_look(move |tx| {
+            let Some(chat) = peers::find(tx, &chat)? else {
+                return Ok(None);
+            };
+            tx.prepare_cached(
+                "SELECT payload FROM part WHERE message_id = ?1 AND chat = ?2 AND attempts > 0 AND payload IS NOT NULL",
+            )?
+            .query_row(params![message_id, chat.0], |row| row.get(0))
+            .optional()
         })
     }
 

@@ -419,3 +419,20 @@ fn an_owner_that_dies_in_between_leaves_it_to_the_next() {
     assert_eq!(state(&store, "A1"), DeliveryState::Unknown);
     assert_eq!(heads(&store), ["A1"]);
 }
+
+#[test]
+fn what_was_sent_is_given_to_devices_of_its_own_chat_alone() {
+    let store = TestStore::new();
+    enqueue(&store, call(ANN, &["A"]));
+    let asks = |chat: &str| store.sent_payload(jid(chat), "A".to_owned()).wait().unwrap();
+    assert_eq!(asks(ANN), None, "it never left");
+    sent(&store, "A");
+    assert_eq!(asks(ANN), Some(b"A".to_vec()));
+    assert_eq!(asks(ANN), Some(b"A".to_vec()), "for each device");
+    store.put(direct(BOB, "B"));
+    for other in [BOB, ANN_LID, GROUP] {
+        assert_eq!(asks(other), None);
+    }
+    store.put(message(&[ANN_LID, ANN], &[ANN_LID, ANN], "C"));
+    assert_eq!(asks(ANN_LID), Some(b"A".to_vec()), "under each address");
+}
