@@ -4,6 +4,7 @@
 //! [`event`] makes the host's event of it once that is decided. Invariant: a message that a person sent is never
 //! dropped here for its kind; what this version cannot read becomes a line that names it.
 
+pub mod addon;
 mod bot;
 mod call;
 mod change;

@@ -2,7 +2,7 @@
 //! secret of the poll or event, and comments that the library hands over without what they are about.
 //!
 //! [`classify`](super::classify) makes a closed draft of such a message, which is good enough to be stored and told.
-//! Whoever has the secret decrypts, and makes an open draft of it here.
+//! Whoever has the poll or event opens it with [`addon`](super::addon), and makes an open draft of it here.
 
 use std::collections::{HashMap, HashSet};
 

@@ -36,6 +36,18 @@ pub(super) fn peel(message: &wa::Message) -> (&wa::Message, Wrapped<'_>) {
     (inner, wrapped)
 }
 
+/// The secret with which what refers to a message is encrypted, wherever in its wrappers it stands.
+pub(super) fn secret(message: &wa::Message) -> Option<&[u8]> {
+    let mut inner = message;
+    for _ in 0..DEPTH {
+        if let Some(secret) = inner.message_context_info.message_secret.as_deref() {
+            return Some(secret);
+        }
+        (inner, _) = kinds::unwrapped(inner)?;
+    }
+    None
+}
+
 impl Wrapped<'_> {
     /// Leaves the wrappers' marks on what was made of their content.
     pub(super) fn mark(&self, draft: &mut Draft) {

@@ -16,6 +16,7 @@ macro_rules! fields {
     };
 }
 
+mod addon;
 mod business;
 mod event;
 mod events;
