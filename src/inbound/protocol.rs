@@ -76,6 +76,14 @@ pub(super) fn read(protocol: &ProtocolMessage) -> Result<Found<'_>, &'static str
         Fate::Revoke => {
             let mut draft = summary("(deleted a message)");
             draft.event_type = "message.revoked".to_owned();
+            // The key is written from where the sender stands: what is not theirs, an admin deletes.
+            draft.set(
+                "revoked_by",
+                Some(match protocol.key.from_me {
+                    Some(false) => "admin",
+                    _ => "sender",
+                }),
+            );
             draft
         }
         Fate::Edit => {

@@ -133,6 +133,13 @@ pub(super) fn all() -> Vec<(&'static str, Message)> {
             message!(protocol_message: protocol(Type::REVOKE)),
         ),
         (
+            "revocation by an admin",
+            message!(protocol_message: m::ProtocolMessage {
+                key: some(MessageKey { id: s("OLD"), from_me: Some(false), participant: s(BOB), ..MessageKey::default() }),
+                ..protocol(Type::REVOKE)
+            }),
+        ),
+        (
             "reaction",
             message!(reaction_message: fields!(m::ReactionMessage { key: key("OLD"), text: s("👍") })),
         ),
