@@ -9,7 +9,7 @@ use pulldown_cmark::{Event, Tag, TagEnd};
 
 use super::super::verbatim::within;
 use super::html::{self, Tag as HtmlTag};
-use super::pass::{Pass, Piece, touches};
+use super::pass::{Pass, Piece, stays};
 use super::{block, literal};
 
 /// A heading or a span of emphasis that is open.
@@ -112,7 +112,7 @@ impl Pass<'_> {
             }
             _ => return self.push_span(0, None),
         };
-        if touches(&self.urls, range, width) {
+        if stays(self.source, &self.urls, range, width) {
             return self.push_span(0, None);
         }
         self.copy_to(range.start);

@@ -29,8 +29,11 @@ pub(super) fn is_plain(c: char, line: &str, rest: &str) -> bool {
         '!' => after != Some('['),
         '-' | '+' | '#' | '>' | '=' | '|' => !begins,
         '.' | ')' => {
-            !before.is_some_and(|before| before.is_ascii_digit())
-                || after.is_some_and(|after| !after.is_whitespace())
+            // `1.` at the beginning of a line is a point of a list.
+            let word = line.rsplit(char::is_whitespace).next().unwrap_or(line);
+            let first = !line[..line.len() - word.len()].contains(char::is_alphanumeric);
+            let number = !word.is_empty() && word.bytes().all(|b| b.is_ascii_digit());
+            !(first && number) || after.is_some_and(|after| !after.is_whitespace())
         }
         _ => !c.is_control() && (!c.is_whitespace() || !c.is_ascii()),
     }

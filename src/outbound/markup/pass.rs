@@ -32,7 +32,7 @@ pub(super) fn render(source: &str) -> String {
     let mut pass = Pass {
         source,
         definitions: used(&pieces, definitions),
-        strong_within: emphasis_with_strong(&pieces, &urls),
+        strong_within: emphasis_with_strong(source, &pieces, &urls),
         urls,
         out: String::with_capacity(source.len()),
         pos: 0,
@@ -68,7 +68,7 @@ fn used(pieces: &[Piece], definitions: Vec<(String, Range<usize>)>) -> VecDeque<
 }
 
 /// For each piece whether it begins an emphasis with strong words in it.
-fn emphasis_with_strong(pieces: &[Piece], urls: &[Range<usize>]) -> Vec<bool> {
+fn emphasis_with_strong(source: &str, pieces: &[Piece], urls: &[Range<usize>]) -> Vec<bool> {
     let mut found = vec![false; pieces.len()];
     let mut open: Vec<usize> = Vec::new();
     for (at, (event, range)) in pieces.iter().enumerate() {
@@ -77,7 +77,7 @@ fn emphasis_with_strong(pieces: &[Piece], urls: &[Range<usize>]) -> Vec<bool> {
             Event::End(TagEnd::Emphasis) => {
                 open.pop();
             }
-            Event::Start(Tag::Strong) if !touches(urls, range, 2) => {
+            Event::Start(Tag::Strong) if !stays(source, urls, range, 2) => {
                 for &emphasis in open.iter().rev() {
                     // Those further out were found with it.
                     if std::mem::replace(&mut found[emphasis], true) {
@@ -91,15 +91,25 @@ fn emphasis_with_strong(pieces: &[Piece], urls: &[Range<usize>]) -> Vec<bool> {
     found
 }
 
-/// Whether the marks of a span, `width` wide, are bytes of a URL.
-pub(super) fn touches(urls: &[Range<usize>], span: &Range<usize>, width: usize) -> bool {
-    let marks = [
-        span.start,
-        span.start + width - 1,
-        span.end - width,
-        span.end - 1,
-    ];
-    marks.iter().any(|&mark| within(urls, mark))
+/// Whether a span with marks of this width stays as it is: its marks are bytes of a URL, or both are within words, where
+/// WhatsApp would show them, as in `2**10 + 3**10`.
+pub(super) fn stays(
+    source: &str,
+    urls: &[Range<usize>],
+    span: &Range<usize>,
+    width: usize,
+) -> bool {
+    let marks = [span.start..span.start + width, span.end - width..span.end];
+    let in_word = |mark: &Range<usize>| {
+        let before = source[..mark.start].bytes().next_back();
+        let after = source[mark.end..].bytes().next();
+        before.is_some_and(|b| b.is_ascii_alphanumeric())
+            && after.is_some_and(|b| b.is_ascii_alphanumeric())
+    };
+    marks.iter().all(in_word)
+        || marks
+            .iter()
+            .any(|mark| within(urls, mark.start) || within(urls, mark.end - 1))
 }
 
 struct List {

@@ -21,6 +21,7 @@ fn emphasis() {
         ("**bold *italic* ~~gone~~**", "*bold _italic_ ~gone~*"),
         ("*italic **bold** italic*", "_italic *bold* italic_"),
         ("****twice****", "*twice*"),
+        ("2**10 + 3**10 **or** 5**s", "2**10 + 3**10 *or* 5**s"),
         ("**a\nb**", "*a*\n*b*"),
         ("> **a *b\n> c* d**", "> *a _b_*\n> *_c_ d*"),
         ("重点**在这里**。", "重点*在这里*。"),
@@ -226,9 +227,10 @@ fn escapes_and_entities() {
     check(&[
         (
             "snake\\_case, 5 \\* 3, a \\- b, 1\\. x\\.",
-            "snake_case, 5 * 3, a - b, 1\\. x.",
+            "snake_case, 5 * 3, a - b, 1. x.",
         ),
         ("\\*not bold\\* \\# \\`", "\\*not bold\\* # \\`"),
+        ("- 2\\. \\(x^2\\) 1\\.", "- 2\\. (x^2) 1."),
         ("C:\\\\Users \\\\*", "C:\\Users \\\\*"),
         ("https://example.org/a\\_b\\_", "https://example.org/a_b\\_"),
         (
