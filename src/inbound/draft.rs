@@ -48,6 +48,8 @@ impl Draft {
     pub(super) fn about(mut self, key: &wa::MessageKey) -> Self {
         self.target_message_id = key.id.clone().filter(|id| !id.is_empty());
         self.set("target_sender", key.participant.as_ref());
+        // Written from where the sender stands. Direct chats have no participant: what is not theirs is ours.
+        self.set("target_from_sender", key.from_me);
         self
     }
 }
