@@ -357,6 +357,37 @@ async fn events_are_sent_again_on_request_beside_a_running_owner() {
     assert_eq!(again["metadata"]["redelivered"], "true");
 }
 
+/// A later event's cursor would prove what has a number and was never written.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_has_a_number_is_written_although_its_neighbour_could_not_be_stored() {
+    let world = World::linked().await;
+    let channel = world.account_dir().join("channel.db");
+    let refuse = |events: &str| {
+        sql(
+            &channel,
+            &format!(
+                "DROP TRIGGER IF EXISTS refuse;
+                 CREATE TRIGGER refuse BEFORE INSERT ON emission WHEN {events}
+                 BEGIN SELECT RAISE(ABORT, 'no place'); END"
+            ),
+        );
+    };
+    let mut host = start(&world).await;
+    refuse("true");
+    let mut sent = Vec::new();
+    for name in ["Anna", "Ben", "Clara"] {
+        let person = world.person(name).await;
+        sent.push(person.text(world.jid(), "hello").await.expect("text"));
+        eventually("stored", || world.unacknowledged().is_empty()).await;
+    }
+    refuse("NEW.event = (SELECT min(id) + 1 FROM inbox)");
+    for id in [&sent[0], &sent[2]] {
+        assert_eq!(host.event().await["message"]["id"], **id);
+    }
+    sql(&channel, "DROP TRIGGER refuse");
+    assert_eq!(host.event().await["message"]["id"], sent[1]);
+}
+
 /// A host that does not read: the messages go into the inbox and stay there, not in memory.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn memory_stays_flat_while_stdout_is_not_read() {

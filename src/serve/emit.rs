@@ -114,10 +114,7 @@ impl Emitter {
                 config: &config,
                 linked: &self.open.linked,
             };
-            let mut numbered = Vec::new();
-            for decided in court.decide(waiting).await? {
-                numbered.extend(decided.committed().await?);
-            }
+            let (numbered, failed) = court.number(waiting).await;
             crate::crash::point("after_number");
             let count = numbered.len();
             for (nth, (number, event)) in numbered.into_iter().enumerate() {
@@ -134,6 +131,7 @@ impl Emitter {
                     drop(store.mark_written(self.session, number));
                 }
             }
+            failed?;
             if *self.stopping.borrow() {
                 return Ok(Done::ForGood);
             }
@@ -204,11 +202,11 @@ pub(super) async fn batch(
         if waiting.is_empty() {
             break;
         }
-        for decided in court.decide(waiting).await? {
-            if let Some((number, event)) = decided.committed().await? {
-                last = Some(number);
-                events.push(event);
-            }
+        let (numbered, failed) = court.number(waiting).await;
+        failed?;
+        for (number, event) in numbered {
+            last = Some(number);
+            events.push(event);
         }
     }
     Ok((events, last))
@@ -244,19 +242,39 @@ struct Court<'a> {
 }
 
 impl Court<'_> {
-    /// The verdicts on these messages. All go to the store at once, so that one commit holds them.
-    async fn decide(&self, waiting: Vec<Stored>) -> Result<Vec<Decided>, StoreError> {
+    /// Gives these messages their verdicts: the events to write, each under its committed number, and whether the
+    /// store could do all of it. What has a number must be written even if the rest failed: the cursor of a later event
+    /// would prove it.
+    async fn number(
+        &self,
+        waiting: Vec<Stored>,
+    ) -> (Vec<(i64, InboundEvent)>, Result<(), StoreError>) {
         let own: Vec<Address> = [Some(&self.linked.phone), self.linked.lid.as_ref()]
             .into_iter()
             .flatten()
             .cloned()
             .collect();
         let policy = Policy::new(self.config).with_own(&own);
+        let mut outcome = Ok(());
+        // All go to the store at once, so that one commit holds them.
         let mut decided = Vec::with_capacity(waiting.len());
         for message in waiting {
-            decided.push(self.decide_one(&policy, &own, message).await?);
+            match self.decide_one(&policy, &own, message).await {
+                Ok(verdict) => decided.push(verdict),
+                Err(error) => {
+                    outcome = Err(error);
+                    break;
+                }
+            }
         }
-        Ok(decided)
+        let mut numbered = Vec::with_capacity(decided.len());
+        for verdict in decided {
+            match verdict.committed().await {
+                Ok(event) => numbered.extend(event),
+                Err(error) => outcome = Err(error),
+            }
+        }
+        (numbered, outcome)
     }
 
     async fn decide_one(

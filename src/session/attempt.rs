@@ -94,36 +94,35 @@ pub(super) async fn connect_once(shared: &Arc<Shared>) -> Ended {
     let mut last_heard = shared.inbox.heard.subscribe();
     let mut last = Seen::default();
     let mut run = std::pin::pin!(bot.run());
-    loop {
+    let ended = loop {
         tokio::select! {
             biased;
             Some(signal) = heard.recv() => last.take(shared, &client, signal).await,
-            () = &mut run => break,
-            error = unusable(&mut trouble) => {
-                finish(&client, run).await;
-                return Ended::failed(error.to_string());
+            () = &mut run => break None,
+            error = unusable(&mut trouble) => break Some(Ended::failed(error.to_string())),
+            // Not acknowledged, so it comes again, once there is a place for it.
+            reason = refused(&mut failed) => break Some(Ended::failed(reason)),
+            missed = shared.backend.pending.missed() => {
+                let client = client.clone();
+                tokio::spawn(async move { again::ask(&client, &missed).await });
             }
-            reason = refused(&mut failed) => {
-                // Not acknowledged, so it comes again, once there is a place for it.
-                finish(&client, run).await;
-                return Ended::failed(reason);
-            }
-            missed = shared.backend.pending.missed() => again::ask(&client, &missed).await,
             () = stalled(&mut last_heard), if last.draining && last.ready.is_none() => {
-                finish(&client, run).await;
-                return Ended::failed("the offline queue stopped in the middle".to_owned());
+                break Some(Ended::failed("the offline queue stopped in the middle".to_owned()));
             }
-            () = told(&mut closing) => {
-                finish(&client, run).await;
-                return Ended::Closed;
-            }
+            () = told(&mut closing) => break Some(Ended::Closed),
+        }
+    };
+    if ended.is_some() {
+        finish(&client, run).await;
+    }
+    // What was reported before the end decides how it ended, unless we ended it; and what came past the hook is not
+    // sent a second time.
+    while let Ok(signal) = heard.try_recv() {
+        if ended.is_none() || matches!(signal, Signal::Unhooked(_)) {
+            last.take(shared, &client, signal).await;
         }
     }
-    // What was reported before the end decides how it ended.
-    while let Ok(signal) = heard.try_recv() {
-        last.take(shared, &client, signal).await;
-    }
-    last.ended(shared)
+    ended.unwrap_or_else(|| last.ended(shared))
 }
 
 /// Until nothing more can be stored.

@@ -42,7 +42,10 @@ pub(super) struct PendingInbound {
 
 struct Row {
     message: Arc<[u8]>,
+    /// The message is on the disk.
     on_disk: bool,
+    /// There may be a row of its name on the disk, to be let go with it.
+    kept: bool,
 }
 
 impl PendingInbound {
@@ -59,20 +62,22 @@ impl PendingInbound {
         self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A decrypted message; nothing is on the disk yet.
+    /// A decrypted message; nothing of it is on the disk, unless it comes again.
     pub(super) fn hold(&self, name: MessageName, message: &[u8]) {
+        let mut rows = self.rows();
         let row = Row {
             message: message.into(),
             on_disk: false,
+            kept: rows.get(&name).is_some_and(|row| row.kept),
         };
-        self.rows().insert(name, row);
+        rows.insert(name, row);
     }
 
     /// These are in the inbox, or not meant for it.
     pub(super) fn taken(&self, names: impl IntoIterator<Item = MessageName>) {
         let kept: Vec<MessageName> = {
             let mut rows = self.rows();
-            let mut taken = |name: &MessageName| rows.remove(name).is_some_and(|row| row.on_disk);
+            let mut taken = |name: &MessageName| rows.remove(name).is_some_and(|row| row.kept);
             names.into_iter().filter(|name| taken(name)).collect()
         };
         if !kept.is_empty() {
@@ -103,7 +108,7 @@ impl PendingInbound {
             let mut rows = self.rows();
             for name in names {
                 match rows.get_mut(&name) {
-                    Some(row) => row.on_disk = true,
+                    Some(row) => (row.on_disk, row.kept) = (true, true),
                     None => gone.push(name),
                 }
             }
@@ -128,7 +133,15 @@ impl PendingInbound {
         };
         match self.store.pending(name.clone(), addresses, now()).await? {
             Again::Known => Ok(None),
-            Again::Kept(message) => Ok(Some(message)),
+            Again::Kept(message) => {
+                let row = Row {
+                    message: message.as_slice().into(),
+                    on_disk: true,
+                    kept: true,
+                };
+                self.rows().insert(name, row);
+                Ok(Some(message))
+            }
             Again::Ask(count) => {
                 self.missed
                     .lock()
@@ -190,4 +203,34 @@ fn is_for_us(name: &MessageName, [chat, _]: &[Address; 2], own: &[Jid]) -> bool 
     let sender: Option<Jid> = name.sender.parse().ok();
     let is_own = sender.is_some_and(|sender| own.iter().any(|own| own.is_same_user_as(&sender)));
     !is_own && *chat != Address::Status
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name() -> MessageName {
+        MessageName {
+            chat: "15551230001@s.whatsapp.net".into(),
+            sender: "15551230001:7@s.whatsapp.net".into(),
+            stanza_id: "A".into(),
+        }
+    }
+
+    /// Its text must not stay behind when the inbox has it, or has refused it.
+    #[tokio::test]
+    async fn what_comes_again_leaves_no_row_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("channel.db")).unwrap();
+        let before = PendingInbound::new(store.clone());
+        before.hold(name(), b"secret");
+        before.settle().await.unwrap();
+        let after = PendingInbound::new(store.clone());
+        let again = after.again(name(), &[]).await.unwrap();
+        assert_eq!(again.as_deref(), Some(&b"secret"[..]));
+        after.hold(name(), b"secret");
+        after.taken([name()]);
+        let left = store.pending(name(), addresses(&name()).unwrap(), now());
+        assert_eq!(left.await.unwrap(), Again::Ask(1));
+    }
 }
