@@ -15,15 +15,16 @@ pub(super) fn start() {
         LevelFilter::DEBUG => LevelFilter::INFO,
         other => other.min(LevelFilter::ERROR),
     };
-    // It writes whole addresses also where it only warns.
-    let ratchets = if level >= LevelFilter::DEBUG {
+    // They write whole addresses into their warnings and errors. A message that cannot be read is in our own log.
+    let addresses = if level >= LevelFilter::DEBUG {
         level
     } else {
         LevelFilter::OFF
     };
     let levels = Targets::new()
         .with_default(library)
-        .with_target("wacore_libsignal", ratchets)
+        .with_target("wacore_libsignal", addresses)
+        .with_target("whatsapp_rust::message::receive", addresses)
         .with_target("channel_whatsapp", level);
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)

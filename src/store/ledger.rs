@@ -337,7 +337,7 @@ fn settle(tx: &Tx<'_>, turn: Option<i64>, now: i64) -> rusqlite::Result<(usize, 
             .collect::<rusqlite::Result<_>>()?;
         for (nth, event) in (0..).zip(&left) {
             let (to, lost) = if polling && (written > 0 || received) {
-                (after_batch(event, proven > 0, received), 0)
+                (after_batch(offers(tx, event.id)?, proven > 0, received), 0)
             } else if event.number > written.max(turn.unwrap_or_default()) {
                 // Nobody can have lost what never left.
                 (state::WAITING, 0)
@@ -373,10 +373,19 @@ fn after_stream(event: &Left, nth: i64, lost: i64, now: i64) -> i64 {
     }
 }
 
-fn after_batch(event: &Left, replied: bool, received: bool) -> i64 {
+/// How often an event was in a batch or a line that is known to have left.
+fn offers(tx: &Tx<'_>, event: RowId) -> rusqlite::Result<i64> {
+    tx.prepare_cached(
+        "SELECT count(*) FROM emission e CROSS JOIN ingress s ON s.id = e.session
+         WHERE e.event = ?1 AND (s.written >= e.number OR s.received = 1)",
+    )?
+    .query_row([event.0], |row| row.get(0))
+}
+
+fn after_batch(offers: i64, replied: bool, received: bool) -> i64 {
     match (replied, received) {
         // The agent answers, and has not answered these: once more.
-        (true, _) if event.attempts < 2 => state::WAITING,
+        (true, _) if offers < 2 => state::WAITING,
         // It never answers, so silence says nothing; that the batch arrived is all there will ever be.
         (false, true) => state::PROVEN,
         _ => state::UNCONFIRMED,

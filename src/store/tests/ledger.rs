@@ -274,6 +274,20 @@ fn a_replying_poller_is_offered_the_rest_once_more() {
 }
 
 #[test]
+fn a_batch_that_never_left_was_not_offered() {
+    let store = TestStore::new();
+    fill(&store, 1..=2);
+    let batch = store.begin(Mode::Polling, None).session;
+    store.number_all(batch);
+    let batch = store.begin(Mode::Polling, None).session;
+    assert_eq!(store.emit_all(batch), names(1..=2));
+    assert_eq!(reply(&store, "M1"), 1);
+    let batch = store.begin(Mode::Polling, None).session;
+    assert_eq!(store.emit_all(batch), names(2..=2));
+    assert_eq!(store.begin(Mode::Polling, None).unconfirmed, 1);
+}
+
+#[test]
 fn typing_belongs_to_the_oldest_unproven_event() {
     let store = TestStore::new();
     let session = store.begin(Mode::Websocket, None).session;
