@@ -103,7 +103,7 @@ impl Store {
         self.0.writer.inbound.clone()
     }
 
-    /// Changes whenever the outbox has something new to send or a message of it has a new state.
+    /// Changes whenever there may be something new to send; always after its commit.
     pub fn outbound_signal(&self) -> watch::Receiver<u64> {
         self.0.writer.outbound.clone()
     }
