@@ -67,6 +67,9 @@ enum Signal {
 }
 
 pub(super) async fn connect_once(shared: &Arc<Shared>) -> Ended {
+    if let Err(error) = shared.inbox.settle().await {
+        return Ended::failed(error.to_string());
+    }
     let (signals, mut heard) = mpsc::unbounded_channel();
     let setup = Setup {
         backend: shared.backend.clone(),
@@ -209,11 +212,7 @@ impl Seen {
             Signal::Failed(detail) => self.failure = Some(detail),
             Signal::Lost(reason) => self.lost = Some(reason),
             Signal::StreamError(code) => self.stream_error = Some(code),
-            Signal::Unhooked(batch) => {
-                if let Err(error) = shared.inbox.commit(client, &batch.messages).await {
-                    tracing::error!(%error, "a message outside the acknowledged path could not be stored");
-                }
-            }
+            Signal::Unhooked(batch) => shared.inbox.keep(client, &batch.messages).await,
         }
     }
 

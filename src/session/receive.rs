@@ -4,10 +4,13 @@
 //! and that returns `Ok` only after the inbox has committed it. If the commit fails, nothing is acknowledged and
 //! WhatsApp sends the message again at the next login.
 //!
+//! What the library acknowledges before it hands it over (newsletters, what the phone gives when a message cannot be
+//! decrypted) comes once, so it stays here until the inbox takes it.
+//!
 //! Inside the hook nothing may be sent and nothing may be asked of the server: the library holds the sender's
 //! Signal lock meanwhile.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use tokio::sync::watch;
@@ -30,6 +33,8 @@ pub(super) struct Inbox {
     pub(super) heard: watch::Sender<Instant>,
     /// Why a message could not be stored. The library asks for it again only at the next login.
     pub(super) failed: watch::Sender<Option<String>>,
+    /// What nobody sends again and the inbox has not taken yet.
+    late: Arc<Mutex<Vec<NewInbound>>>,
 }
 
 #[async_trait]
@@ -39,7 +44,7 @@ impl InboundDurabilityHook for Inbox {
         client: Arc<Client>,
         batch: &[InboundMessage],
     ) -> anyhow::Result<()> {
-        self.commit(&client, batch).await
+        Ok(self.commit(&client, batch).await?)
     }
 }
 
@@ -49,37 +54,70 @@ impl Inbox {
             store,
             heard: watch::Sender::new(Instant::now()),
             failed: watch::Sender::new(None),
+            late: Arc::default(),
         }
     }
 
     /// Commits a batch, whole or not at all. Idempotent: a message that is there already is not stored twice.
-    pub(super) async fn commit(
-        &self,
-        client: &Client,
-        batch: &[InboundMessage],
-    ) -> anyhow::Result<()> {
-        let mut rows = Vec::with_capacity(batch.len());
-        for message in batch {
-            rows.extend(row(client, message).await);
-        }
-        if !rows.is_empty()
-            && let Err(error) = self.insert(rows).await
-        {
-            self.failed.send_replace(Some(error.to_string()));
-            return Err(error.into());
+    async fn commit(&self, client: &Client, batch: &[InboundMessage]) -> Result<(), StoreError> {
+        let rows = rows(client, batch).await;
+        if !rows.is_empty() {
+            self.insert(rows).await?;
         }
         crate::crash::point("after_commit");
         self.heard.send_replace(Instant::now());
         Ok(())
+    }
+
+    /// Takes a batch that is not going to be sent again.
+    pub(super) async fn keep(&self, client: &Client, batch: &[InboundMessage]) {
+        let rows = rows(client, batch).await;
+        self.late().extend(rows);
+        if self.settle().await.is_ok() {
+            crate::crash::point("after_commit");
+            self.heard.send_replace(Instant::now());
+        }
+    }
+
+    /// Stores what could not be stored when it came.
+    pub(super) async fn settle(&self) -> Result<(), StoreError> {
+        let rows = std::mem::take(&mut *self.late());
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let stored = self.insert(rows.clone()).await;
+        if let Err(error) = &stored {
+            tracing::error!(%error, "a message that comes only once could not be stored yet");
+            self.late().splice(..0, rows);
+        }
+        stored
+    }
+
+    fn late(&self) -> MutexGuard<'_, Vec<NewInbound>> {
+        self.late.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Inbox {
     /// Refused on a disk that has little left: the message would fit, what follows it might not.
     async fn insert(&self, rows: Vec<NewInbound>) -> Result<(), StoreError> {
-        self.store.space().look()?;
-        self.store.insert(rows).await.map(drop)
+        let stored = match self.store.space().look() {
+            Ok(()) => self.store.insert(rows).await.map(drop),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = &stored {
+            self.failed.send_replace(Some(error.to_string()));
+        }
+        stored
     }
+}
+
+async fn rows(client: &Client, batch: &[InboundMessage]) -> Vec<NewInbound> {
+    let mut rows = Vec::with_capacity(batch.len());
+    for message in batch {
+        rows.extend(row(client, message).await);
+    }
+    rows
 }
 
 /// The inbox row of a message, or none for one that is not to be seen: our own, status, protocol.

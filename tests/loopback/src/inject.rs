@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use wacore_binary::Node;
+
 use crate::{
     account::{Account, Device},
     connection::stream_error,
@@ -66,6 +68,15 @@ impl Core {
             devices,
             ..FaultReport::default()
         })
+    }
+
+    /// Sends a stanza as it is to the connected devices of an account, once; how many there are.
+    pub fn send_as_is(&self, phone: &str, stanza: &Node) -> usize {
+        let outboxes = self.outboxes(|info| info.phone.as_deref() == Some(phone));
+        for outbox in &outboxes {
+            outbox.push(node::encode(stanza));
+        }
+        outboxes.len()
     }
 
     fn on_connections(&self, target: &Target, act: impl Fn(&crate::outbox::Outbox)) -> usize {
