@@ -115,6 +115,21 @@ const MIGRATIONS: &[&str] = &["
         PRIMARY KEY (chat, sender, stanza)
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX pending_since ON pending (since);
+", "
+    CREATE TABLE known_group (
+        address TEXT PRIMARY KEY,
+        info TEXT NOT NULL,
+        fetched INTEGER NOT NULL,
+        stale INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE member (
+        chat TEXT NOT NULL,
+        address TEXT NOT NULL,
+        other TEXT,
+        admin INTEGER NOT NULL,
+        PRIMARY KEY (chat, address)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX member_other ON member (chat, other);
 "];
 
 /// Opens or creates the file and brings its schema up to date.

@@ -4,8 +4,17 @@
 use rusqlite::Connection;
 
 /// The tables that grow.
-const GROW: [&str; 8] = [
-    "inbox", "pending", "emission", "ingress", "request", "part", "peer", "alias",
+const GROW: [&str; 10] = [
+    "inbox",
+    "pending",
+    "emission",
+    "ingress",
+    "request",
+    "part",
+    "peer",
+    "alias",
+    "known_group",
+    "member",
 ];
 
 /// Statements of the sweep, which runs now and then and walks in the order of age, and of a merge: a person turns out
