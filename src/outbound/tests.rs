@@ -46,7 +46,15 @@ fn original() -> Option<Original> {
 }
 
 fn built(message: &OutboundMessage, to: &str) -> Vec<wa::Message> {
-    let built = build(message, &config(4000), &peer(to), original(), true).unwrap();
+    let built = build(
+        message,
+        &config(4000),
+        &peer(to),
+        original(),
+        &Forms::new(),
+        true,
+    )
+    .unwrap();
     built
         .parts
         .iter()
@@ -215,7 +223,7 @@ fn numbers_behind_an_at_sign_are_mentions() {
 #[test]
 fn the_hash_tells_contents_apart_and_nothing_else() {
     let hash = |message: &OutboundMessage, to| {
-        build(message, &config(4000), &peer(to), None, true)
+        build(message, &config(4000), &peer(to), None, &Forms::new(), true)
             .unwrap()
             .content_hash
     };
@@ -409,4 +417,30 @@ proptest! {
         prop_assert!(mentioned.len() <= text.matches("@+").count());
         prop_assert_eq!(resolved.replace('+', ""), text.replace('+', ""));
     }
+}
+
+#[test]
+fn a_group_that_knows_people_by_lid_is_told_the_lid() {
+    let jid = |text: &str| text.parse::<Address>().unwrap();
+    let (ann, bob) = (jid(ANN), jid("15551230002@s.whatsapp.net"));
+    let number = |address: &Address| format!("@+{}", address.user());
+    let text = format!(
+        "{} and {}, not `{}`",
+        number(&ann),
+        number(&bob),
+        number(&ann)
+    );
+    assert_eq!(candidates(&text), [ann.clone(), bob.clone(), ann.clone()]);
+    let forms = Forms::from([(ann.clone(), jid("100000000000001@lid"))]);
+    let (resolved, mentioned) = mentions::resolve(&text, &forms);
+    let expected = format!(
+        "@100000000000001 and @{}, not `{}`",
+        bob.user(),
+        number(&ann)
+    );
+    assert_eq!(resolved, expected);
+    assert_eq!(
+        mentioned,
+        ["100000000000001@lid".to_owned(), bob.to_string()]
+    );
 }
