@@ -28,6 +28,10 @@ pub struct AccountSpec {
     pub lid_migrated: bool,
     /// The name of a business account.
     pub business: Option<String>,
+    /// Other forms of the number, in digits, in which it is found when somebody asks for it.
+    pub other_forms: Vec<String>,
+    /// Whether nobody is told which LID belongs to the number.
+    pub secretive: bool,
 }
 
 /// An account as it stands.
@@ -141,6 +145,8 @@ pub struct AccountState {
     pub lid_migrated: bool,
     /// The name of a business account.
     pub business: Option<String>,
+    /// Whether nobody is told which LID belongs to the number.
+    pub secretive: bool,
     /// The linked devices.
     pub devices: BTreeMap<u16, Arc<Device>>,
     /// The number that the next device gets. Numbers are not used twice.
@@ -281,6 +287,7 @@ impl Account {
                 push_name: chosen.unwrap_or(made_up),
                 lid_migrated: spec.lid_migrated,
                 business: spec.business,
+                secretive: spec.secretive,
                 devices: BTreeMap::new(),
                 next_device: 1,
                 devices_changed: clock::unix(),

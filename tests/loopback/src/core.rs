@@ -65,6 +65,7 @@ pub(crate) struct Counting {
     pub messages: AtomicU64,
     pub deliveries: AtomicU64,
     pub settled: AtomicU64,
+    pub lookups: AtomicU64,
 }
 
 /// What has happened so far.
@@ -80,6 +81,8 @@ pub struct Counters {
     pub deliveries: u64,
     /// Stanzas that devices settled.
     pub settled: u64,
+    /// Numbers that clients asked about.
+    pub lookups: u64,
 }
 
 /// Who is connected.
@@ -260,6 +263,7 @@ impl Core {
             messages: get(&self.counters.messages),
             deliveries: get(&self.counters.deliveries),
             settled: get(&self.counters.settled),
+            lookups: get(&self.counters.lookups),
         }
     }
 

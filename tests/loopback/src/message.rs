@@ -129,7 +129,7 @@ fn direct(session: &Session, message: &Node, to: &Jid) {
             {
                 attrs.push(("peer_recipient_pn", peer.jid(Family::Pn).into()));
             }
-        } else {
+        } else if !lock(&session.account.state).secretive {
             attrs.push(other_form(
                 &session.account,
                 family,

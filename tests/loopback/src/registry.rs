@@ -18,6 +18,8 @@ use crate::{
 pub struct People {
     by_phone: HashMap<String, Arc<Account>>,
     by_lid: HashMap<String, Arc<Account>>,
+    /// Phone numbers by their other forms.
+    other_forms: HashMap<String, String>,
 }
 
 impl Core {
@@ -56,6 +58,9 @@ impl Core {
                 }
             }
         });
+        for form in std::mem::take(&mut spec.other_forms) {
+            people.other_forms.insert(form, phone.clone());
+        }
         let account = Account::new(phone, spec).map_err(|error| {
             tracing::error!(%error, "no keys for an account");
             PairError::Full
@@ -70,6 +75,39 @@ impl Core {
 
     pub(crate) fn by_phone(&self, phone: &str) -> Option<Arc<Account>> {
         read(&self.people).by_phone.get(phone).cloned()
+    }
+
+    /// The account of a phone number in any of its forms.
+    pub(crate) fn by_number(&self, digits: &str) -> Option<Arc<Account>> {
+        let people = read(&self.people);
+        let phone = people
+            .other_forms
+            .get(digits)
+            .map_or(digits, String::as_str);
+        people.by_phone.get(phone).cloned()
+    }
+
+    /// Ends an account: its devices are logged out, and its number is free for somebody else.
+    pub fn close_account(&self, phone: &str) -> bool {
+        let Some(account) = self.by_phone(phone) else {
+            return false;
+        };
+        for device in account.devices() {
+            self.drop_device(&account, device.id, true);
+        }
+        let mut people = write(&self.people);
+        people.by_phone.remove(phone);
+        people.by_lid.remove(&account.lid);
+        true
+    }
+
+    /// Sets whether nobody is told which LID belongs to the number.
+    pub fn set_secretive(&self, phone: &str, secretive: bool) -> bool {
+        let account = self.by_phone(phone);
+        if let Some(account) = &account {
+            lock(&account.state).secretive = secretive;
+        }
+        account.is_some()
     }
 
     pub(crate) fn by_name(&self, push_name: &str) -> Option<Arc<Account>> {

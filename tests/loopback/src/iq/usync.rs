@@ -1,6 +1,6 @@
 //! usync: what is known about people, by JID in either namespace or by number.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use wacore_binary::{Jid, Node, builder::NodeBuilder};
 
@@ -62,7 +62,14 @@ fn asked(user: &Node) -> Option<(Jid, bool)> {
 fn describe(session: &Session, user: &Node, protocols: &[&str]) -> Option<Node> {
     let (jid, by_number) = asked(user)?;
     let family = Family::of(&jid)?;
-    let account = session.core.by_jid(&jid);
+    let account = match by_number {
+        true => {
+            let counters = session.core.counting();
+            counters.lookups.fetch_add(1, Ordering::Relaxed);
+            session.core.by_number(jid.user.as_str())
+        }
+        false => session.core.by_jid(&jid),
+    };
     let described = NodeBuilder::new("user");
     let Some(account) = account else {
         let parts = protocols.iter().filter_map(|protocol| match *protocol {
@@ -78,14 +85,15 @@ fn describe(session: &Session, user: &Node, protocols: &[&str]) -> Option<Node> 
         );
     };
     let mut described = described.attr("jid", account.jid(family));
-    if family == Family::Lid {
+    let secretive = lock(&account.state).secretive;
+    if family == Family::Lid && !secretive {
         described = described.attr("pn_jid", account.jid(Family::Pn));
     }
     let parts = protocols.iter().filter_map(|protocol| match *protocol {
         "contact" if by_number || child(user, "contact").is_some() => Some(contact(user, "in")),
         "contact" => Some(NodeBuilder::new("contact").attr("type", "in").build()),
         "devices" => Some(devices(session, &account)),
-        "lid" if family == Family::Pn => Some(
+        "lid" if family == Family::Pn && !secretive => Some(
             NodeBuilder::new("lid")
                 .attr("val", account.jid(Family::Lid))
                 .build(),
