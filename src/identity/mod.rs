@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+mod plan;
 mod target;
 
 pub use target::{IdEntry, TargetError, parse_target};
@@ -33,6 +34,14 @@ pub enum PhoneError {
     /// Fewer than 7 or more than 15 digits.
     #[error("an international phone number has 7 to 15 digits, country code included")]
     Length,
+    /// It begins with no country's code.
+    #[error("no country has this code; write the number with its country code, as +1 555 123 4567")]
+    UnknownCountry,
+    /// More or fewer digits than numbers of that country have.
+    #[error(
+        "numbers of this country do not have so many, or so few, digits; check it digit by digit"
+    )]
+    ImpossibleLength,
 }
 
 impl Phone {
@@ -258,6 +267,8 @@ impl FromStr for Address {
                 Self::Lid(account.to_owned())
             }
             "lid" | "hosted.lid" => return Err(AddressError),
+            // Devices are of people.
+            "g.us" | "newsletter" | "broadcast" if user.contains(':') => return Err(AddressError),
             "g.us" => Self::Group(account.to_owned()),
             "newsletter" => Self::Newsletter(account.to_owned()),
             "broadcast" if account == "status" => Self::Status,
@@ -415,6 +426,8 @@ mod tests {
             "x@lid",
             ":1@g.us",
             "1@g.us@g.us",
+            "home:1@g.us",
+            "home:1@newsletter",
             "1 2@g.us",
             "1@g us",
             "a:group:1@g.us",
@@ -441,6 +454,18 @@ mod tests {
         assert!(serde_json::from_str::<Address>("\"nobody\"").is_err());
     }
 
+    pub(super) fn any_address() -> impl Strategy<Value = Address> {
+        prop_oneof![
+            "[1-9][0-9]{6,14}".prop_map(|digits| Address::Phone(Phone(digits))),
+            "[0-9]{1,20}".prop_map(Address::Lid),
+            "[0-9]{5,18}(-[0-9]{10})?".prop_map(Address::Group),
+            "[0-9]{5,18}".prop_map(Address::Newsletter),
+            "[0-9]{5,18}".prop_map(Address::Broadcast),
+            Just(Address::Status),
+            "[0-9]{5,18}@bot".prop_map(Address::Other),
+        ]
+    }
+
     #[test]
     fn logs_get_two_digits() {
         for (jid, log) in [
@@ -454,6 +479,32 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn every_address_is_what_it_writes(address in any_address(), device in 0u16..100) {
+            prop_assert_eq!(address.to_string().parse::<Address>(), Ok(address.clone()));
+            let json = serde_json::to_string(&address).unwrap();
+            prop_assert_eq!(serde_json::from_str::<Address>(&json).unwrap(), address.clone());
+            if address.is_user() {
+                let (user, server) = (address.user(), address.server());
+                let with_device = format!("{user}:{device}@{server}");
+                prop_assert_eq!(with_device.parse::<Address>(), Ok(address));
+            }
+        }
+
+        #[test]
+        fn a_number_is_the_same_however_it_is_set(
+            digits in "[1-9][0-9]{6,14}",
+            marks in prop::collection::vec("[ ()./-]{0,2}", 15),
+            plus in prop::sample::select(vec!["", "+", "00", " +"]),
+        ) {
+            let set: String = digits.chars().zip(&marks).flat_map(|(digit, mark)| [digit.to_string(), mark.clone()]).collect();
+            // An isolated zero in brackets is the trunk prefix, which nobody dials from abroad.
+            prop_assume!(!set.contains("(0)"));
+            let phone: Phone = format!("{plus}{set}").parse().unwrap();
+            prop_assert_eq!(phone.digits(), digits);
+            prop_assert_eq!(phone.to_string().parse::<Phone>(), Ok(phone));
+        }
+
         #[test]
         fn parsers_never_panic_and_what_they_take_round_trips(text in "\\PC{0,40}|[0-9+@:._a-z-]{0,40}") {
             if let Ok(address) = text.parse::<Address>() {

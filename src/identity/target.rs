@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{Address, AddressError, PhoneError};
+use super::{Address, AddressError, PhoneError, plan};
 
 /// Why a text is no destination.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -57,13 +57,15 @@ impl TargetError {
 
 /// A destination as people, models and other plugins write it: a conversation id or JID, a phone number,
 /// `contact:<number or JID>`, `group:<JID>`, and either of these behind `whatsapp:<account>:`,
-/// `whatsapp-personal:<account>:`, `whatsapp-web:<account>:` or `wa-personal:<account>:`.
+/// `whatsapp-personal:<account>:`, `whatsapp-web:<account>:` or `wa-personal:<account>:`. A number that is typed as
+/// such must be one that can exist; one in a JID comes from WhatsApp, and is taken as it is.
 ///
 /// # Errors
 /// [`TargetError::WrongAccount`] if the text names another account than `account`; else what is wrong with it.
 pub fn parse_target(text: &str, account: &str) -> Result<Address, TargetError> {
     let address = parse_prefixed(text.trim(), account)?;
     match address {
+        Address::Phone(phone) if !text.contains('@') => Ok(Address::Phone(plan::possible(phone)?)),
         Address::Phone(_) | Address::Lid(_) | Address::Group(_) | Address::Newsletter(_) => {
             Ok(address)
         }
@@ -84,20 +86,18 @@ fn parse_prefixed(text: &str, account: &str) -> Result<Address, TargetError> {
         Some((network, rest)) if NETWORKS.contains(&network.trim()) => rest,
         _ => return parse_plain(text),
     };
-    let without_account = parse_plain(rest);
-    match rest.split_once(':') {
-        Some((named, rest)) if without_account == Err(TargetError::Malformed) => {
-            let (address, named) = (parse_plain(rest)?, named.trim());
-            if named == account {
-                Ok(address)
-            } else {
-                Err(TargetError::WrongAccount {
-                    named: named.to_owned(),
-                    selected: account.to_owned(),
-                })
-            }
-        }
-        _ => without_account,
+    let Some((named, inner)) = rest.split_once(':') else {
+        return parse_plain(rest);
+    };
+    if named.trim() == account {
+        return parse_plain(inner);
+    }
+    match (parse_plain(rest), parse_plain(inner)) {
+        (Err(TargetError::Malformed), Ok(_)) => Err(TargetError::WrongAccount {
+            named: named.trim().to_owned(),
+            selected: account.to_owned(),
+        }),
+        (without_account, _) => without_account,
     }
 }
 
@@ -226,6 +226,8 @@ mod tests {
             ("wa-personal:contact:+15551230000", PERSON),
             ("whatsapp:+15551230000", PERSON),
             ("whatsapp:15551230000:4@s.whatsapp.net", PERSON),
+            // Whatever WhatsApp writes is a number.
+            ("2101234567@s.whatsapp.net", "2101234567@s.whatsapp.net"),
         ] {
             assert_eq!(
                 parse_target(text, "default").map(|a| a.to_string()),
@@ -264,6 +266,16 @@ mod tests {
             (
                 "0171 1234567",
                 TargetError::Phone(PhoneError::NoCountryCode),
+                "invalid_destination",
+            ),
+            (
+                "contact:+210 123 4567",
+                TargetError::Phone(PhoneError::UnknownCountry),
+                "invalid_destination",
+            ),
+            (
+                "44 20 7946 0958 123",
+                TargetError::Phone(PhoneError::ImpossibleLength),
                 "invalid_destination",
             ),
             (
@@ -316,6 +328,29 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn every_form_leads_to_the_same_place(
+            address in crate::identity::tests::any_address(),
+            prefix in prop::sample::select(vec![
+                "", "whatsapp:", "whatsapp:home:", "whatsapp-web:home:", "whatsapp-personal:home:", "wa-personal:home:",
+            ]),
+            kind in any::<bool>(),
+        ) {
+            let sendable = matches!(
+                address,
+                Address::Phone(_) | Address::Lid(_) | Address::Group(_) | Address::Newsletter(_)
+            );
+            let kind = match &address {
+                Address::Phone(_) | Address::Lid(_) if kind => "contact:",
+                Address::Group(_) if kind => "group:",
+                _ => "",
+            };
+            let parsed = parse_target(&format!("{prefix}{kind}{address}"), "home");
+            prop_assert_eq!(parsed, if sendable { Ok(address.clone()) } else { Err(TargetError::NotSendable) });
+            let entry = IdEntry::One(address);
+            prop_assert_eq!(entry.to_string().parse(), Ok(entry));
+        }
+
         #[test]
         fn never_panics(text in "\\PC{0,60}|(whatsapp|contact|group|default|:|@|lid|[0-9+]){0,12}") {
             if let Ok(address) = parse_target(&text, "default") {
