@@ -4,8 +4,3 @@
 pub fn now() -> i64 {
     chrono::Utc::now().timestamp()
 }
-
-/// Unix milliseconds.
-pub(crate) fn now_ms() -> i64 {
-    chrono::Utc::now().timestamp_millis()
-}

@@ -200,6 +200,15 @@ fn messages(paths: &Paths, report: &mut Report) -> Result<(), StoreError> {
     ] {
         report.fact(name, count);
     }
+    let lost = store.lost_numbers().wait()?;
+    if !lost.is_empty() {
+        report.fact("suspended_numbers", lost.len());
+        report.problem(format_args!(
+            "{} phone numbers have gone to other people, so entries for them admit nobody; `health` names them and the \
+             LIDs of who has them now, and an entry with such a LID lets that person in",
+            lost.len()
+        ));
+    }
     for (count, what) in [
         (
             counts.poisoned,

@@ -9,7 +9,6 @@ mod answer;
 mod emit;
 mod exchange;
 mod hangup;
-mod happening;
 mod ingress;
 mod outcome;
 mod outgoing;

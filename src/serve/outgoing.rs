@@ -16,8 +16,8 @@ use super::passing::{self, Asked, Said, Way};
 use crate::access::Policy;
 use crate::account::InUse;
 use crate::config::{Config, DeliverErrors};
-use crate::identity::{Address, ChatKind, parse_target};
-use crate::outbound::{self, Built, Forms};
+use crate::identity::{Address, parse_target};
+use crate::outbound::{self, Built};
 use crate::protocol::jsonrpc::WireError;
 use crate::protocol::request::OutboundMessage;
 use crate::protocol::response::DeliveryReceipt;
@@ -70,18 +70,11 @@ pub(super) async fn send(
         Some(id) => store.message(peer.public_id.clone(), id.to_owned()).await?,
         None => None,
     };
-    let forms = match outbound::candidates(&message.content) {
-        phones if phones.is_empty() || peer.kind() != ChatKind::Group => Forms::new(),
-        phones => {
-            let group = peer.public_id.clone();
-            store.mention_forms(group, phones).await?
-        }
-    };
     let Built {
         parts,
         degraded,
         content_hash,
-    } = outbound::build(&message, config, &peer, quoted, &forms, degrade)?;
+    } = outbound::build(&message, config, &peer, quoted, degrade)?;
     let parts: Vec<NewPart> = parts
         .into_iter()
         .map(|part| NewPart {
@@ -273,10 +266,11 @@ pub(super) async fn admitted(
 ) -> Result<Peer, WireError> {
     let store = account.store().await?;
     let known = store.peer(target.clone()).await?;
-    let forms = known
-        .as_ref()
-        .map_or(std::slice::from_ref(target), |peer| &peer.aliases);
-    Policy::new(config).outbound(forms)?;
+    let forms = match &known {
+        Some(peer) => peer.credentials(),
+        None => vec![target.clone()],
+    };
+    Policy::new(config).outbound(&forms)?;
     match known {
         Some(peer) => Ok(peer),
         None => Ok(store.resolve(vec![target.clone()]).await?),
@@ -355,7 +349,7 @@ impl Wait<'_> {
             false => unknown(outcome),
             true if outcome.rate_limited => WireError::new(
                 "rate_limited",
-                "WhatsApp wants fewer messages from this account now; send it again in a minute",
+                "fewer messages and questions may go from this account now; send it again in a minute",
             ),
             true => match self.open.session.online(Instant::now()).await {
                 Err(error) => error.into(),

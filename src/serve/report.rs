@@ -235,5 +235,11 @@ async fn numbers(store: &Store, report: &mut HealthReport) -> Result<(), StoreEr
     ] {
         put(key, count.to_string());
     }
+    let lost = store.lost_numbers().await?;
+    if !lost.is_empty() {
+        let lost = lost.iter();
+        let lost = lost.map(|(phone, holder)| format!("{phone} now {holder}"));
+        put("suspended_numbers", lost.collect::<Vec<_>>().join(", "));
+    }
     Ok(())
 }

@@ -12,9 +12,8 @@ use whatsapp_rust::{Client, client::NodeFilter};
 
 use super::client::{self, Setup};
 use super::state::{Connection, Terminal, TerminalKind};
-use super::{Shared, address, again, groups, happenings, version};
-use crate::clock::{now, now_ms};
-use crate::inbound::events::{Notice, notices};
+use super::{Shared, address, again, version};
+use crate::clock::now;
 use crate::store::StoreError;
 
 /// A connection that lived this long resets the delay.
@@ -65,7 +64,6 @@ enum Signal {
     Lost(DisconnectReason),
     StreamError(String),
     Unhooked(wacore::types::events::MessageBatch),
-    Happened(Vec<Notice>),
 }
 
 pub(super) async fn connect_once(shared: &Arc<Shared>) -> Ended {
@@ -195,7 +193,6 @@ struct Seen {
     failure: Option<String>,
     lost: Option<DisconnectReason>,
     stream_error: Option<String>,
-    early: happenings::Early,
 }
 
 impl Seen {
@@ -215,8 +212,6 @@ impl Seen {
             Signal::Failed(detail) => self.failure = Some(detail),
             Signal::Lost(reason) => self.lost = Some(reason),
             Signal::StreamError(code) => self.stream_error = Some(code),
-            Signal::Happened(notices) if self.ready.is_some() => shared.happenings.tell(notices),
-            Signal::Happened(notices) => self.early.keep(shared, notices),
             Signal::Unhooked(batch) => shared.inbox.keep(client, &batch.messages).await,
         }
     }
@@ -230,9 +225,7 @@ impl Seen {
         self.ready = Some(Instant::now());
         shared.inbox.heard.send_replace(Instant::now());
         shared.set_client(Some(client.clone()));
-        shared.happenings.forget_watched();
         shared.set(Connection::Online);
-        self.early.tell(shared);
         version::refresh(shared);
         let linked = super::link::linked(client);
         let recorded = shared.store.set_connected(now());
@@ -248,8 +241,7 @@ impl Seen {
         });
     }
 
-    fn ended(mut self, shared: &Shared) -> Ended {
-        self.early.tell(shared);
+    fn ended(self, shared: &Shared) -> Ended {
         if let Some(terminal) = self.terminal {
             return Ended::Terminal(terminal);
         }
@@ -304,8 +296,7 @@ struct Handler {
 
 impl EventHandler for Handler {
     fn interest(&self) -> EventInterest {
-        let told = EventInterest::of(&happenings::KINDS);
-        let own = [
+        EventInterest::of(&[
             EventKind::Connected,
             EventKind::OfflineSyncPreview,
             EventKind::OfflineSyncCompleted,
@@ -320,20 +311,14 @@ impl EventHandler for Handler {
             EventKind::Receipt,
             EventKind::Messages,
             EventKind::UndecryptableMessage,
-        ];
-        own.into_iter().fold(told, EventInterest::with)
+            EventKind::ContactNumberChanged,
+        ])
     }
 
     fn handle_event(&self, event: Arc<Event>) {
         let Some(shared) = self.shared.upgrade() else {
             return;
         };
-        if shared.happenings.wanted() {
-            let notices = notices(&event, now_ms());
-            if !notices.is_empty() {
-                let _ = self.signals.send(Signal::Happened(notices));
-            }
-        }
         let signal = match &*event {
             Event::Connected(_) | Event::OfflineSyncCompleted(_) => Signal::Ready,
             Event::OfflineSyncPreview(queue) if queue.total > 0 => Signal::Draining,
@@ -377,8 +362,16 @@ impl EventHandler for Handler {
                 super::outbox::receipt(&shared, receipt);
                 return;
             }
-            Event::GroupUpdate(update) => {
-                groups::changed(&shared, update);
+            Event::ContactNumberChanged(change) => {
+                let forms = |phone, lid: &Option<_>| {
+                    let forms = [Some(phone), lid.as_ref()].into_iter().flatten();
+                    forms.filter_map(address).collect()
+                };
+                // Nobody waits for it: it goes to the store before the messages that come after it.
+                drop(shared.store.number_changed(
+                    forms(&change.old_jid, &change.old_lid),
+                    forms(&change.new_jid, &change.new_lid),
+                ));
                 return;
             }
             Event::Messages(batch) if batch.hook_committed => return,

@@ -19,10 +19,10 @@ use whatsapp_rust::{Client, ClientError, Freshness};
 use super::addressed::Addressed;
 use super::fate::{Ack, Fate};
 use super::lanes::Lane;
+use super::lookup::{self, Found};
 use super::state::Connection;
-use super::{Shared, groups, jid};
+use super::{Shared, jid};
 use crate::clock::now;
-use crate::identity::ChatKind;
 use crate::store::{Enqueued, OutboundRequest, Outgoing, Receipt, StoreError};
 
 /// How long WhatsApp may take to acknowledge. An acknowledgement takes milliseconds; one that has not come by now
@@ -132,12 +132,39 @@ async fn heads(shared: &Shared) -> Result<Vec<Outgoing>, StoreError> {
     heads.await
 }
 
+/// Whether a message may go now: the number of a peer that never wrote is looked up first. It counts as handed over
+/// only after that.
+async fn may_go(shared: &Shared, client: &Client, part: &mut Outgoing) -> Result<bool, StoreError> {
+    let outcome = match lookup::before_first(shared, client, &part.chat).await? {
+        Found::Known => None,
+        Found::Peer(peer) => {
+            let same = peer.key == part.chat.key;
+            part.chat = *peer;
+            // It belongs to the chat of an older peer now, and has its turn there.
+            if !same {
+                return Ok(false);
+            }
+            None
+        }
+        Found::Refused { code, reason } => Some(Outcome::Rejected {
+            code: code.to_owned(),
+            reason: reason.to_owned(),
+        }),
+        Found::NoAnswer(reason) => Some(Outcome::NotTaken(reason)),
+        Found::Later => Some(Outcome::Busy("too many numbers".to_owned())),
+    };
+    match outcome {
+        Some(outcome) => settle(shared, part, outcome).await.map(|()| false),
+        None => shared.store.mark_handed(part.message_id.clone()).await,
+    }
+}
+
 /// Sends one message and waits for the server's word, after which the chat's next message may follow.
-async fn send(shared: Arc<Shared>, client: Arc<Client>, part: Outgoing, handed: bool) {
+async fn send(shared: Arc<Shared>, client: Arc<Client>, mut part: Outgoing, handed: bool) {
     let id = part.message_id.clone();
     let handed = match handed {
         true => Ok(true),
-        false => shared.store.mark_handed(id.clone()).await,
+        false => may_go(&shared, &client, &mut part).await,
     };
     let stored = match handed {
         Ok(true) => {
@@ -149,7 +176,7 @@ async fn send(shared: Arc<Shared>, client: Arc<Client>, part: Outgoing, handed: 
             }
             settle(&shared, &part, outcome).await
         }
-        // Taken back, or expired, since it was read.
+        // Taken back, or expired, since it was read; or its number stands in the way.
         Ok(false) => Ok(()),
         Err(error) => Err(error),
     };
@@ -190,7 +217,7 @@ async fn settle(shared: &Shared, part: &Outgoing, outcome: Outcome) -> Result<()
             stored
         }
         Outcome::Busy(code) => {
-            tracing::warn!(chat, code, "WhatsApp wants fewer messages");
+            tracing::warn!(chat, code, "fewer messages must go");
             shared.outbox.tell(&id, Fate::RateLimited);
             let stored = shared.store.mark_not_handed(id).await;
             tokio::time::sleep(BUSY_PAUSE).await;
@@ -244,12 +271,6 @@ async fn hand_over(
             "the stored message cannot be read; send it again",
         );
     };
-    let group = Some(&part.chat.route).filter(|chat| chat.kind() == ChatKind::Group);
-    if let Some(group) = group
-        && let Err(refused) = groups::may_write(shared, client, group).await
-    {
-        return rejected(refused.code(), refused.sentence());
-    }
     shared.outbox.tell(&part.message_id, Fate::Handed);
     let mut connection = shared.connection.subscribe();
     let lost = async {
@@ -286,16 +307,7 @@ async fn hand_over(
         ack = tokio::time::timeout(ACK_WAIT, ack) => match ack {
             Ok(Ok(Ack { error: None, .. })) if devices == Some(0) => Outcome::Suspect,
             Ok(Ok(Ack { at, error: None })) => Outcome::Sent(at),
-            Ok(Ok(Ack { error: Some(code), .. })) => match group {
-                Some(group) if matches!(code.as_str(), "401" | "403" | "404") => {
-                    // What is known of the group was wrong; the server says why.
-                    match groups::confirm(shared, client, group).await {
-                        Err(refused) => rejected(refused.code(), refused.sentence()),
-                        Ok(()) => nack(&code),
-                    }
-                }
-                _ => nack(&code),
-            },
+            Ok(Ok(Ack { error: Some(code), .. })) => nack(&code),
             _ => Outcome::Open("WhatsApp did not acknowledge".into()),
         },
         () = &mut lost => Outcome::Open("the connection was lost".into()),

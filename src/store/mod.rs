@@ -10,10 +10,10 @@
 
 mod device;
 mod error;
-mod groups;
 mod inbox;
 mod ledger;
 mod meta;
+mod numbers;
 mod outbox;
 mod peers;
 mod pending;
@@ -35,10 +35,10 @@ use tokio::sync::watch;
 
 pub use device::{SESSION_SCHEMA, linked_device};
 pub use error::StoreError;
-pub use groups::{Group, GroupChange, KnownGroup, Member};
-pub use inbox::{Happened, Held, Inserted, NewInbound, Original, RowId, Stored};
+pub use inbox::{Held, Inserted, NewInbound, Original, RowId, Stored};
 pub use ledger::{Begun, LeftOver, Mode, SessionId};
 pub use meta::{Connections, Counts, Dated, Linked, Terminal};
+pub use numbers::{Asking, Registered};
 pub use outbox::{DeliveryState, Enqueued, NewPart, OutboundRequest, PartState, RequestId};
 pub use peers::{Peer, PeerKey};
 pub use pending::{Again, MessageName};

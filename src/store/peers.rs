@@ -1,13 +1,13 @@
 //! Persons and chats, and which addresses are one of them.
 //!
 //! Invariants: a peer's public id is the form first met and never changes; every public id is an alias of its peer;
-//! a peer has at most one LID. A direct chat is its peer. Two peers that turn out to be one become the older of them,
-//! with everything re-keyed in the same transaction.
+//! a peer has one LID, and more only where WhatsApp said that it is the same person (`numbers`). A direct chat is its
+//! peer. Two peers that turn out to be one become the older of them, with everything re-keyed in the same transaction.
 
 use rusqlite::types::Type;
 use rusqlite::{OptionalExtension, Row, params};
 
-use super::{Pending, Store, Tx};
+use super::{Pending, Store, Tx, numbers};
 use crate::identity::{Address, ChatKind};
 
 /// Key of a person or chat within this store. Lower is older.
@@ -25,6 +25,8 @@ pub struct Peer {
     pub route: Address,
     /// Every address known to be this peer, the public id among them.
     pub aliases: Vec<Address>,
+    /// Those of them that are phone numbers which have gone to somebody else by now.
+    pub lost: Vec<Address>,
     /// The name that the person last sent along.
     pub push_name: Option<String>,
     /// Time of the latest message that came from here, by the server's clock; none ever came if absent.
@@ -39,7 +41,14 @@ impl Peer {
 
     /// The peer's phone address, if one is known.
     pub fn phone(&self) -> Option<&Address> {
-        self.aliases.iter().find(|a| a.phone().is_some())
+        let mut numbers = self.aliases.iter().filter(|a| a.phone().is_some());
+        numbers.find(|number| !self.lost.contains(number))
+    }
+
+    /// The addresses by which access is judged: a number that somebody else has by now says nothing about anybody.
+    pub fn credentials(&self) -> Vec<Address> {
+        let kept = self.aliases.iter().filter(|a| !self.lost.contains(a));
+        kept.cloned().collect()
     }
 
     /// The peer's LID, if it is known.
@@ -77,10 +86,20 @@ pub(super) fn find(tx: &Tx<'_>, address: &Address) -> rusqlite::Result<Option<Pe
 }
 
 pub(super) fn load(tx: &Tx<'_>, key: PeerKey) -> rusqlite::Result<Peer> {
-    let aliases = tx
-        .prepare_cached("SELECT address FROM alias WHERE peer = ?1 ORDER BY address")?
-        .query_map([key.0], |row| address(row, 0))?
-        .collect::<rusqlite::Result<_>>()?;
+    let mut aliases = Vec::new();
+    let mut lost = Vec::new();
+    let mut statement = tx.prepare_cached(
+        "SELECT a.address, n.holder IS NOT NULL FROM alias a LEFT JOIN number n ON n.phone = a.address
+         WHERE a.peer = ?1 ORDER BY a.former, a.address",
+    )?;
+    let mut rows = statement.query([key.0])?;
+    while let Some(row) = rows.next()? {
+        let alias = address(row, 0)?;
+        if row.get(1)? {
+            lost.push(alias.clone());
+        }
+        aliases.push(alias);
+    }
     tx.prepare_cached("SELECT public_id, route, push_name, last_inbound FROM peer WHERE key = ?1")?
         .query_row([key.0], |row| {
             Ok(Peer {
@@ -88,6 +107,7 @@ pub(super) fn load(tx: &Tx<'_>, key: PeerKey) -> rusqlite::Result<Peer> {
                 public_id: address(row, 0)?,
                 route: address(row, 1)?,
                 aliases,
+                lost,
                 push_name: row.get(2)?,
                 last_inbound: row.get(3)?,
             })
@@ -101,15 +121,17 @@ pub(super) fn resolve(tx: &Tx<'_>, addresses: &[Address]) -> rusqlite::Result<Pe
     let lid = addresses.iter().find(|a| matches!(a, Address::Lid(_)));
     let mut known: Vec<PeerKey> = Vec::new();
     for address in addresses {
+        let Some(key) = find(tx, address)? else {
+            continue;
+        };
         // A LID is the person; a phone number is something that the person has at the moment. So a peer with
         // another LID than the one at hand is somebody else, and keeps the number until an operator decides.
-        if let Some(key) = find(tx, address)?
-            && !known.contains(&key)
-            && (lid.is_none()
-                || Some(address) == lid
-                || lid_of(tx, key)?.is_none_or(|l| Some(&l) == lid))
-        {
-            known.push(key);
+        match lid {
+            Some(lid) if is_somebody_else(tx, key, lid)? => {
+                numbers::passed_on(tx, key, address, lid)?;
+            }
+            _ if known.contains(&key) => {}
+            _ => known.push(key),
         }
     }
     known.sort_unstable();
@@ -130,10 +152,34 @@ pub(super) fn resolve(tx: &Tx<'_>, addresses: &[Address]) -> rusqlite::Result<Pe
         }
     };
     for address in addresses {
-        tx.prepare_cached("INSERT OR IGNORE INTO alias (address, peer) VALUES (?1, ?2)")?
-            .execute(params![address.to_string(), key.0])?;
+        add(tx, address, key)?;
+    }
+    if let Some(phone) = addresses.iter().find(|a| a.phone().is_some())
+        && lid.is_some()
+        && find(tx, phone)? == Some(key)
+    {
+        numbers::is_current(tx, key, phone)?;
     }
     Ok(key)
+}
+
+/// Gives the peer an address, unless somebody has it.
+pub(super) fn add(tx: &Tx<'_>, address: &Address, key: PeerKey) -> rusqlite::Result<()> {
+    tx.prepare_cached("INSERT OR IGNORE INTO alias (address, peer) VALUES (?1, ?2)")?
+        .execute(params![address.to_string(), key.0])?;
+    Ok(())
+}
+
+/// The peer that a message came from, or in whose chat it came. One that names the phone number alone is from whoever
+/// has that number now.
+pub(super) fn arrived(tx: &Tx<'_>, addresses: &[Address]) -> rusqlite::Result<PeerKey> {
+    match addresses {
+        [phone] if phone.phone().is_some() => match numbers::holder(tx, phone)? {
+            Some(holder) => resolve(tx, &[holder]),
+            None => resolve(tx, addresses),
+        },
+        _ => resolve(tx, addresses),
+    }
 }
 
 /// Notes that a message came from this peer, by way of `route`.
@@ -152,10 +198,13 @@ pub(super) fn seen(
     Ok(())
 }
 
-fn lid_of(tx: &Tx<'_>, key: PeerKey) -> rusqlite::Result<Option<Address>> {
-    tx.prepare_cached("SELECT address FROM alias WHERE peer = ?1 AND address LIKE '%@lid'")?
-        .query_row([key.0], |row| address(row, 0))
-        .optional()
+/// Whether the LIDs of this peer are known and this is none of them.
+pub(super) fn is_somebody_else(tx: &Tx<'_>, key: PeerKey, lid: &Address) -> rusqlite::Result<bool> {
+    let lids: Vec<String> = tx
+        .prepare_cached("SELECT address FROM alias WHERE peer = ?1 AND address LIKE '%@lid'")?
+        .query_map([key.0], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    Ok(!lids.is_empty() && !lids.contains(&lid.to_string()))
 }
 
 fn create(tx: &Tx<'_>, public: &Address, route: &Address) -> rusqlite::Result<PeerKey> {
@@ -167,7 +216,7 @@ fn create(tx: &Tx<'_>, public: &Address, route: &Address) -> rusqlite::Result<Pe
     Ok(PeerKey(key))
 }
 
-fn merge(tx: &Tx<'_>, into: PeerKey, from: PeerKey) -> rusqlite::Result<()> {
+pub(super) fn merge(tx: &Tx<'_>, into: PeerKey, from: PeerKey) -> rusqlite::Result<()> {
     tx.prepare_cached("UPDATE alias SET peer = ?1 WHERE peer = ?2")?
         .execute([into.0, from.0])?;
     tx.prepare_cached(

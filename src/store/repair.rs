@@ -122,7 +122,8 @@ fn channel(path: &Path, new: &Path) -> Result<Built, StoreError> {
     let mut lost = false;
     if let Ok(from) = read_only(path) {
         for table in [
-            "peer", "alias", "inbox", "pending", "ingress", "emission", "request", "part", "meta",
+            "peer", "alias", "number", "inbox", "pending", "ingress", "emission", "request",
+            "part", "meta",
         ] {
             let copied = copy(&from, &to, table).map_err(|e| failed(&e))?;
             rows.push((table.to_owned(), copied.rows));

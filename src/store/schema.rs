@@ -116,20 +116,15 @@ const MIGRATIONS: &[&str] = &["
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX pending_since ON pending (since);
 ", "
-    CREATE TABLE known_group (
-        address TEXT PRIMARY KEY,
-        info TEXT NOT NULL,
-        fetched INTEGER NOT NULL,
-        stale INTEGER NOT NULL
+    ALTER TABLE alias ADD COLUMN former INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE number (
+        phone TEXT PRIMARY KEY,
+        asked INTEGER,
+        registered INTEGER,
+        holder TEXT
     ) STRICT, WITHOUT ROWID;
-    CREATE TABLE member (
-        chat TEXT NOT NULL,
-        address TEXT NOT NULL,
-        other TEXT,
-        admin INTEGER NOT NULL,
-        PRIMARY KEY (chat, address)
-    ) STRICT, WITHOUT ROWID;
-    CREATE INDEX member_other ON member (chat, other);
+    CREATE INDEX number_asked ON number (asked);
+    CREATE INDEX number_holder ON number (phone) WHERE holder IS NOT NULL;
 "];
 
 /// Opens or creates the file and brings its schema up to date.

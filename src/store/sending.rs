@@ -6,7 +6,7 @@
 use rusqlite::{OptionalExtension, params};
 
 use super::outbox::{self, DeliveryState, Enqueued, OutboundRequest};
-use super::{Peer, PeerKey, Pending, RequestId, Store, peers};
+use super::{Peer, PeerKey, Pending, RequestId, Store, numbers, peers};
 use crate::identity::Address;
 
 /// So often is a message handed over before the chat goes on without knowing.
@@ -83,7 +83,7 @@ impl Store {
     }
 
     /// Enters a call like [`enqueue`](Self::enqueue), for who can send at once. If nothing of its chat waits before it,
-    /// its first message is noted as handed over, as by [`mark_handed`](Self::mark_handed), and given back.
+    /// and WhatsApp need not be asked about its number ([`before_first`](Self::before_first)), its first message is noted as handed over, as by [`mark_handed`](Self::mark_handed), and given back.
     pub fn enqueue_handed(
         &self,
         request: OutboundRequest,
@@ -99,6 +99,7 @@ impl Store {
             } = &mut entered
                 && let Some((state, part)) = parts.first_mut().zip(request.parts.first())
                 && request.expires_at > now
+                && numbers::question(tx, chat, now)?.is_none()
             {
                 let handed = tx
                     .prepare_cached(

@@ -1,10 +1,10 @@
 //! The store on a real file in a temporary directory.
 
 mod file;
-mod groups;
 mod inbox;
 mod ledger;
 mod model;
+mod numbers;
 mod outbox;
 mod peers;
 mod pending;
@@ -55,6 +55,16 @@ impl TestStore {
 
     pub fn path(&self) -> std::path::PathBuf {
         self.dir.path().join("channel.db")
+    }
+
+    /// Notes that WhatsApp has said that this number has an account.
+    pub fn on_whatsapp(&self, phone: &str) {
+        let registered = Registered {
+            phone: jid(phone),
+            lid: None,
+        };
+        let answered = self.answered(jid(phone), Some(registered), NOW);
+        assert!(answered.wait().unwrap().is_some());
     }
 
     pub fn put(&self, message: NewInbound) -> Inserted {

@@ -376,6 +376,7 @@ fn the_same_call_is_entered_once() {
 #[test]
 fn who_is_connected_enters_and_hands_over_in_one_step() {
     let store = TestStore::new();
+    store.on_whatsapp(ANN);
     let enter = |call| store.enqueue_handed(call, NOW).wait().unwrap();
     let (entered, head) = enter(call(ANN, &["A1", "A2"]));
     let head = head.unwrap();
@@ -406,6 +407,7 @@ fn who_is_connected_enters_and_hands_over_in_one_step() {
 #[test]
 fn an_owner_that_dies_in_between_leaves_it_to_the_next() {
     let store = TestStore::new();
+    store.on_whatsapp(ANN);
     assert!(
         store
             .enqueue_handed(call(ANN, &["A1"]), NOW)

@@ -4,17 +4,8 @@
 use rusqlite::Connection;
 
 /// The tables that grow.
-const GROW: [&str; 10] = [
-    "inbox",
-    "pending",
-    "emission",
-    "ingress",
-    "request",
-    "part",
-    "peer",
-    "alias",
-    "known_group",
-    "member",
+const GROW: [&str; 9] = [
+    "inbox", "pending", "emission", "ingress", "request", "part", "peer", "alias", "number",
 ];
 
 /// Statements of the sweep, which runs now and then and walks in the order of age, and of a merge: a person turns out

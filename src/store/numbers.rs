@@ -1,0 +1,266 @@
+//! What is known of phone numbers: which are on WhatsApp, and whose they are.
+//!
+//! A number is an attribute of a LID, and carriers give numbers to others. Invariant: a number that turned up with
+//! another LID, and of which WhatsApp did not say that its owner took it along, stays with the peer that had it (its
+//! conversations keep their ids) and speaks for nobody: it is no credential, nothing more is sent to that peer by it,
+//! and what comes from it alone is its new holder's.
+
+use rusqlite::{OptionalExtension, params};
+
+use super::peers::{self, PeerKey};
+use super::{Peer, Pending, Store, Tx};
+use crate::identity::Address;
+
+/// How long an answer that there is an account holds, seconds.
+const YES: i64 = 30 * 24 * 3600;
+/// Who hears that they are missing there may join at once.
+const NO: i64 = 3600;
+/// So many questions may be asked in [`WINDOW`], over all processes: who asks for many numbers is taken for a harvester.
+const QUESTIONS: i64 = 20;
+/// Seconds.
+const WINDOW: i64 = 60;
+
+/// What to do before a first message to a number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asking {
+    /// Nothing: they have written, or WhatsApp has said that there is an account.
+    Needless,
+    /// WhatsApp said lately that there is no account.
+    NotRegistered,
+    /// Ask for this number; that it is asked is noted.
+    Ask(Address),
+    /// Too much was asked lately.
+    Later,
+}
+
+/// What WhatsApp says of a number that has an account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registered {
+    /// The number as WhatsApp writes it; some countries' numbers have several forms.
+    pub phone: Address,
+    /// The LID of its account.
+    pub lid: Option<Address>,
+}
+
+impl Store {
+    /// Whether WhatsApp is to be asked before something goes to this peer.
+    pub fn before_first(&self, peer: Peer, now: i64) -> Pending<Asking> {
+        self.submit(move |tx| {
+            let Some(phone) = question(tx, &peer, now)? else {
+                return Ok(Asking::Needless);
+            };
+            tx.prepare_cached("DELETE FROM number WHERE asked < ?1 AND holder IS NULL")?
+                .execute([now - YES])?;
+            if answer(tx, phone, now - NO)? == Some(false) {
+                return Ok(Asking::NotRegistered);
+            }
+            let lately: i64 = tx
+                .prepare_cached("SELECT count(*) FROM number WHERE asked > ?1")?
+                .query_row([now - WINDOW], |row| row.get(0))?;
+            if lately >= QUESTIONS {
+                return Ok(Asking::Later);
+            }
+            tx.prepare_cached(
+                "INSERT INTO number (phone, asked) VALUES (?1, ?2)
+                 ON CONFLICT (phone) DO UPDATE SET asked = ?2, registered = NULL",
+            )?
+            .execute(params![phone.to_string(), now])?;
+            Ok(Asking::Ask(phone.clone()))
+        })
+    }
+
+    /// Takes the answer about a number; the peer that it leads to, whose route is the number as WhatsApp writes it.
+    /// None if there is no account, or the number is another peer's than the one it was known for.
+    pub fn answered(
+        &self,
+        asked: Address,
+        answer: Option<Registered>,
+        now: i64,
+    ) -> Pending<Option<Peer>> {
+        self.submit(move |tx| {
+            let Some(Registered { phone, lid }) = answer else {
+                note(tx, &asked, false, now)?;
+                return Ok(None);
+            };
+            note(tx, &asked, true, now)?;
+            note(tx, &phone, true, now)?;
+            if let (Some(lid), Some(key)) = (&lid, peers::find(tx, &asked)?)
+                && peers::is_somebody_else(tx, key, lid)?
+            {
+                passed_on(tx, key, &asked, lid)?;
+                return Ok(None);
+            }
+            let mut forms = vec![asked, phone.clone()];
+            forms.dedup();
+            forms.extend(lid);
+            let key = peers::resolve(tx, &forms)?;
+            if peers::find(tx, &phone)? == Some(key) {
+                is_current(tx, key, &phone)?;
+                tx.prepare_cached(
+                    "UPDATE peer SET route = ?2 WHERE key = ?1 AND last_inbound IS NULL",
+                )?
+                .execute(params![key.0, phone.to_string()])?;
+            }
+            tx.outbound_changed();
+            Ok(Some(peers::load(tx, key)?))
+        })
+    }
+
+    /// WhatsApp says that a person took another number: `old` and `new` are the person's addresses before and after.
+    pub fn number_changed(&self, old: Vec<Address>, new: Vec<Address>) -> Pending<()> {
+        self.submit(move |tx| number_changed(tx, &old, &new))
+    }
+
+    /// The numbers that have gone to somebody else, and the LID of who has them now.
+    pub fn lost_numbers(&self) -> Pending<Vec<(Address, Address)>> {
+        self.submit_look(|tx| {
+            tx.prepare_cached(
+                "SELECT phone, holder FROM number WHERE holder IS NOT NULL ORDER BY phone",
+            )?
+            .query_map([], |row| {
+                Ok((peers::address(row, 0)?, peers::address(row, 1)?))
+            })?
+            .collect()
+        })
+    }
+}
+
+/// The number of a peer that never wrote, unless WhatsApp has lately said that there is an account.
+pub(super) fn question<'a>(
+    tx: &Tx<'_>,
+    peer: &'a Peer,
+    now: i64,
+) -> rusqlite::Result<Option<&'a Address>> {
+    let unmet = peer.route.phone().is_some() && peer.last_inbound.is_none();
+    match unmet && answer(tx, &peer.route, now - YES)? != Some(true) {
+        true => Ok(Some(&peer.route)),
+        false => Ok(None),
+    }
+}
+
+/// What WhatsApp said of a number, if that was after `since`.
+fn answer(tx: &Tx<'_>, phone: &Address, since: i64) -> rusqlite::Result<Option<bool>> {
+    let answer = tx
+        .prepare_cached("SELECT registered FROM number WHERE phone = ?1 AND asked > ?2")?
+        .query_row(params![phone.to_string(), since], |row| row.get(0))
+        .optional()?;
+    Ok(answer.flatten())
+}
+
+fn note(tx: &Tx<'_>, phone: &Address, registered: bool, now: i64) -> rusqlite::Result<()> {
+    tx.prepare_cached(
+        "INSERT INTO number (phone, asked, registered) VALUES (?1, ?2, ?3)
+         ON CONFLICT (phone) DO UPDATE SET asked = ?2, registered = ?3",
+    )?
+    .execute(params![phone.to_string(), now, registered])?;
+    Ok(())
+}
+
+/// Who has this number, if it is not whom it was known for.
+pub(super) fn holder(tx: &Tx<'_>, phone: &Address) -> rusqlite::Result<Option<Address>> {
+    tx.prepare_cached("SELECT holder FROM number WHERE phone = ?1 AND holder IS NOT NULL")?
+        .query_row([phone.to_string()], |row| peers::address(row, 0))
+        .optional()
+}
+
+/// Notes that an address of this peer turned up with somebody else's LID.
+pub(super) fn passed_on(
+    tx: &Tx<'_>,
+    from: PeerKey,
+    phone: &Address,
+    to: &Address,
+) -> rusqlite::Result<()> {
+    if phone.phone().is_none() {
+        return Ok(());
+    }
+    let news = tx
+        .prepare_cached(
+            "INSERT INTO number (phone, holder) VALUES (?1, ?2)
+             ON CONFLICT (phone) DO UPDATE SET holder = ?2 WHERE holder IS NOT ?2",
+        )?
+        .execute([phone.to_string(), to.to_string()])?;
+    if news == 0 {
+        return Ok(());
+    }
+    tracing::warn!(
+        number = phone.redacted(),
+        "a phone number has gone to somebody else; entries for it admit nobody until the operator decides"
+    );
+    tx.prepare_cached(
+        "UPDATE peer SET route = (SELECT min(address) FROM alias WHERE peer = ?1 AND address LIKE '%@lid')
+         WHERE key = ?1 AND route = ?2",
+    )?
+    .execute(params![from.0, phone.to_string()])?;
+    Ok(())
+}
+
+/// Of a peer's numbers this is the one it has; the others are former ones, which stay its names.
+pub(super) fn is_current(tx: &Tx<'_>, key: PeerKey, phone: &Address) -> rusqlite::Result<()> {
+    tx.prepare_cached(
+        "UPDATE alias SET former = (address <> ?2)
+         WHERE peer = ?1 AND address LIKE '%@s.whatsapp.net' AND former <> (address <> ?2)",
+    )?
+    .execute(params![key.0, phone.to_string()])?;
+    Ok(())
+}
+
+fn number_changed(tx: &Tx<'_>, old: &[Address], new: &[Address]) -> rusqlite::Result<()> {
+    let is_lid = |address: &&Address| matches!(address, Address::Lid(_));
+    let old_lid = old.iter().find(is_lid);
+    let old_phone = old.iter().find(|a| a.phone().is_some());
+    // The LID says who it is; the number does so only while nobody else has it.
+    let mut person = old_lid
+        .map(|lid| peers::find(tx, lid))
+        .transpose()?
+        .flatten();
+    if let (None, Some(phone)) = (person, old_phone)
+        && let Some(key) = peers::find(tx, phone)?
+    {
+        let another = match old_lid {
+            Some(lid) => peers::is_somebody_else(tx, key, lid)?,
+            None => holder(tx, phone)?.is_some(),
+        };
+        person = Some(key).filter(|_| !another);
+    }
+    let Some(mut person) = person else {
+        return Ok(());
+    };
+    if let Some(lid) = old_lid {
+        peers::add(tx, lid, person)?;
+    }
+    let new_lid = new.iter().find(is_lid);
+    if let Some(lid) = new_lid {
+        match peers::find(tx, lid)? {
+            Some(other) if other != person => {
+                let older = person.min(other);
+                peers::merge(tx, older, person.max(other))?;
+                person = older;
+            }
+            Some(_) => {}
+            None => peers::add(tx, lid, person)?,
+        }
+        // What looked like somebody else's number was theirs.
+        tx.prepare_cached(
+            "UPDATE number SET holder = NULL WHERE holder = ?1
+             AND phone IN (SELECT address FROM alias WHERE peer = ?2)",
+        )?
+        .execute(params![lid.to_string(), person.0])?;
+    }
+    let known = peers::load(tx, person)?;
+    let lid = new_lid.or(old_lid).or(known.lid());
+    let phone = new.iter().find(|a| a.phone().is_some());
+    let forms: Vec<Address> = phone.into_iter().chain(lid).cloned().collect();
+    if lid.is_some() {
+        peers::resolve(tx, &forms)?;
+    } else if let [phone] = forms.as_slice() {
+        // Whoever has this number and a LID may be a third one.
+        let third = peers::find(tx, phone)?
+            .map(|key| peers::load(tx, key))
+            .transpose()?;
+        if third.is_none_or(|third| third.lid().is_none()) {
+            let key = peers::resolve(tx, &[known.public_id, phone.clone()])?;
+            is_current(tx, key, phone)?;
+        }
+    }
+    Ok(())
+}
