@@ -4,3 +4,8 @@
 pub fn now() -> i64 {
     chrono::Utc::now().timestamp()
 }
+
+/// Unix milliseconds.
+pub(crate) fn now_ms() -> i64 {
+    chrono::Utc::now().timestamp_millis()
+}

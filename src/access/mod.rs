@@ -164,6 +164,42 @@ impl<'a> Policy<'a> {
         }
     }
 
+    /// What becomes of something that happened besides messages: it is told where a message for the agent would be.
+    /// Nobody is answered for it, so who may only read, or would have to ask first, is not told of.
+    pub fn happening(&self, subject: &Subject<'_>) -> Verdict {
+        let addressed = Subject {
+            mentions_self: true,
+            ..*subject
+        };
+        match self.inbound(&addressed) {
+            Verdict::Emit {
+                activation,
+                permission,
+                route,
+                rule,
+            } => Verdict::Emit {
+                activation: match activation {
+                    ActivationReason::DirectMention => ActivationReason::AllMessages,
+                    other => other,
+                },
+                permission,
+                route,
+                rule,
+            },
+            Verdict::ReadOnly { rule } | Verdict::Pairing { rule } | Verdict::Context { rule } => {
+                Verdict::Deny { rule }
+            }
+            deny => deny,
+        }
+    }
+
+    /// Whether what is said in this group may be for the agent at all.
+    pub fn hears_group(&self, chat: &[Address]) -> bool {
+        let config = self.config;
+        config.allow_group_messages
+            && position(&config.allowed_conversation_ids, chat, true).is_some()
+    }
+
     fn direct(&self, subject: &Subject<'_>) -> Verdict {
         let emit = |permission, rule| {
             self.emit(subject, ActivationReason::DirectMessage, permission, rule)

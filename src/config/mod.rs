@@ -232,6 +232,18 @@ impl Config {
         self.events.contains(&family)
     }
 
+    /// Whether anything besides messages and what is done to them is to be emitted.
+    pub fn emits_happenings(&self) -> bool {
+        let durable = [
+            Family::Message,
+            Family::MessageEdited,
+            Family::MessageRevoked,
+            Family::Reaction,
+            Family::PollVote,
+        ];
+        self.events.iter().any(|family| !durable.contains(family))
+    }
+
     /// Whether others are to see us as available.
     pub fn presence_online(&self) -> bool {
         self.presence == Presence::Online

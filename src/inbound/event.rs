@@ -13,7 +13,7 @@ use crate::protocol::event::{
     Activation, ActivationReason, Actor, Conversation, InboundAttachment, InboundEvent,
     InboundMessage,
 };
-use crate::store::{Linked, Stored};
+use crate::store::{KnownGroup, Linked, Stored};
 
 /// What stands before group talk that was not meant for the agent.
 const CONTEXT_HEADING: &str = "Said in this group since the last message to you:";
@@ -66,7 +66,7 @@ pub fn event(message: &Stored, passed: &Passed<'_>, own: &Linked) -> InboundEven
             }),
         }),
         account_id: Some(account),
-        metadata: event_metadata(message, passed),
+        metadata: event_metadata(message, passed, own),
     }
 }
 
@@ -80,8 +80,18 @@ fn is_own(address: &Address, own: &Linked) -> bool {
     *address == own.phone || Some(address) == own.lid.as_ref()
 }
 
+/// Whether it is the group itself that acts: nobody in particular.
+fn is_the_group(message: &Stored) -> bool {
+    message.chat.kind() == ChatKind::Group && message.sender.key == message.chat.key
+}
+
 /// The name of a message's sender, or the number, or whatever there is.
 fn name(message: &Stored) -> String {
+    if is_the_group(message)
+        && let Some(KnownGroup { group, .. }) = &message.group
+    {
+        return single_line(&group.subject);
+    }
     let pushed = message
         .push_name
         .as_ref()
@@ -138,7 +148,7 @@ fn rename(text: &str, user: &str, name: &str) -> String {
 fn content(message: &Stored, context: &[Stored], own: &Linked) -> String {
     let said = |message: &Stored| format!("{}: {}", name(message), text(message, own));
     let content = match message.chat.kind() {
-        ChatKind::Group => said(message),
+        ChatKind::Group if !is_the_group(message) => said(message),
         _ => text(message, own),
     };
     if context.is_empty() {
@@ -215,6 +225,13 @@ fn message_metadata(message: &Stored, own: &Linked) -> Metadata {
             author.map(|author| is_own(author, own)),
         );
     }
+    if let Some(people) = draft.metadata.get("participants") {
+        set(
+            &mut metadata,
+            "concerns_self",
+            names_us(people, own).then_some(true),
+        );
+    }
     if !draft.mentions.is_empty() {
         set(
             &mut metadata,
@@ -223,6 +240,17 @@ fn message_metadata(message: &Stored, own: &Linked) -> Metadata {
         );
     }
     metadata
+}
+
+/// Whether we are among the people of a group's change.
+fn names_us(people: &str, own: &Linked) -> bool {
+    let people: serde_json::Value = serde_json::from_str(people).unwrap_or_default();
+    let people = people.as_array().into_iter().flatten();
+    let mut addresses = people.flat_map(|one| ["id", "phone_jid", "lid"].map(|key| &one[key]));
+    addresses.any(|address| {
+        let address = address.as_str().and_then(|jid| jid.parse().ok());
+        address.is_some_and(|address| is_own(&address, own))
+    })
 }
 
 fn mentions(draft: &Draft, message: &Stored, own: &Linked) -> serde_json::Value {
@@ -237,10 +265,21 @@ fn mentions(draft: &Draft, message: &Stored, own: &Linked) -> serde_json::Value 
     draft.mentions.iter().map(mention).collect()
 }
 
-fn event_metadata(message: &Stored, passed: &Passed<'_>) -> Metadata {
+fn event_metadata(message: &Stored, passed: &Passed<'_>, own: &Linked) -> Metadata {
     let mut metadata = Metadata::new();
     set(&mut metadata, "platform", Some(PLATFORM));
-    set(&mut metadata, "durable", Some(true));
+    set(&mut metadata, "durable", Some(message.durable));
+    if let Some(KnownGroup { group, .. }) = &message.group {
+        let subject = Some(single_line(&group.subject)).filter(|subject| !subject.is_empty());
+        set(&mut metadata, "conversation_title", subject);
+        set(&mut metadata, "community_id", group.parent.as_ref());
+        if group.announcement {
+            set(&mut metadata, "only_admins_may_send", Some(true));
+        }
+        if group.community_announcements {
+            set(&mut metadata, "community_announcements", Some(true));
+        }
+    }
     set(&mut metadata, "chat_route", Some(&message.route));
     set(&mut metadata, "route", passed.route);
     set(
@@ -261,7 +300,7 @@ fn event_metadata(message: &Stored, passed: &Passed<'_>) -> Metadata {
                     "message_id": earlier.stanza_id,
                     "sender": earlier.sender.public_id,
                     "name": name(earlier),
-                    "content": earlier.draft.content,
+                    "content": text(earlier, own),
                     "received_at": rfc3339(earlier.timestamp),
                 })
             })

@@ -15,6 +15,8 @@ use wacore::proto_helpers::build_quote_context;
 use waproto::codec::{message_decode, message_to_vec};
 use waproto::whatsapp as wa;
 
+pub use mentions::{Forms, candidates};
+
 use crate::config::{Config, TextFormat};
 use crate::identity::ChatKind;
 use crate::protocol::request::{OutboundMessage, StatusKind};
@@ -88,13 +90,15 @@ pub fn chatstate(kind: StatusKind) -> Option<Chatstate> {
     }
 }
 
-/// Builds the messages. `quoted` is the message that this one answers, if it is known; with `degrade` what cannot be
+/// Builds the messages. `quoted` is the message that this one answers, if it is known; `forms` is how people are
+/// addressed there; with `degrade` what cannot be
 /// sent is left out and named, otherwise it is an error.
 pub fn build(
     message: &OutboundMessage,
     config: &Config,
     to: &Peer,
     quoted: Option<Original>,
+    forms: &Forms,
     degrade: bool,
 ) -> Result<Built, OutboundError> {
     let mut degraded = Vec::new();
@@ -128,7 +132,7 @@ pub fn build(
     let parts = split::split(&text, config.text_chunk_chars)
         .into_iter()
         .map(|text| Part {
-            payload: message_to_vec(&text_message(&text, quote.take())),
+            payload: message_to_vec(&text_message(&text, quote.take(), forms)),
             kind: "text".to_owned(),
         })
         .collect();
@@ -139,8 +143,8 @@ pub fn build(
     })
 }
 
-fn text_message(text: &str, context: Option<wa::ContextInfo>) -> wa::Message {
-    let (text, mentioned) = mentions::resolve(text);
+fn text_message(text: &str, context: Option<wa::ContextInfo>, forms: &Forms) -> wa::Message {
+    let (text, mentioned) = mentions::resolve(text, forms);
     if context.is_none() && mentioned.is_empty() {
         return wa::Message {
             conversation: Some(text),

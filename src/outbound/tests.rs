@@ -46,7 +46,15 @@ fn original() -> Option<Original> {
 }
 
 fn built(message: &OutboundMessage, to: &str) -> Vec<wa::Message> {
-    let built = build(message, &config(4000), &peer(to), original(), true).unwrap();
+    let built = build(
+        message,
+        &config(4000),
+        &peer(to),
+        original(),
+        &Forms::new(),
+        true,
+    )
+    .unwrap();
     built
         .parts
         .iter()
@@ -94,7 +102,15 @@ fn answers_quote_in_groups_and_on_request() {
 fn only_the_first_part_quotes() {
     let text = "word ".repeat(20);
     let message = message(&text, &[("reply_to_message_id", "M1")]);
-    let built = build(&message, &config(30), &peer(GROUP), original(), false).unwrap();
+    let built = build(
+        &message,
+        &config(30),
+        &peer(GROUP),
+        original(),
+        &Forms::new(),
+        false,
+    )
+    .unwrap();
     let quoting: Vec<bool> = built
         .parts
         .iter()
@@ -120,7 +136,15 @@ fn an_original_that_cannot_be_read_is_not_quoted() {
     };
     for quoted in [None, Some(broken), Some(ours)] {
         let message = message("text", &[("reply_to_message_id", "M1")]);
-        let built = build(&message, &config(4000), &peer(GROUP), quoted, false).unwrap();
+        let built = build(
+            &message,
+            &config(4000),
+            &peer(GROUP),
+            quoted,
+            &Forms::new(),
+            false,
+        )
+        .unwrap();
         let part = message_decode(&built.parts[0].payload).unwrap();
         assert_eq!(part.conversation.as_deref(), Some("text"));
     }
@@ -135,7 +159,7 @@ fn what_cannot_be_sent_is_named_or_an_error() {
         ..OutboundAttachment::default()
     });
     let (config, to) = (config(4000), peer(ANN));
-    let degraded = build(&message, &config, &to, None, true).unwrap();
+    let degraded = build(&message, &config, &to, None, &Forms::new(), true).unwrap();
     assert_eq!(degraded.parts.len(), 1);
     assert_eq!(
         degraded.degraded,
@@ -144,10 +168,10 @@ fn what_cannot_be_sent_is_named_or_an_error() {
             "attachment \"plan.pdf\": not supported"
         ]
     );
-    let error = build(&message, &config, &to, None, false).unwrap_err();
+    let error = build(&message, &config, &to, None, &Forms::new(), false).unwrap_err();
     assert_eq!(error.code(), "unsupported_action");
     message.metadata.clear();
-    let error = build(&message, &config, &to, None, false).unwrap_err();
+    let error = build(&message, &config, &to, None, &Forms::new(), false).unwrap_err();
     assert_eq!(error.code(), "attachment_unsupported");
 }
 
@@ -182,7 +206,7 @@ fn numbers_behind_an_at_sign_are_mentions() {
             vec![],
         ),
     ] {
-        let (resolved, mentioned) = mentions::resolve(text);
+        let (resolved, mentioned) = mentions::resolve(text, &Forms::new());
         assert_eq!(
             (resolved.as_str(), mentioned),
             (sent, jids.iter().map(ToString::to_string).collect())
@@ -199,7 +223,7 @@ fn numbers_behind_an_at_sign_are_mentions() {
 #[test]
 fn the_hash_tells_contents_apart_and_nothing_else() {
     let hash = |message: &OutboundMessage, to| {
-        build(message, &config(4000), &peer(to), None, true)
+        build(message, &config(4000), &peer(to), None, &Forms::new(), true)
             .unwrap()
             .content_hash
     };
@@ -307,7 +331,7 @@ fn markdown_is_rendered_unless_the_text_is_plain() {
     let sent = |settings| {
         let config = Config::parse(&settings).unwrap().config;
         let message = message("**hi** `@+15551230001` @+15551230001", &[]);
-        let built = build(&message, &config, &peer(ANN), None, false).unwrap();
+        let built = build(&message, &config, &peer(ANN), None, &Forms::new(), false).unwrap();
         let part = message_decode(&built.parts[0].payload).unwrap();
         part.extended_text_message.text.clone().unwrap_or_default()
     };
@@ -389,8 +413,34 @@ proptest! {
 
     #[test]
     fn mentions_change_nothing_but_the_plus(text in "[@+0-9a z]{0,60}") {
-        let (resolved, mentioned) = mentions::resolve(&text);
+        let (resolved, mentioned) = mentions::resolve(&text, &Forms::new());
         prop_assert!(mentioned.len() <= text.matches("@+").count());
         prop_assert_eq!(resolved.replace('+', ""), text.replace('+', ""));
     }
+}
+
+#[test]
+fn a_group_that_knows_people_by_lid_is_told_the_lid() {
+    let jid = |text: &str| text.parse::<Address>().unwrap();
+    let (ann, bob) = (jid(ANN), jid("15551230002@s.whatsapp.net"));
+    let number = |address: &Address| format!("@+{}", address.user());
+    let text = format!(
+        "{} and {}, not `{}`",
+        number(&ann),
+        number(&bob),
+        number(&ann)
+    );
+    assert_eq!(candidates(&text), [ann.clone(), bob.clone(), ann.clone()]);
+    let forms = Forms::from([(ann.clone(), jid("100000000000001@lid"))]);
+    let (resolved, mentioned) = mentions::resolve(&text, &forms);
+    let expected = format!(
+        "@100000000000001 and @{}, not `{}`",
+        bob.user(),
+        number(&ann)
+    );
+    assert_eq!(resolved, expected);
+    assert_eq!(
+        mentioned,
+        ["100000000000001@lid".to_owned(), bob.to_string()]
+    );
 }

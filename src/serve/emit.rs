@@ -9,24 +9,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::account::{Account, Open};
+use super::happening::next;
 use super::ingress;
 use crate::access::{Policy, Subject, Verdict};
 use crate::clock::now;
-use crate::config::Config;
+use crate::config::{Config, Family};
 use crate::identity::{Address, ChatKind};
 use crate::inbound::{self, Passed};
 use crate::protocol::event::InboundEvent;
 use crate::protocol::jsonrpc::notification_line;
-use crate::session::Connection;
-use crate::store::{Held, Linked, Pending, SessionId, Store, StoreError, Stored};
+use crate::session::{Connection, Session};
+use crate::store::{Held, KnownGroup, Linked, Pending, SessionId, Store, StoreError, Stored};
 
 /// Messages that get their numbers in one commit. Fewer than are sent again after a crash, since so many can have a
 /// number and no line.
 const AT_ONCE: u32 = 16;
 /// This long after the last event an empty notification carries its cursor.
 const BURST_END: Duration = Duration::from_millis(250);
+/// What the first event of a group waits for what the group is called.
+pub(super) const GROUPS: Duration = Duration::from_secs(2);
 /// After the store could not do it.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -42,7 +46,7 @@ pub(super) struct Emitter {
 }
 
 /// Why there is nothing more to emit.
-enum Done {
+pub(super) enum Done {
     /// All that waits is emitted.
     ForNow,
     /// The host is gone, or wants no more.
@@ -58,10 +62,25 @@ impl Emitter {
         let mut settings = self.settings.clone();
         // The cursor of the last event that was written.
         let mut last = self.told.borrow().clone();
+        let mut happenings = None;
+        let mut happened = None;
         loop {
             inbox.borrow_and_update();
-            settings.borrow_and_update();
-            match self.emit_waiting(&mut last).await {
+            let wanted = settings.borrow_and_update().emits_happenings();
+            match (wanted, &happenings) {
+                (true, None) => happenings = Some(self.open.session.happenings()),
+                (false, Some(_)) => happenings = None,
+                _ => {}
+            }
+            let emitted = async {
+                let done = self.emit_waiting(&mut last).await?;
+                // After the messages that came before it.
+                match (done, happened.take()) {
+                    (Done::ForNow, Some(notice)) => self.emit_happening(notice, &last).await,
+                    (done, _) => Ok(done),
+                }
+            };
+            match emitted.await {
                 Ok(Done::ForNow) => {}
                 Ok(Done::ForGood) => return,
                 Err(error) => {
@@ -79,6 +98,7 @@ impl Emitter {
                 changed = inbox.changed() => if changed.is_err() { return },
                 changed = settings.changed() => if changed.is_err() { return },
                 () = ended(&mut connection) => return self.last_words(&last).await,
+                notice = next(&mut happenings) => happened = Some(notice),
                 () = tokio::time::sleep(BURST_END), if untold => self.end_burst(&last).await,
             }
         }
@@ -86,14 +106,14 @@ impl Emitter {
 
     /// The session is over for good: the host hears why, then the process leaves.
     async fn last_words(&self, last: &str) {
-        self.write(self.line(None, last), true).await;
+        self.write(self.line(None, None, last), true).await;
         (self.account.fatal)();
     }
 
     /// An empty notification carries the cursor of the last event, unless a reply has proven that event already.
     async fn end_burst(&self, last: &str) {
         let proven = matches!(self.open.store.oldest_unproven().await, Ok(None));
-        if proven || self.write(self.line(None, last), false).await {
+        if proven || self.write(self.line(None, None, last), false).await {
             self.told.send_replace(last.to_owned());
         }
     }
@@ -104,9 +124,18 @@ impl Emitter {
         loop {
             let config = self.settings.borrow().clone();
             let age = config.max_event_age_secs.into();
-            let waiting = store.next_to_emit(AT_ONCE, age, now()).await?;
+            let mut waiting = store.next_to_emit(AT_ONCE, age, now()).await?;
             if waiting.is_empty() {
                 return Ok(Done::ForNow);
+            }
+            if know_groups(&self.open.session, &config, &waiting).await {
+                waiting = store.next_to_emit(AT_ONCE, age, now()).await?;
+            }
+            if config.events.contains(&Family::Presence) {
+                let direct = |message: &&Stored| message.chat.kind() == ChatKind::Private;
+                for message in waiting.iter().filter(direct) {
+                    self.open.session.watch_presence(&message.route);
+                }
             }
             let court = Court {
                 store,
@@ -121,7 +150,7 @@ impl Emitter {
                 // The next numbers are given when these lines have left, so that a crash leaves few in doubt.
                 let flushed = nth + 1 == count;
                 let own = store.cursor(number);
-                let line = self.line(Some((event, &own)), last);
+                let line = self.line(Some(event), Some(&own), last);
                 if !self.write(line, flushed).await {
                     return Ok(Done::ForGood);
                 }
@@ -139,7 +168,7 @@ impl Emitter {
     }
 
     /// Writes a line, for as long as the host takes any and wants any.
-    async fn write(&self, line: Vec<u8>, flushed: bool) -> bool {
+    pub(super) async fn write(&self, line: Vec<u8>, flushed: bool) -> bool {
         let mut stopping = self.stopping.clone();
         let lines = &self.account.lines;
         tokio::select! {
@@ -158,10 +187,14 @@ impl Emitter {
         self.open.session.connection().borrow().code()
     }
 
-    /// A notification of an event and its name, or of none.
-    fn line(&self, event: Option<(InboundEvent, &str)>, cursor: &str) -> Vec<u8> {
+    /// A notification of an event, of its name if it is kept, or of none.
+    pub(super) fn line(
+        &self,
+        event: Option<InboundEvent>,
+        name: Option<&str>,
+        cursor: &str,
+    ) -> Vec<u8> {
         let mut state = ingress::state(self.status(), cursor);
-        let (event, name) = event.unzip();
         if let Some(name) = name {
             state.metadata.insert(ingress::EVENT.into(), name.into());
         }
@@ -177,6 +210,23 @@ async fn stopped(stopping: &mut watch::Receiver<bool>) {
 async fn ended(connection: &mut watch::Receiver<Connection>) {
     // An error means that the session is gone; there is nothing more to wait for either.
     let _ = connection.wait_for(Connection::is_over).await;
+}
+
+/// Fetches what the groups of these messages are called and who is in them, where it is not known and they may speak;
+/// whether there is news.
+pub(super) async fn know_groups(session: &Session, config: &Config, waiting: &[Stored]) -> bool {
+    let policy = Policy::new(config);
+    let mut groups: Vec<(Address, Option<KnownGroup>)> = Vec::new();
+    for message in waiting {
+        let chat = &message.chat;
+        if chat.kind() == ChatKind::Group
+            && policy.hears_group(&chat.aliases)
+            && !groups.iter().any(|(known, _)| *known == chat.public_id)
+        {
+            groups.push((chat.public_id.clone(), message.group.clone()));
+        }
+    }
+    !groups.is_empty() && session.know_groups(&groups, Instant::now() + GROUPS).await
 }
 
 /// One batch for `poll_ingress`: the events and the number of the last.
@@ -234,11 +284,11 @@ impl Decided {
 }
 
 /// What the verdicts depend on.
-struct Court<'a> {
-    store: &'a Store,
-    session: SessionId,
-    config: &'a Config,
-    linked: &'a Linked,
+pub(super) struct Court<'a> {
+    pub store: &'a Store,
+    pub session: SessionId,
+    pub config: &'a Config,
+    pub linked: &'a Linked,
 }
 
 impl Court<'_> {
@@ -249,11 +299,7 @@ impl Court<'_> {
         &self,
         waiting: Vec<Stored>,
     ) -> (Vec<(i64, InboundEvent)>, Result<(), StoreError>) {
-        let own: Vec<Address> = [Some(&self.linked.phone), self.linked.lid.as_ref()]
-            .into_iter()
-            .flatten()
-            .cloned()
-            .collect();
+        let own = self.own();
         let policy = Policy::new(self.config).with_own(&own);
         let mut outcome = Ok(());
         // All go to the store at once, so that one commit holds them.
@@ -275,6 +321,15 @@ impl Court<'_> {
             }
         }
         (numbered, outcome)
+    }
+
+    /// The addresses of the linked account.
+    pub(super) fn own(&self) -> Vec<Address> {
+        [Some(&self.linked.phone), self.linked.lid.as_ref()]
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect()
     }
 
     async fn decide_one(

@@ -259,6 +259,9 @@ async fn batch(
             deadline,
         )
         .await;
+        let age = config.max_event_age_secs.into();
+        let waiting = store.next_to_emit(config.poll_max_events, age, crate::clock::now());
+        emit::know_groups(&session, config, &waiting.await?).await;
     }
     account.close(STOP).await;
     let (events, last) = emit::batch(&store, begun.session, config, &linked).await?;

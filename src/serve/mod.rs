@@ -9,6 +9,7 @@ mod answer;
 mod emit;
 mod exchange;
 mod hangup;
+mod happening;
 mod ingress;
 mod outcome;
 mod outgoing;

@@ -16,8 +16,8 @@ use super::passing::{self, Asked, Said, Way};
 use crate::access::Policy;
 use crate::account::InUse;
 use crate::config::{Config, DeliverErrors};
-use crate::identity::{Address, parse_target};
-use crate::outbound::{self, Built};
+use crate::identity::{Address, ChatKind, parse_target};
+use crate::outbound::{self, Built, Forms};
 use crate::protocol::jsonrpc::WireError;
 use crate::protocol::request::OutboundMessage;
 use crate::protocol::response::DeliveryReceipt;
@@ -70,11 +70,18 @@ pub(super) async fn send(
         Some(id) => store.message(peer.public_id.clone(), id.to_owned()).await?,
         None => None,
     };
+    let forms = match outbound::candidates(&message.content) {
+        phones if phones.is_empty() || peer.kind() != ChatKind::Group => Forms::new(),
+        phones => {
+            let group = peer.public_id.clone();
+            store.mention_forms(group, phones).await?
+        }
+    };
     let Built {
         parts,
         degraded,
         content_hash,
-    } = outbound::build(&message, config, &peer, quoted, degrade)?;
+    } = outbound::build(&message, config, &peer, quoted, &forms, degrade)?;
     let parts: Vec<NewPart> = parts
         .into_iter()
         .map(|part| NewPart {

@@ -12,8 +12,9 @@ use whatsapp_rust::{Client, client::NodeFilter};
 
 use super::client::{self, Setup};
 use super::state::{Connection, Terminal, TerminalKind};
-use super::{Shared, address, again, version};
-use crate::clock::now;
+use super::{Shared, address, again, groups, happenings, version};
+use crate::clock::{now, now_ms};
+use crate::inbound::events::{Notice, notices};
 use crate::store::StoreError;
 
 /// A connection that lived this long resets the delay.
@@ -64,6 +65,7 @@ enum Signal {
     Lost(DisconnectReason),
     StreamError(String),
     Unhooked(wacore::types::events::MessageBatch),
+    Happened(Vec<Notice>),
 }
 
 pub(super) async fn connect_once(shared: &Arc<Shared>) -> Ended {
@@ -193,6 +195,7 @@ struct Seen {
     failure: Option<String>,
     lost: Option<DisconnectReason>,
     stream_error: Option<String>,
+    early: happenings::Early,
 }
 
 impl Seen {
@@ -212,6 +215,8 @@ impl Seen {
             Signal::Failed(detail) => self.failure = Some(detail),
             Signal::Lost(reason) => self.lost = Some(reason),
             Signal::StreamError(code) => self.stream_error = Some(code),
+            Signal::Happened(notices) if self.ready.is_some() => shared.happenings.tell(notices),
+            Signal::Happened(notices) => self.early.keep(shared, notices),
             Signal::Unhooked(batch) => shared.inbox.keep(client, &batch.messages).await,
         }
     }
@@ -225,7 +230,9 @@ impl Seen {
         self.ready = Some(Instant::now());
         shared.inbox.heard.send_replace(Instant::now());
         shared.set_client(Some(client.clone()));
+        shared.happenings.forget_watched();
         shared.set(Connection::Online);
+        self.early.tell(shared);
         version::refresh(shared);
         let linked = super::link::linked(client);
         let recorded = shared.store.set_connected(now());
@@ -241,7 +248,8 @@ impl Seen {
         });
     }
 
-    fn ended(self, shared: &Shared) -> Ended {
+    fn ended(mut self, shared: &Shared) -> Ended {
+        self.early.tell(shared);
         if let Some(terminal) = self.terminal {
             return Ended::Terminal(terminal);
         }
@@ -296,7 +304,8 @@ struct Handler {
 
 impl EventHandler for Handler {
     fn interest(&self) -> EventInterest {
-        EventInterest::of(&[
+        let told = EventInterest::of(&happenings::KINDS);
+        let own = [
             EventKind::Connected,
             EventKind::OfflineSyncPreview,
             EventKind::OfflineSyncCompleted,
@@ -312,13 +321,20 @@ impl EventHandler for Handler {
             EventKind::Messages,
             EventKind::UndecryptableMessage,
             EventKind::ContactNumberChanged,
-        ])
+        ];
+        own.into_iter().fold(told, EventInterest::with)
     }
 
     fn handle_event(&self, event: Arc<Event>) {
         let Some(shared) = self.shared.upgrade() else {
             return;
         };
+        if shared.happenings.wanted() {
+            let notices = notices(&event, now_ms());
+            if !notices.is_empty() {
+                let _ = self.signals.send(Signal::Happened(notices));
+            }
+        }
         let signal = match &*event {
             Event::Connected(_) | Event::OfflineSyncCompleted(_) => Signal::Ready,
             Event::OfflineSyncPreview(queue) if queue.total > 0 => Signal::Draining,
@@ -360,6 +376,10 @@ impl EventHandler for Handler {
             }
             Event::Receipt(receipt) => {
                 super::outbox::receipt(&shared, receipt);
+                return;
+            }
+            Event::GroupUpdate(update) => {
+                groups::changed(&shared, update);
                 return;
             }
             Event::ContactNumberChanged(change) => {

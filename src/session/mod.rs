@@ -1,8 +1,9 @@
 //! The linked device: the only room that knows the WhatsApp library's client.
 //!
 //! A session belongs to one account whose owner lock this process holds. It keeps the connection (`supervisor`),
-//! puts what arrives into `channel.db` before WhatsApp hears that it arrived (`receive`), and sends what waits in
-//! the outbox, under the ids it was stored with (`outbox`). It runs on the account's own thread, a current-thread
+//! puts what arrives into `channel.db` before WhatsApp hears that it arrived (`receive`), keeps what is known of groups
+//! up to date (`groups`), passes on what else happens (`happenings`), and sends what waits in the outbox, under the ids
+//! it was stored with (`outbox`). It runs on the account's own thread, a current-thread
 //! tokio runtime; other rooms talk to it through [`Session`].
 
 mod addressed;
@@ -12,6 +13,8 @@ mod backend;
 mod client;
 mod endpoint;
 mod fate;
+mod groups;
+mod happenings;
 mod keeping;
 mod lanes;
 mod link;
@@ -107,6 +110,8 @@ struct Shared {
     /// The client that is logged in now.
     client: Mutex<Option<Arc<Client>>>,
     inbox: receive::Inbox,
+    groups: groups::Groups,
+    happenings: happenings::Happenings,
     outbox: Arc<fate::Waiters>,
     lanes: lanes::Lanes,
     closing: watch::Sender<bool>,
@@ -171,6 +176,8 @@ impl Session {
             manners,
             connection: watch::Sender::new(Connection::Connecting),
             client: Mutex::new(None),
+            groups: groups::Groups::default(),
+            happenings: happenings::Happenings::default(),
             outbox,
             lanes: lanes::Lanes::default(),
             closing: watch::Sender::new(false),

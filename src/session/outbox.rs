@@ -21,8 +21,9 @@ use super::fate::{Ack, Fate};
 use super::lanes::Lane;
 use super::lookup::{self, Found};
 use super::state::Connection;
-use super::{Shared, jid};
+use super::{Shared, groups, jid};
 use crate::clock::now;
+use crate::identity::ChatKind;
 use crate::store::{Enqueued, OutboundRequest, Outgoing, Receipt, StoreError};
 
 /// How long WhatsApp may take to acknowledge. An acknowledgement takes milliseconds; one that has not come by now
@@ -271,6 +272,12 @@ async fn hand_over(
             "the stored message cannot be read; send it again",
         );
     };
+    let group = Some(&part.chat.route).filter(|chat| chat.kind() == ChatKind::Group);
+    if let Some(group) = group
+        && let Err(refused) = groups::may_write(shared, client, group).await
+    {
+        return rejected(refused.code(), refused.sentence());
+    }
     shared.outbox.tell(&part.message_id, Fate::Handed);
     let mut connection = shared.connection.subscribe();
     let lost = async {
@@ -307,7 +314,16 @@ async fn hand_over(
         ack = tokio::time::timeout(ACK_WAIT, ack) => match ack {
             Ok(Ok(Ack { error: None, .. })) if devices == Some(0) => Outcome::Suspect,
             Ok(Ok(Ack { at, error: None })) => Outcome::Sent(at),
-            Ok(Ok(Ack { error: Some(code), .. })) => nack(&code),
+            Ok(Ok(Ack { error: Some(code), .. })) => match group {
+                Some(group) if matches!(code.as_str(), "401" | "403" | "404") => {
+                    // What is known of the group was wrong; the server says why.
+                    match groups::confirm(shared, client, group).await {
+                        Err(refused) => rejected(refused.code(), refused.sentence()),
+                        Ok(()) => nack(&code),
+                    }
+                }
+                _ => nack(&code),
+            },
             _ => Outcome::Open("WhatsApp did not acknowledge".into()),
         },
         () = &mut lost => Outcome::Open("the connection was lost".into()),

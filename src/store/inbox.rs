@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 
 use rusqlite::{OptionalExtension, params};
 
+use super::groups::{self, KnownGroup};
 use super::peers::{self, address};
 use super::{Peer, PeerKey, Pending, SessionId, Store, Tx};
-use crate::identity::Address;
+use crate::identity::{Address, ChatKind};
 use crate::inbound::Draft;
 
 /// How far a row got. The numbers are stored.
@@ -90,10 +91,31 @@ pub struct Stored {
     pub draft: Draft,
     /// The names of the people that it mentions or quotes, as far as they are known.
     pub names: BTreeMap<Address, String>,
+    /// What is known of the group that it was said in.
+    pub group: Option<KnownGroup>,
     /// Which attempt its next emission is, from 1.
     pub attempt: u32,
     /// Whether it was emitted before.
     pub redelivered: bool,
+    /// Whether it is kept until it is proven handled.
+    pub durable: bool,
+}
+
+/// Something that happened besides messages. It is told once and not kept.
+#[derive(Debug, Clone)]
+pub struct Happened {
+    /// The addresses of the chat, at least one.
+    pub chat: Vec<Address>,
+    /// The addresses of who did it, at least one.
+    pub sender: Vec<Address>,
+    /// What its `event_id` ends in.
+    pub name: String,
+    /// The id of the stanza, or what stands for it.
+    pub stanza_id: String,
+    /// Unix seconds.
+    pub timestamp: i64,
+    /// What it says.
+    pub draft: Draft,
 }
 
 /// Why a message is kept back although it is not refused.
@@ -230,6 +252,35 @@ impl Store {
         })
     }
 
+    /// What happened, ready to become an event; whoever it concerns is somebody known from now on.
+    pub fn introduce(&self, happened: Happened) -> Pending<Stored> {
+        self.submit(move |tx| {
+            let sender = peers::resolve(tx, &happened.sender)?;
+            let sender = peers::load(tx, sender)?;
+            let chat = peers::resolve(tx, &happened.chat)?;
+            let chat = peers::load(tx, chat)?;
+            Ok(Stored {
+                id: RowId(0),
+                event_id: format!(
+                    "whatsapp:{}:{}:{}",
+                    chat.public_id, sender.public_id, happened.name
+                ),
+                route: happened.chat[0].clone(),
+                stanza_id: happened.stanza_id,
+                timestamp: happened.timestamp,
+                push_name: None,
+                names: names(tx, &chat, &happened.draft)?,
+                group: group_of(tx, &chat)?,
+                chat,
+                sender,
+                draft: happened.draft,
+                attempt: 1,
+                redelivered: false,
+                durable: false,
+            })
+        })
+    }
+
     /// The original of a message, theirs or ours, for quoting it.
     pub fn message(&self, chat: Address, stanza_id: String) -> Pending<Option<Original>> {
         self.submit_look(move |tx| {
@@ -321,6 +372,7 @@ fn select(
          FROM inbox WHERE {condition}"
     );
     let mut known: HashMap<i64, Peer> = HashMap::new();
+    let mut groups: HashMap<i64, Option<KnownGroup>> = HashMap::new();
     let mut stored = Vec::new();
     let mut statement = tx.prepare_cached(&sql)?;
     let mut rows = statement.query(args)?;
@@ -342,19 +394,30 @@ fn select(
             Ok(peer)
         };
         let attempts: u32 = row.get(9)?;
+        let (chat, sender) = (peer(2)?, peer(3)?);
+        let group = match groups.get(&chat.key.0) {
+            Some(group) => group.clone(),
+            None => {
+                let group = group_of(tx, &chat)?;
+                groups.insert(chat.key.0, group.clone());
+                group
+            }
+        };
         stored.push(Stored {
             id: RowId(id),
             event_id: row.get(1)?,
-            chat: peer(2)?,
-            sender: peer(3)?,
             route: address(row, 4)?,
             stanza_id: row.get(5)?,
             timestamp: row.get(6)?,
             push_name: row.get(7)?,
-            names: names(tx, &draft)?,
+            names: names(tx, &chat, &draft)?,
+            group,
+            chat,
+            sender,
             draft,
             attempt: attempts + 1,
             redelivered: attempts > 0,
+            durable: true,
         });
     }
     for id in unreadable {
@@ -364,23 +427,43 @@ fn select(
     Ok(stored)
 }
 
-fn names(tx: &Tx<'_>, draft: &Draft) -> rusqlite::Result<BTreeMap<Address, String>> {
+fn group_of(tx: &Tx<'_>, chat: &Peer) -> rusqlite::Result<Option<KnownGroup>> {
+    match chat.kind() {
+        ChatKind::Group => groups::known(tx, &chat.public_id),
+        _ => Ok(None),
+    }
+}
+
+fn names(tx: &Tx<'_>, chat: &Peer, draft: &Draft) -> rusqlite::Result<BTreeMap<Address, String>> {
     let quoted = draft
         .reply_to
         .as_ref()
         .and_then(|quoted| quoted.sender.as_ref());
     let mut names = BTreeMap::new();
     for address in draft.mentions.iter().chain(quoted) {
-        let name: Option<String> = tx
-            .prepare_cached(
-                "SELECT p.push_name FROM alias a JOIN peer p ON p.key = a.peer WHERE a.address = ?1",
-            )?
-            .query_row([address.to_string()], |row| row.get(0))
-            .optional()?
-            .flatten();
-        if let Some(name) = name {
+        let mut found = name(tx, address)?;
+        if found.is_none() && chat.kind() == ChatKind::Group {
+            // Met so far under the other address alone, which the group knows.
+            found = match groups::member(tx, &chat.public_id, address)? {
+                Some(member) => match member.other.filter(|other| other != address) {
+                    Some(other) => name(tx, &other)?,
+                    None => name(tx, &member.address)?,
+                },
+                None => None,
+            };
+        }
+        if let Some(name) = found {
             names.insert(address.clone(), name);
         }
     }
     Ok(names)
+}
+
+fn name(tx: &Tx<'_>, of: &Address) -> rusqlite::Result<Option<String>> {
+    tx.prepare_cached(
+        "SELECT p.push_name FROM alias a JOIN peer p ON p.key = a.peer WHERE a.address = ?1",
+    )?
+    .query_row([of.to_string()], |row| row.get(0))
+    .optional()
+    .map(Option::flatten)
 }

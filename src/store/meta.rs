@@ -77,7 +77,8 @@ pub struct Counts {
     pub suspect: i64,
     /// Outgoing, refused.
     pub rejected: i64,
-    /// Fell out of the inbox for their age or number before anything proved them handled; only ever grows.
+    /// Fell out of the inbox for their age or number before anything proved them handled, or were lost before they got
+    /// there and not sent again; only ever grows.
     pub dropped: i64,
 }
 

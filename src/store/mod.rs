@@ -10,6 +10,7 @@
 
 mod device;
 mod error;
+mod groups;
 mod inbox;
 mod ledger;
 mod meta;
@@ -35,7 +36,8 @@ use tokio::sync::watch;
 
 pub use device::{SESSION_SCHEMA, linked_device};
 pub use error::StoreError;
-pub use inbox::{Held, Inserted, NewInbound, Original, RowId, Stored};
+pub use groups::{Group, GroupChange, KnownGroup, Member};
+pub use inbox::{Happened, Held, Inserted, NewInbound, Original, RowId, Stored};
 pub use ledger::{Begun, LeftOver, Mode, SessionId};
 pub use meta::{Connections, Counts, Dated, Linked, Terminal};
 pub use numbers::{Asking, Registered};

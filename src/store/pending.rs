@@ -6,7 +6,7 @@
 
 use rusqlite::{OptionalExtension, params};
 
-use super::{Pending, Store, Tx, peers};
+use super::{Pending, Store, Tx, peers, retention};
 use crate::identity::Address;
 
 /// A sender is asked this often for one message; WhatsApp's clients give up after five tries.
@@ -87,6 +87,7 @@ impl Store {
             let (since, asked, asked_at) = found.map_or((now, 0, 0), |(_, since, asked, at)| (since, asked, at));
             if now - since > MISSED_FOR {
                 forget(tx, &name)?;
+                retention::count(tx, 1)?;
                 return Ok(Again::GivenUp);
             }
             if asked >= ASKED_AT_MOST || now - asked_at < ASKED_AGAIN_AFTER {

@@ -70,10 +70,15 @@ fn events(tx: &Tx<'_>, kept: i64, before: i64) -> rusqlite::Result<(usize, i64)>
         .map(|(_, unproven)| i64::from(*unproven))
         .sum();
     if dropped > 0 {
-        let so_far: i64 = meta::get(tx, meta::DROPPED)?.unwrap_or_default();
-        meta::set(tx, meta::DROPPED, Some(&(so_far + dropped)))?;
+        count(tx, dropped)?;
     }
     Ok((fallen.len(), dropped))
+}
+
+/// Counts events that are gone and nobody is known to have handled.
+pub(super) fn count(tx: &Tx<'_>, dropped: i64) -> rusqlite::Result<()> {
+    let so_far: i64 = meta::get(tx, meta::DROPPED)?.unwrap_or_default();
+    meta::set(tx, meta::DROPPED, Some(&(so_far + dropped)))
 }
 
 /// Requests of which nothing is under way any more.

@@ -116,6 +116,21 @@ const MIGRATIONS: &[&str] = &["
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX pending_since ON pending (since);
 ", "
+    CREATE TABLE known_group (
+        address TEXT PRIMARY KEY,
+        info TEXT NOT NULL,
+        fetched INTEGER NOT NULL,
+        stale INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE member (
+        chat TEXT NOT NULL,
+        address TEXT NOT NULL,
+        other TEXT,
+        admin INTEGER NOT NULL,
+        PRIMARY KEY (chat, address)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX member_other ON member (chat, other);
+", "
     ALTER TABLE alias ADD COLUMN former INTEGER NOT NULL DEFAULT 0;
     CREATE TABLE number (
         phone TEXT PRIMARY KEY,

@@ -324,6 +324,12 @@ impl Host {
         answer["result"].clone()
     }
 
+    /// Asks what must be refused; the code.
+    pub async fn ask_refused(&mut self, kind: &str, params: Value) -> String {
+        self.send(&request(kind, params)).await;
+        code(&self.answer().await)
+    }
+
     /// The next event; empty notifications are passed over.
     pub async fn event(&mut self) -> Value {
         self.notification_with_event().await["params"]["events"][0].clone()

@@ -6,6 +6,7 @@ use wacore::types::call::{
 use wacore_binary::Jid;
 
 use super::{Notice, address, told};
+use crate::identity::Address;
 use crate::inbound::draft::Draft;
 
 /// A step of a call, if it is one that people notice.
@@ -53,7 +54,10 @@ pub(super) fn signal(call: &IncomingCall) -> Option<Notice> {
     Some(Notice {
         id: format!("call:{id}:{word}"),
         chat: address(group.unwrap_or(&call.from)),
-        actor: address(call.action.call_creator()),
+        // Who sent it; the creator is what the sender says.
+        actor: address(&call.from)
+            .filter(Address::is_user)
+            .or_else(|| address(call.action.call_creator())),
         actor_alt: alt.and_then(address),
         timestamp: call.timestamp.timestamp(),
         draft,

@@ -1,6 +1,7 @@
 //! The store on a real file in a temporary directory.
 
 mod file;
+mod groups;
 mod inbox;
 mod ledger;
 mod model;

@@ -85,6 +85,7 @@ fn a_sender_is_asked_some_times_and_waited_for_longer() {
         store.again(ANN, ANN, "A", NOW + MISSED_FOR + 1),
         Again::GivenUp
     );
+    assert_eq!(store.counts().wait().unwrap().dropped, 1);
 }
 
 #[test]

@@ -4,8 +4,18 @@
 use rusqlite::Connection;
 
 /// The tables that grow.
-const GROW: [&str; 9] = [
-    "inbox", "pending", "emission", "ingress", "request", "part", "peer", "alias", "number",
+const GROW: [&str; 11] = [
+    "inbox",
+    "pending",
+    "emission",
+    "ingress",
+    "request",
+    "part",
+    "peer",
+    "alias",
+    "known_group",
+    "member",
+    "number",
 ];
 
 /// Statements of the sweep, which runs now and then and walks in the order of age, and of a merge: a person turns out

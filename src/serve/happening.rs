@@ -1,0 +1,149 @@
+//! From what happens besides messages to the host: the families that the configuration asks for.
+//!
+//! Invariant: the same policy as for messages, and no trace of who it refuses. What is told has no emission number, and
+//! so is evidence of nothing: it comes once or never, after the messages that came before it.
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::emit::{Court, Done, Emitter, GROUPS};
+use crate::access::{Policy, Subject, Verdict};
+use crate::config::Permission;
+use crate::identity::{Address, ChatKind};
+use crate::inbound::events::Notice;
+use crate::inbound::{self, Passed};
+use crate::protocol::event::{ActivationReason, InboundEvent};
+use crate::store::{Happened, StoreError};
+
+/// The next that happens; never, while nobody wants to hear.
+pub(super) async fn next(happenings: &mut Option<mpsc::Receiver<Notice>>) -> Notice {
+    match happenings {
+        // It is closed when another emission has taken over.
+        Some(happenings) => match happenings.recv().await {
+            Some(notice) => notice,
+            None => std::future::pending().await,
+        },
+        None => std::future::pending().await,
+    }
+}
+
+impl Emitter {
+    /// Emits what happened, if it may be. It has no number: nothing is kept of it, and it comes once or never. The
+    /// state beside it has the cursor of the last event, whose turn is over when the host takes this one.
+    pub(super) async fn emit_happening(
+        &self,
+        notice: Notice,
+        last: &str,
+    ) -> Result<Done, StoreError> {
+        let config = self.settings.borrow().clone();
+        let court = Court {
+            store: &self.open.store,
+            session: self.session,
+            config: &config,
+            linked: &self.open.linked,
+        };
+        if let Some(chat) = notice
+            .chat
+            .as_ref()
+            .filter(|chat| chat.kind() == ChatKind::Group)
+        {
+            let known = self.open.store.group(chat.clone()).await?;
+            if Policy::new(&config).hears_group(std::slice::from_ref(chat)) {
+                let deadline = Instant::now() + GROUPS;
+                let group = [(chat.clone(), known)];
+                self.open.session.know_groups(&group, deadline).await;
+            }
+        }
+        let Some(event) = court.happening(notice).await? else {
+            return Ok(Done::ForNow);
+        };
+        match self.write(self.line(Some(event), None, last), false).await {
+            true => {
+                self.told.send_replace(last.to_owned());
+                Ok(Done::ForNow)
+            }
+            false => Ok(Done::ForGood),
+        }
+    }
+}
+
+impl Court<'_> {
+    /// The event of what happened, if it may be told.
+    async fn happening(&self, notice: Notice) -> Result<Option<InboundEvent>, StoreError> {
+        if !self.config.emits(&notice.draft.event_type) {
+            return Ok(None);
+        }
+        let own = self.own();
+        let of_us = notice.chat.is_none();
+        let chat = notice.chat.unwrap_or_else(|| self.linked.phone.clone());
+        let mut sender: Vec<Address> = notice.actor.into_iter().chain(notice.actor_alt).collect();
+        if sender.is_empty() {
+            sender.push(chat.clone());
+        }
+        let mut chat_forms = vec![chat];
+        let mut chat_known = self.forms(&chat_forms).await?;
+        let mut sender_known = self.forms(&sender).await?;
+        // A direct chat is its peer. Who is named there besides, and is not us, says nothing about who it was.
+        if chat_forms[0].is_user() && !sender_known.iter().any(|form| own.contains(form)) {
+            if sender_known.iter().any(|form| chat_known.contains(form)) {
+                sender.retain(|form| *form != chat_forms[0]);
+                chat_forms.append(&mut sender);
+                chat_known.append(&mut sender_known);
+            }
+            sender.clone_from(&chat_forms);
+            sender_known.clone_from(&chat_known);
+        }
+        let verdict = Policy::new(self.config).with_own(&own).happening(&Subject {
+            sender: &sender_known,
+            chat: &chat_known,
+            kind: chat_forms[0].kind(),
+            mentions_self: false,
+            replies_to_self: false,
+            text: &notice.draft.content,
+        });
+        let (activation, permission, route) = match verdict {
+            // Our own connection is nobody's who could be refused.
+            _ if of_us => (ActivationReason::AllMessages, Permission::Write, None),
+            Verdict::Emit {
+                activation,
+                permission,
+                route,
+                ..
+            } => (activation, permission, route),
+            _ => {
+                tracing::debug!(event_type = notice.draft.event_type, "not told");
+                return Ok(None);
+            }
+        };
+        let stanza_id = notice.id.trim_end_matches(":undecryptable").to_owned();
+        let happened = Happened {
+            chat: chat_forms,
+            sender,
+            name: notice.id,
+            stanza_id,
+            timestamp: notice.timestamp,
+            draft: notice.draft,
+        };
+        let told = self.store.introduce(happened).await?;
+        let passed = Passed {
+            reason: activation,
+            permission: permission.as_str(),
+            route: route.as_deref(),
+            context: &[],
+        };
+        Ok(Some(inbound::event(&told, &passed, self.linked)))
+    }
+
+    /// These addresses and all that are known to be the same peer.
+    async fn forms(&self, given: &[Address]) -> Result<Vec<Address>, StoreError> {
+        let mut forms = given.to_vec();
+        for address in given {
+            if let Some(peer) = self.store.peer(address.clone()).await? {
+                forms.extend(peer.aliases);
+            }
+        }
+        forms.sort();
+        forms.dedup();
+        Ok(forms)
+    }
+}

@@ -1,0 +1,298 @@
+//! Groups as the session keeps them: fetched when they are first needed, moved on by what the server reports.
+//!
+//! Invariants: nobody asks the server for each message, and never for two groups at once; a message is refused here
+//! only on what the server has just said.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use wacore::stanza::groups::{GroupNotificationAction as Action, GroupParticipantInfo};
+use wacore::types::events::GroupUpdate;
+use wacore::types::message::AddressingMode;
+use whatsapp_rust::features::GroupMetadata;
+use whatsapp_rust::{Client, ErrorChainExt};
+
+use super::{Session, Shared, address, jid};
+use crate::clock::now;
+use crate::identity::Address;
+use crate::store::{Group, GroupChange, KnownGroup, Member, StoreError};
+
+/// A change may have been missed, so a copy is good for so long, in seconds.
+const GOOD_FOR: i64 = 24 * 3600;
+/// The server answers within milliseconds, or not at all.
+const ANSWER: Duration = Duration::from_secs(10);
+/// A group of which the server told nothing is not asked for again before this.
+const AGAIN: Duration = Duration::from_secs(600);
+
+/// What a session remembers of its questions about groups.
+#[derive(Default)]
+pub(super) struct Groups {
+    /// One question at a time.
+    asking: tokio::sync::Mutex<()>,
+    /// When the server last told nothing of a group.
+    in_vain: std::sync::Mutex<HashMap<Address, Instant>>,
+    /// Changes that were reported.
+    changes: std::sync::atomic::AtomicU64,
+}
+
+/// Why a group takes no message from us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    NotIn,
+    OnlyAdmins,
+    Community,
+}
+
+impl Refusal {
+    pub(super) fn code(self) -> &'static str {
+        match self {
+            Self::NotIn => "not_in_group",
+            Self::OnlyAdmins => "only_admins_may_send",
+            Self::Community => "not_sendable",
+        }
+    }
+
+    pub(super) fn sentence(self) -> &'static str {
+        match self {
+            Self::NotIn => {
+                "this account is not in the group, or no longer; ask an admin of it to add the account"
+            }
+            Self::OnlyAdmins => {
+                "only admins may write in this group; ask one to make this account an admin, or to let everybody write"
+            }
+            Self::Community => {
+                "nobody writes in a community itself; write to its announcement group, or to one of its groups"
+            }
+        }
+    }
+}
+
+impl Session {
+    /// Fetches what is not known of these groups, until `deadline`; whether anything new is known.
+    pub async fn know_groups(
+        &self,
+        groups: &[(Address, Option<KnownGroup>)],
+        deadline: Instant,
+    ) -> bool {
+        let shared = &self.shared;
+        let mut news = false;
+        let Some(client) = shared.client() else {
+            return false;
+        };
+        for (group, known) in groups {
+            if known.as_ref().is_some_and(is_good) || shared.groups.was_in_vain(group) {
+                continue;
+            }
+            let fetched = tokio::time::timeout_at(deadline, fetch(shared, &client, group)).await;
+            match fetched {
+                Ok(Ok(())) => news = true,
+                _ => shared.groups.note_in_vain(group),
+            }
+        }
+        news
+    }
+}
+
+impl Groups {
+    fn was_in_vain(&self, group: &Address) -> bool {
+        let in_vain = self.in_vain.lock().unwrap_or_else(PoisonError::into_inner);
+        in_vain.get(group).is_some_and(|at| at.elapsed() < AGAIN)
+    }
+
+    fn note_in_vain(&self, group: &Address) {
+        let mut in_vain = self.in_vain.lock().unwrap_or_else(PoisonError::into_inner);
+        in_vain.retain(|_, at| at.elapsed() < AGAIN);
+        in_vain.insert(group.clone(), Instant::now());
+    }
+
+    fn changes(&self) -> u64 {
+        self.changes.load(std::sync::atomic::Ordering::Relaxed)
+    }
+}
+
+/// Whether this copy can be told.
+fn is_good(known: &KnownGroup) -> bool {
+    !known.stale && now().saturating_sub(known.fetched) < GOOD_FOR
+}
+
+enum Failed {
+    /// The server does not tell us: we are not in it, or it is no more.
+    NotIn,
+    /// No answer, or no place to keep it.
+    Other,
+}
+
+impl From<StoreError> for Failed {
+    fn from(_: StoreError) -> Self {
+        Self::Other
+    }
+}
+
+/// Asks the server about a group and keeps the answer.
+async fn fetch(shared: &Shared, client: &Arc<Client>, group: &Address) -> Result<(), Failed> {
+    let jid = jid(group).ok_or(Failed::Other)?;
+    let _one = shared.groups.asking.lock().await;
+    let before = shared.groups.changes();
+    let asked = tokio::time::timeout(ANSWER, client.groups().get_metadata(&jid)).await;
+    let told = asked.map_err(|_| Failed::Other)?.map_err(|error| {
+        tracing::info!(group = group.redacted(), %error, "nothing was told of a group");
+        match error.server_rejection().map(|said| said.code) {
+            Some(401 | 403 | 404 | 410) => Failed::NotIn,
+            _ => Failed::Other,
+        }
+    })?;
+    let stale = shared.groups.changes() != before;
+    let (about, members) = read(&told);
+    Ok(shared
+        .store
+        .set_group(group.clone(), about, members, stale, now())
+        .await?)
+}
+
+fn read(told: &GroupMetadata) -> (Group, Vec<Member>) {
+    let members = told.participants.iter().filter_map(|member| {
+        let other = [&member.phone_number, &member.lid];
+        let own = address(&member.jid)?;
+        Some(Member {
+            other: other
+                .into_iter()
+                .flatten()
+                .filter_map(address)
+                .find(|other| *other != own),
+            address: own,
+            admin: member.is_admin(),
+        })
+    });
+    let group = Group {
+        subject: told.subject.clone(),
+        description: told.description.clone().filter(|text| !text.is_empty()),
+        announcement: told.is_announcement,
+        locked: told.is_locked,
+        ephemeral_secs: told
+            .ephemeral
+            .as_ref()
+            .and_then(|timer| timer.expiration)
+            .unwrap_or_default(),
+        by_lid: told.addressing_mode == AddressingMode::Lid,
+        parent: told.parent_group_jid.as_ref().and_then(address),
+        community: told.is_parent_group,
+        community_announcements: told.is_default_sub_group,
+    };
+    (group, members.collect())
+}
+
+/// Whether a group takes a message from us now, as far as can be known before it is sent.
+pub(super) async fn may_write(
+    shared: &Shared,
+    client: &Arc<Client>,
+    group: &Address,
+) -> Result<(), Refusal> {
+    if let Some(Ok(())) = judge(shared, client, group).await {
+        return Ok(());
+    }
+    confirm(shared, client, group).await
+}
+
+/// The same on what the server says now.
+pub(super) async fn confirm(
+    shared: &Shared,
+    client: &Arc<Client>,
+    group: &Address,
+) -> Result<(), Refusal> {
+    match fetch(shared, client, group).await {
+        Ok(()) => judge(shared, client, group).await.unwrap_or(Ok(())),
+        Err(Failed::NotIn) => Err(Refusal::NotIn),
+        // The message itself will show it.
+        Err(Failed::Other) => Ok(()),
+    }
+}
+
+/// What is known says so; nothing if nothing is known.
+async fn judge(
+    shared: &Shared,
+    client: &Arc<Client>,
+    group: &Address,
+) -> Option<Result<(), Refusal>> {
+    let own: Vec<Address> = [client.pn(), client.lid()]
+        .iter()
+        .flatten()
+        .filter_map(address)
+        .collect();
+    // One transaction after the other: what changes between them is as if the question had come later.
+    let known = shared.store.group(group.clone()).await.ok().flatten()?;
+    let me = shared.store.member(group.clone(), own).await.ok()?;
+    if known.stale {
+        return None;
+    }
+    Some(match me {
+        None => Err(Refusal::NotIn),
+        Some(_) if known.group.community => Err(Refusal::Community),
+        Some(me) if known.group.announcement && !me.admin => Err(Refusal::OnlyAdmins),
+        Some(_) => Ok(()),
+    })
+}
+
+/// Moves on what is known by a change that the server reports.
+pub(super) fn changed(shared: &Shared, update: &GroupUpdate) {
+    let Some(group) = address(&update.group_jid) else {
+        return;
+    };
+    shared
+        .groups
+        .changes
+        .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let Some(change) = change(&update.action) else {
+        return;
+    };
+    // Nobody waits for it; lost with the process, it is fetched again in a day.
+    drop(shared.store.change_group(group, change));
+}
+
+/// What an action changes of what is kept.
+fn change(action: &Action) -> Option<GroupChange> {
+    let addresses =
+        |who: &[GroupParticipantInfo]| who.iter().filter_map(|one| address(&one.jid)).collect();
+    Some(match action {
+        Action::Subject { subject, .. } => GroupChange::Subject(subject.clone()),
+        Action::Description { description, .. } => GroupChange::Description(description.clone()),
+        Action::Announce => GroupChange::Announcement(true),
+        Action::NotAnnounce => GroupChange::Announcement(false),
+        Action::Locked { .. } => GroupChange::Locked(true),
+        Action::Unlocked => GroupChange::Locked(false),
+        Action::Ephemeral { expiration, .. } => GroupChange::Ephemeral(*expiration),
+        Action::Add { participants, .. } => {
+            GroupChange::Joined(participants.iter().filter_map(member).collect())
+        }
+        Action::Remove { participants, .. } => GroupChange::Left(addresses(participants)),
+        Action::Promote { participants } => GroupChange::Admins(addresses(participants), true),
+        Action::Demote { participants } => GroupChange::Admins(addresses(participants), false),
+        Action::Modify { .. }
+        | Action::Create { .. }
+        | Action::Delete { .. }
+        | Action::Link { .. }
+        | Action::Unlink { .. }
+        | Action::LinkedGroupPromote { .. }
+        | Action::LinkedGroupDemote { .. }
+        | Action::Suspended
+        | Action::Unsuspended
+        | Action::Unknown { .. } => GroupChange::Other,
+        // The rest is about who may join, and nothing that is kept.
+        _ => return None,
+    })
+}
+
+fn member(told: &GroupParticipantInfo) -> Option<Member> {
+    let own = address(&told.jid)?;
+    let other = [&told.phone_number, &told.lid];
+    Some(Member {
+        other: other
+            .into_iter()
+            .flatten()
+            .filter_map(address)
+            .find(|other| *other != own),
+        address: own,
+        admin: false,
+    })
+}
