@@ -26,7 +26,7 @@ pub(super) fn chat(update: &ChatPresenceUpdate, now: i64) -> Option<Notice> {
 /// Somebody came or went.
 pub(super) fn person(update: &PresenceUpdate, now: i64) -> Notice {
     let (word, content) = match update.unavailable {
-        true => ("unavailable", "Went offline"),
+        true => ("unavailable", "Is offline"),
         false => ("available", "Is online"),
     };
     let mut draft = told(&format!("presence.{word}"), content);
