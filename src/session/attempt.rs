@@ -23,6 +23,9 @@ const STABLE_AFTER: Duration = Duration::from_secs(30);
 /// minute, and what is left of it would wait for the next login (whatsapp-rust #1377).
 const STALLED: Duration = Duration::from_secs(45);
 
+/// How long a connection may take to end by itself. The library gives what is under way five seconds.
+const FINISH: Duration = Duration::from_secs(20);
+
 /// How one connection ended.
 pub(super) enum Ended {
     /// We were asked to.
@@ -164,9 +167,14 @@ async fn stalled(heard: &mut watch::Receiver<Instant>) {
     }
 }
 
-/// Disconnects while the connection's own loop goes on: what is under way needs it to finish.
+/// Disconnects while the connection's own loop goes on: what is under way needs it to finish. One that does not end is
+/// dropped where it stands, like one whose process is killed: the next connection must not wait for it for good.
 async fn finish(client: &Arc<Client>, run: std::pin::Pin<&mut impl Future<Output = ()>>) {
-    tokio::join!(client.disconnect(), run);
+    let ended = async { tokio::join!(client.disconnect(), run) };
+    if tokio::time::timeout(FINISH, ended).await.is_err() {
+        client.signal_shutdown_sync();
+        tracing::warn!("the connection did not end by itself and was dropped");
+    }
 }
 
 /// The library reports neither 515, 429 nor 503 as events; the stanza itself can be waited for.

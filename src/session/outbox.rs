@@ -211,7 +211,8 @@ async fn settle(shared: &Shared, part: &Outgoing, outcome: Outcome) -> Result<()
             stored
         }
         Outcome::NotTaken(reason) => {
-            tracing::info!(chat, reason, "a message waits for the connection");
+            tracing::info!(chat, "a message waits for the connection");
+            tracing::debug!(reason, "why it was not taken");
             shared.outbox.tell(&id, Fate::Waiting);
             let stored = shared.store.mark_not_handed(id).await;
             tokio::time::sleep(RETRY_PAUSE).await;
@@ -225,7 +226,8 @@ async fn settle(shared: &Shared, part: &Outgoing, outcome: Outcome) -> Result<()
             stored
         }
         Outcome::Open(reason) => {
-            tracing::info!(chat, reason, "a message is not acknowledged yet");
+            tracing::info!(chat, "a message is not acknowledged yet");
+            tracing::debug!(reason, "why it is open");
             let again = shared.store.mark_unknown(id.clone()).await?;
             if again {
                 tokio::time::sleep(RETRY_PAUSE).await;
@@ -406,6 +408,9 @@ fn nack(code: &str) -> Outcome {
 /// A receipt moves the state of our messages on; it never moves back.
 pub(super) fn receipt(shared: &Arc<Shared>, receipt: &events::Receipt) {
     let kind = match receipt.r#type {
+        // Type `sender` is what a device of ours says of what another one sent.
+        ReceiptType::Sender => Receipt::Own,
+        ReceiptType::Delivered | ReceiptType::Inactive if receipt.source.is_from_me => Receipt::Own,
         ReceiptType::Delivered | ReceiptType::Inactive => Receipt::Delivered,
         ReceiptType::Read => Receipt::Read,
         ReceiptType::Played => Receipt::Played,
@@ -420,7 +425,9 @@ pub(super) fn receipt(shared: &Arc<Shared>, receipt: &events::Receipt) {
     for id in &ids {
         // Who has the message proves that the server took it.
         shared.outbox.acknowledged(id, None, None);
-        shared.outbox.confirmed(id, &device);
+        if kind != Receipt::Own {
+            shared.outbox.confirmed(id, &device);
+        }
     }
     // Nobody waits for it; a receipt that is lost with the process is only a state that lags behind.
     drop(shared.store.receipt(ids, kind));

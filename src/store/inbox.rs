@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use rusqlite::types::Type;
 use rusqlite::{OptionalExtension, params};
 
 use super::groups::{self, KnownGroup};
@@ -371,60 +372,80 @@ fn select(
         "SELECT id, event_id, chat, sender, route, stanza, timestamp, push_name, draft, attempts
          FROM inbox WHERE {condition}"
     );
-    let mut known: HashMap<i64, Peer> = HashMap::new();
-    let mut groups: HashMap<i64, Option<KnownGroup>> = HashMap::new();
+    let mut known = Known::default();
     let mut stored = Vec::new();
     let mut statement = tx.prepare_cached(&sql)?;
     let mut rows = statement.query(args)?;
-    let mut unreadable = Vec::new();
+    let mut unreadable: Vec<i64> = Vec::new();
     while let Some(row) = rows.next()? {
-        let id: i64 = row.get(0)?;
-        let draft: Option<String> = row.get(8)?;
-        let Some(draft) = draft.and_then(|text| serde_json::from_str::<Draft>(&text).ok()) else {
-            unreadable.push(id);
-            continue;
-        };
-        let mut peer = |column: usize| -> rusqlite::Result<Peer> {
-            let key: i64 = row.get(column)?;
-            if let Some(peer) = known.get(&key) {
-                return Ok(peer.clone());
-            }
-            let peer = peers::load(tx, PeerKey(key))?;
-            known.insert(key, peer.clone());
-            Ok(peer)
-        };
-        let attempts: u32 = row.get(9)?;
-        let (chat, sender) = (peer(2)?, peer(3)?);
-        let group = match groups.get(&chat.key.0) {
-            Some(group) => group.clone(),
-            None => {
-                let group = group_of(tx, &chat)?;
-                groups.insert(chat.key.0, group.clone());
-                group
-            }
-        };
-        stored.push(Stored {
-            id: RowId(id),
-            event_id: row.get(1)?,
-            route: address(row, 4)?,
-            stanza_id: row.get(5)?,
-            timestamp: row.get(6)?,
-            push_name: row.get(7)?,
-            names: names(tx, &chat, &draft)?,
-            group,
-            chat,
-            sender,
-            draft,
-            attempt: attempts + 1,
-            redelivered: attempts > 0,
-            durable: true,
-        });
+        match known.read(tx, row) {
+            Ok(message) => stored.push(message),
+            // Damage in the middle of a value, which SQLite does not see.
+            Err(
+                rusqlite::Error::FromSqlConversionFailure(..)
+                | rusqlite::Error::InvalidColumnType(..)
+                | rusqlite::Error::Utf8Error(..),
+            ) => unreadable.push(row.get(0)?),
+            Err(error) => return Err(error),
+        }
     }
     for id in unreadable {
         tx.prepare_cached("UPDATE inbox SET state = ?2, verdict = 'unreadable' WHERE id = ?1")?
             .execute([id, state::POISONED])?;
     }
     Ok(stored)
+}
+
+/// What several rows have in common is looked up once.
+#[derive(Default)]
+struct Known {
+    peers: HashMap<i64, Peer>,
+    groups: HashMap<i64, Option<KnownGroup>>,
+}
+
+impl Known {
+    fn read(&mut self, tx: &Tx<'_>, row: &rusqlite::Row<'_>) -> rusqlite::Result<Stored> {
+        let draft: String = row.get(8)?;
+        let draft: Draft = serde_json::from_str(&draft).map_err(|error| {
+            rusqlite::Error::FromSqlConversionFailure(8, Type::Text, Box::new(error))
+        })?;
+        let attempts: u32 = row.get(9)?;
+        let (chat, sender) = (self.peer(tx, row.get(2)?)?, self.peer(tx, row.get(3)?)?);
+        Ok(Stored {
+            id: RowId(row.get(0)?),
+            event_id: row.get(1)?,
+            route: address(row, 4)?,
+            stanza_id: row.get(5)?,
+            timestamp: row.get(6)?,
+            push_name: row.get(7)?,
+            names: names(tx, &chat, &draft)?,
+            group: self.group(tx, &chat)?,
+            chat,
+            sender,
+            draft,
+            attempt: attempts + 1,
+            redelivered: attempts > 0,
+            durable: true,
+        })
+    }
+
+    fn peer(&mut self, tx: &Tx<'_>, key: i64) -> rusqlite::Result<Peer> {
+        if let Some(peer) = self.peers.get(&key) {
+            return Ok(peer.clone());
+        }
+        let peer = peers::load(tx, PeerKey(key))?;
+        self.peers.insert(key, peer.clone());
+        Ok(peer)
+    }
+
+    fn group(&mut self, tx: &Tx<'_>, chat: &Peer) -> rusqlite::Result<Option<KnownGroup>> {
+        if let Some(group) = self.groups.get(&chat.key.0) {
+            return Ok(group.clone());
+        }
+        let group = group_of(tx, chat)?;
+        self.groups.insert(chat.key.0, group.clone());
+        Ok(group)
+    }
 }
 
 fn group_of(tx: &Tx<'_>, chat: &Peer) -> rusqlite::Result<Option<KnownGroup>> {

@@ -140,6 +140,9 @@ const MIGRATIONS: &[&str] = &["
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX number_asked ON number (asked);
     CREATE INDEX number_holder ON number (phone) WHERE holder IS NOT NULL;
+", "
+    ALTER TABLE part ADD COLUMN own INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX part_own ON part (chat, pos) WHERE own = 1 AND state = 3;
 "];
 
 /// Opens or creates the file and brings its schema up to date.

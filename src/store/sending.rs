@@ -40,6 +40,8 @@ pub enum Receipt {
     Read,
     /// The person played it.
     Played,
+    /// Another device of our own has it.
+    Own,
 }
 
 impl Store {
@@ -229,6 +231,15 @@ impl Store {
             Receipt::Delivered => DeliveryState::Delivered,
             Receipt::Read => DeliveryState::Read,
             Receipt::Played => DeliveryState::Played,
+            Receipt::Own => {
+                return self.submit_patient(move |tx| {
+                    for id in message_ids {
+                        tx.prepare_cached("UPDATE part SET own = 1 WHERE message_id = ?1")?
+                            .execute([id])?;
+                    }
+                    Ok(Vec::new())
+                });
+            }
         };
         self.submit_patient(move |tx| {
             let mut moved = Vec::new();
@@ -237,9 +248,17 @@ impl Store {
                 let n = tx
                     .prepare_cached("UPDATE part SET state = ?2, open = 0 WHERE message_id = ?1 AND state BETWEEN 1 AND ?2 - 1")?
                     .execute(params![id, to as i64])?;
-                if n > 0 {
-                    moved.push(id);
+                if n == 0 {
+                    continue;
                 }
+                // A device that has the later message has been told of the earlier one. If only our own devices have
+                // confirmed that, it was encrypted for nobody else, or nobody else can read it.
+                tx.prepare_cached(
+                    "UPDATE part SET state = 4 WHERE own = 1 AND state = 3
+                     AND chat = (SELECT chat FROM part WHERE message_id = ?1) AND pos < (SELECT pos FROM part WHERE message_id = ?1)",
+                )?
+                .execute([&id])?;
+                moved.push(id);
             }
             if !moved.is_empty() {
                 tx.outbound_changed();

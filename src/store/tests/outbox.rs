@@ -438,3 +438,27 @@ fn what_was_sent_is_given_to_devices_of_its_own_chat_alone() {
     store.put(message(&[ANN_LID, ANN], &[ANN_LID, ANN], "C"));
     assert_eq!(asks(ANN_LID), Some(b"A".to_vec()), "under each address");
 }
+
+#[test]
+fn what_only_our_own_devices_have_is_suspect_once_a_later_message_arrived() {
+    let store = TestStore::new();
+    for id in ["A", "B", "C"] {
+        enqueue(&store, call(ANN, &[id]));
+        sent(&store, id);
+    }
+    enqueue(&store, call(BOB, &["D"]));
+    sent(&store, "D");
+    let receipt = |id: &str, receipt| {
+        store.receipt(vec![id.to_owned()], receipt).wait().unwrap();
+    };
+    let suspect = || store.counts().wait().unwrap().suspect;
+    receipt("A", Receipt::Own);
+    receipt("D", Receipt::Own);
+    receipt("C", Receipt::Own);
+    assert_eq!(suspect(), 0);
+    receipt("B", Receipt::Delivered);
+    assert_eq!(suspect(), 1, "A, before it, in its chat");
+    // It came after all.
+    receipt("A", Receipt::Delivered);
+    assert_eq!(suspect(), 0);
+}
