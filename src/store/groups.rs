@@ -150,12 +150,12 @@ impl Store {
 
     /// A group as it was known last.
     pub fn group(&self, chat: Address) -> Pending<Option<KnownGroup>> {
-        self.submit_look(move |tx| known(tx, &chat))
+        self.look(move |tx| known(tx, &chat))
     }
 
     /// The member of a group who has one of these addresses.
     pub fn member(&self, chat: Address, addresses: Vec<Address>) -> Pending<Option<Member>> {
-        self.submit_look(move |tx| {
+        self.look(move |tx| {
             for address in &addresses {
                 if let Some(member) = member(tx, &chat, address)? {
                     return Ok(Some(member));
@@ -172,7 +172,7 @@ impl Store {
         chat: Address,
         phones: Vec<Address>,
     ) -> Pending<BTreeMap<Address, Address>> {
-        self.submit_look(move |tx| {
+        self.look(move |tx| {
             let mut forms = BTreeMap::new();
             if !known(tx, &chat)?.is_some_and(|known| known.group.by_lid) {
                 return Ok(forms);

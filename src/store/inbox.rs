@@ -284,7 +284,7 @@ impl Store {
 
     /// The original of a message, theirs or ours, for quoting it.
     pub fn message(&self, chat: Address, stanza_id: String) -> Pending<Option<Original>> {
-        self.submit_look(move |tx| {
+        self.look(move |tx| {
             let Some(chat) = peers::find(tx, &chat)? else {
                 return Ok(None);
             };

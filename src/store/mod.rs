@@ -5,7 +5,7 @@
 //! Invariants: one message is one row however often it comes; evidence only moves forward; the text of a denied
 //! message goes in the same transaction as its verdict.
 //!
-//! A [`Store`] is a handle to one thread ([`writer`]); calls return a [`Pending`] that resolves once the work is on
+//! A [`Store`] is a handle to the one thread that writes ([`writer`]); calls return a [`Pending`] that resolves once the work is on
 //! the disk. Times are Unix seconds and come in as arguments.
 
 mod device;
@@ -18,6 +18,7 @@ mod numbers;
 mod outbox;
 mod peers;
 mod pending;
+mod reader;
 mod repair;
 mod retention;
 mod schema;
@@ -50,6 +51,7 @@ pub use sending::{Outgoing, Receipt};
 pub use space::{RESERVE, Space, available};
 pub use writer::Pending;
 
+use reader::Reader;
 use writer::{Haste, Tx, Writer};
 
 /// A handle to an account's `channel.db`. Clones share it; dropping the last one waits until everything that was
@@ -62,6 +64,7 @@ struct Inner {
     space: Arc<Space>,
     /// SQLite's `data_version` at the last look; 0 before the first.
     seen: Arc<AtomicI64>,
+    reader: Reader,
     writer: Writer,
 }
 
@@ -83,11 +86,13 @@ impl Store {
             })
             .map_err(|e| StoreError::from_sqlite(path, &e))?;
         let space = Arc::new(Space::new(path));
+        let reader = Reader::new(path, space.clone());
         let writer = Writer::start(conn, path.to_owned(), space.clone())?;
         Ok(Self(Arc::new(Inner {
             id,
             space,
             seen: Arc::default(),
+            reader,
             writer,
         })))
     }
@@ -149,12 +154,8 @@ impl Store {
         self.0.writer.submit(Haste::Patient, work)
     }
 
-    /// For what only reads, and depends on nothing that is patient.
-    fn submit_look<T, F>(&self, work: F) -> Pending<T>
-    where
-        T: Send + 'static,
-        F: FnOnce(&Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
-    {
-        self.0.writer.submit(Haste::Look, work)
+    /// For what only reads, and depends on nothing that is still to be committed.
+    fn look<T>(&self, work: impl FnOnce(&Tx<'_>) -> rusqlite::Result<T>) -> Pending<T> {
+        self.0.reader.look(work).into()
     }
 }

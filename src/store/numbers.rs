@@ -113,7 +113,7 @@ impl Store {
 
     /// The numbers that have gone to somebody else, and the LID of who has them now.
     pub fn lost_numbers(&self) -> Pending<Vec<(Address, Address)>> {
-        self.submit_look(|tx| {
+        self.look(|tx| {
             tx.prepare_cached(
                 "SELECT phone, holder FROM number WHERE holder IS NOT NULL ORDER BY phone",
             )?

@@ -69,7 +69,7 @@ impl Store {
 
     /// The peer that has this address, if it was ever met.
     pub fn peer(&self, address: Address) -> Pending<Option<Peer>> {
-        self.submit_look(move |tx| find(tx, &address)?.map(|key| load(tx, key)).transpose())
+        self.look(move |tx| find(tx, &address)?.map(|key| load(tx, key)).transpose())
     }
 }
 

@@ -160,6 +160,22 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
     Ok(conn)
 }
 
+/// Another connection to a file that is open already, for reading.
+pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
+    let open = || -> rusqlite::Result<Connection> {
+        // Not read-only for SQLite: a reader takes part in the book-keeping of the write-ahead log.
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let conn = Connection::open_with_flags(path, flags)?;
+        conn.busy_timeout(Duration::from_secs(10))?;
+        conn.pragma_update(None, "query_only", "ON")?;
+        // KiB: what is looked up is small.
+        conn.pragma_update(None, "cache_size", -512)?;
+        conn.set_prepared_statement_cache_capacity(32);
+        Ok(conn)
+    };
+    open().map_err(|error| StoreError::from_sqlite(path, &error))
+}
+
 enum Refused {
     Sqlite(rusqlite::Error),
     Store(StoreError),

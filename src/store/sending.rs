@@ -163,7 +163,7 @@ impl Store {
     /// A message that was handed to the connection, encoded, for a device of its chat that asks for it again; none for
     /// another chat.
     pub fn sent_payload(&self, chat: Address, message_id: String) -> Pending<Option<Vec<u8>>> {
-        self.submit_look(move |tx| {
+        self.look(move |tx| {
             let Some(chat) = peers::find(tx, &chat)? else {
                 return Ok(None);
             };

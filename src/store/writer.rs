@@ -1,4 +1,4 @@
-//! The one thread that talks to SQLite, and the group commit.
+//! The one thread that writes to SQLite, and the group commit.
 //!
 //! Invariant: a [`Pending`] resolves to `Ok` only after the transaction that holds its work is on the disk.
 //! Whatever waits in the channel shares one transaction and so one sync. The thread waits for more to come only while
@@ -60,6 +60,16 @@ impl Tx<'_> {
     }
 }
 
+impl<'a> Tx<'a> {
+    pub(super) fn new(conn: &'a Connection) -> Self {
+        Self {
+            conn,
+            inbound: Cell::new(false),
+            outbound: Cell::new(false),
+        }
+    }
+}
+
 impl Deref for Tx<'_> {
     type Target = Connection;
 
@@ -80,6 +90,15 @@ impl<T> Pending<T> {
     }
 }
 
+impl<T> From<Result<T, StoreError>> for Pending<T> {
+    fn from(known: Result<T, StoreError>) -> Self {
+        let (reply, answer) = oneshot::channel();
+        // The other half is here.
+        let _ = reply.send(known);
+        Self(answer)
+    }
+}
+
 impl<T> Future for Pending<T> {
     type Output = Result<T, StoreError>;
 
@@ -97,8 +116,6 @@ pub(super) enum Haste {
     Now,
     /// With the next that is, or after [`PATIENCE`].
     Patient,
-    /// At once, but what is patient may go on waiting: this only reads.
-    Look,
 }
 
 trait Job: Send {
@@ -213,21 +230,12 @@ fn run(
         while batch.iter().all(|job| job.haste() == Haste::Patient) && batch.len() < BATCH {
             let left = until.saturating_duration_since(Instant::now());
             match jobs.recv_timeout(left) {
-                Ok(job) if job.haste() == Haste::Look => look(conn, path, space, job),
                 Ok(job) => batch.push(job),
                 Err(_) => break,
             }
         }
-        if batch[0].haste() == Haste::Look {
-            look(conn, path, space, batch.remove(0));
-            continue;
-        }
         batch.extend(jobs.try_iter().take(BATCH - 1));
-        let tx = Tx {
-            conn,
-            inbound: Cell::new(false),
-            outbound: Cell::new(false),
-        };
+        let tx = Tx::new(conn);
         let outcomes = match space.is_corrupt() {
             // Nothing more is entrusted to a damaged file.
             Some(error) => vec![Err(error); batch.len()],
@@ -255,23 +263,6 @@ fn something_to_send(tx: &Tx<'_>) -> bool {
         .and_then(|mut waiting| waiting.exists([]))
         // Who looks then meets the error, and says it.
         .unwrap_or(true)
-}
-
-/// Answers what only reads, outside of any transaction.
-fn look(conn: &Connection, path: &std::path::Path, space: &Space, mut job: Box<dyn Job>) {
-    let tx = Tx {
-        conn,
-        inbound: Cell::new(false),
-        outbound: Cell::new(false),
-    };
-    let seen = match space.is_corrupt() {
-        Some(error) => Err(error),
-        None => job
-            .run(&tx)
-            .map_err(|e| StoreError::from_sqlite(path, &e))
-            .inspect_err(|error| space.met(error)),
-    };
-    job.answer(seen);
 }
 
 fn commit(

@@ -426,7 +426,12 @@ fn an_owner_that_dies_in_between_leaves_it_to_the_next() {
 fn what_was_sent_is_given_to_devices_of_its_own_chat_alone() {
     let store = TestStore::new();
     enqueue(&store, call(ANN, &["A"]));
-    let asks = |chat: &str| store.sent_payload(jid(chat), "A".to_owned()).wait().unwrap();
+    let asks = |chat: &str| {
+        store
+            .sent_payload(jid(chat), "A".to_owned())
+            .wait()
+            .unwrap()
+    };
     assert_eq!(asks(ANN), None, "it never left");
     sent(&store, "A");
     assert_eq!(asks(ANN), Some(b"A".to_vec()));
