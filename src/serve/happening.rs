@@ -134,16 +134,8 @@ impl Court<'_> {
         Ok(Some(inbound::event(&told, &passed, self.linked)))
     }
 
-    /// These addresses and all that are known to be the same peer.
+    /// These addresses and all that are known to be the same peer, as far as they say who it is.
     async fn forms(&self, given: &[Address]) -> Result<Vec<Address>, StoreError> {
-        let mut forms = given.to_vec();
-        for address in given {
-            if let Some(peer) = self.store.peer(address.clone()).await? {
-                forms.extend(peer.aliases);
-            }
-        }
-        forms.sort();
-        forms.dedup();
-        Ok(forms)
+        self.store.credentials(given.to_vec()).await
     }
 }

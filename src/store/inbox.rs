@@ -256,9 +256,9 @@ impl Store {
     /// What happened, ready to become an event; whoever it concerns is somebody known from now on.
     pub fn introduce(&self, happened: Happened) -> Pending<Stored> {
         self.submit(move |tx| {
-            let sender = peers::resolve(tx, &happened.sender)?;
+            let sender = peers::arrived(tx, &happened.sender)?;
             let sender = peers::load(tx, sender)?;
-            let chat = peers::resolve(tx, &happened.chat)?;
+            let chat = peers::arrived(tx, &happened.chat)?;
             let chat = peers::load(tx, chat)?;
             Ok(Stored {
                 id: RowId(0),

@@ -67,6 +67,34 @@ impl Store {
         })
     }
 
+    /// By what access is judged where something arrives with these addresses of one peer: they and all that are known
+    /// to be the same, without numbers that are somebody else's.
+    pub fn credentials(&self, given: Vec<Address>) -> Pending<Vec<Address>> {
+        self.submit_look(move |tx| {
+            let lid = given.iter().find(|a| matches!(a, Address::Lid(_)));
+            let mut forms = Vec::new();
+            for address in &given {
+                let Some(key) = find(tx, address)? else {
+                    forms.push(address.clone());
+                    continue;
+                };
+                match (lid, numbers::holder(tx, address)?) {
+                    (Some(lid), _) if is_somebody_else(tx, key, lid)? => {}
+                    (None, Some(holder)) => {
+                        if let Some(key) = find(tx, &holder)? {
+                            forms.extend(load(tx, key)?.credentials());
+                        }
+                        forms.push(holder);
+                    }
+                    _ => forms.extend(load(tx, key)?.credentials()),
+                }
+            }
+            forms.sort();
+            forms.dedup();
+            Ok(forms)
+        })
+    }
+
     /// The peer that has this address, if it was ever met.
     pub fn peer(&self, address: Address) -> Pending<Option<Peer>> {
         self.look(move |tx| find(tx, &address)?.map(|key| load(tx, key)).transpose())

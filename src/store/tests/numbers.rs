@@ -122,6 +122,11 @@ fn a_number_with_a_new_owner_speaks_for_nobody() {
     assert_eq!((ann.route.clone(), ann.phone()), (jid(ANN_LID), None));
     let lost = store.lost_numbers().wait().unwrap();
     assert_eq!(lost, [(jid(ANN), jid(BOB_LID))]);
+    let credentials = |given: &[&str]| store.credentials(addresses(given)).wait().unwrap();
+    for heir in [vec![ANN], vec![ANN, BOB_LID], vec![BOB_LID]] {
+        assert_eq!(credentials(&heir), [jid(BOB_LID)], "{heir:?}");
+    }
+    assert_eq!(credentials(&[ANN_LID, BOB]), addresses(&[BOB, ANN_LID]));
     // She is still who she was.
     store.put(message(&[ANN_LID, BOB], &[ANN_LID, BOB], "M5"));
     let ann = resolve(&store, &[ANN_LID]);
