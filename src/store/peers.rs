@@ -70,7 +70,7 @@ impl Store {
     /// By what access is judged where something arrives with these addresses of one peer: they and all that are known
     /// to be the same, without numbers that are somebody else's.
     pub fn credentials(&self, given: Vec<Address>) -> Pending<Vec<Address>> {
-        self.submit_look(move |tx| {
+        self.look(move |tx| {
             let lid = given.iter().find(|a| matches!(a, Address::Lid(_)));
             let mut forms = Vec::new();
             for address in &given {
