@@ -328,3 +328,20 @@ async fn a_poll_has_messages_alone() {
     assert_eq!(events[0]["metadata"]["durable"], "true");
     assert_eq!(events[0]["metadata"]["conversation_title"], "Bakers");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_that_cannot_be_read_and_comes_again() {
+    let world = World::linked().await;
+    let anna = world.person("Anna").await;
+    let mut host = started(&world, config(&["message", "undecryptable"])).await;
+    world.fault(Fault::Corrupt { times: 1 }).await;
+    let id = anna.text(world.jid(), "hello").await.expect("text");
+    let spoilt = told(&mut host, "message.undecryptable").await;
+    assert_eq!(spoilt["message"]["id"], id);
+    assert!(text(&spoilt["event_id"]).ends_with(&format!(":{id}:undecryptable")));
+    // The sender is asked for it again, and that one is an event like any other.
+    let event = host.event().await;
+    assert_eq!(event["message"]["id"], id);
+    assert_eq!(event["message"]["content"], "hello");
+    assert_eq!(event["metadata"]["durable"], "true");
+}

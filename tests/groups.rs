@@ -332,3 +332,54 @@ async fn what_the_plugin_knows_is_wrong_and_the_server_refuses() {
     assert_eq!(refused, "only_admins_may_send");
     assert_eq!(room.bob.seen(|seen| seen.count_text("no")), 0);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_community_and_its_groups() {
+    let world = World::linked_lid().await;
+    let spec = PersonSpec::new("Anna").lid_migrated();
+    let anna = Person::join_as(&world.server, spec).await.expect("Anna");
+    let client = anna.client().await.expect("client");
+    let options = whatsapp_rust::features::CreateCommunityOptions::new("Village");
+    let created = client.community().create(options).await.expect("community");
+    let village = created.metadata.id;
+    let community = client.community();
+    let people = [world.jid()];
+    let created = community.create_subgroup("Cooks", &people, village.clone());
+    let cooks = created.await.expect("group").metadata.id;
+    let all = client.groups().get_participating().await.expect("groups");
+    let news = all.values().find(|group| group.is_default_sub_group);
+    let news = news.expect("announcement group").id.clone();
+
+    let mut config = config();
+    config["group_activation"] = json!("all");
+    let mut host = world.host();
+    host.ask("start_ingress", json!({"config": config})).await;
+    let id = anna.text(cooks.clone(), "soup").await.expect("text");
+    let event = host.event().await;
+    assert_eq!(event["message"]["id"], id);
+    assert_eq!(event["metadata"]["conversation_title"], "Cooks");
+    assert_eq!(event["metadata"]["community_id"], village.to_string());
+    assert_eq!(event["metadata"].get("community_announcements"), None);
+    let id = anna.text(news.clone(), "hear, hear").await.expect("text");
+    let event = host.event().await;
+    assert_eq!(event["message"]["id"], id);
+    assert_eq!(event["metadata"]["community_id"], village.to_string());
+    assert_eq!(event["metadata"]["community_announcements"], "true");
+    assert_eq!(event["metadata"]["only_admins_may_send"], "true");
+
+    for (to, refused) in [
+        (&news, Some("only_admins_may_send")),
+        (&village, Some("not_sendable")),
+        (&cooks, None),
+    ] {
+        let metadata = json!({"conversation_id": to.to_string()});
+        let params = json!({"config": config, "message": message("hello", metadata)});
+        match refused {
+            Some(code) => assert_eq!(host.ask_refused("push", params).await, code),
+            None => drop(host.ask("push", params).await),
+        }
+    }
+    let got = anna.wait_text("hello").await.expect("arrives");
+    assert_eq!(*got.chat(), cooks);
+    assert_eq!(anna.seen(|seen| seen.count_text("hello")), 1);
+}

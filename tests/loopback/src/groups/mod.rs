@@ -5,6 +5,7 @@
 
 mod approval;
 mod change;
+mod community;
 mod relay;
 mod requests;
 
@@ -74,6 +75,21 @@ pub struct Group {
     waiting: BTreeMap<String, u64>,
     add_mode: String,
     picture: Option<Picture>,
+    place: Place,
+}
+
+/// Where a group stands to a community. Communities are named by their id.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+enum Place {
+    /// In none.
+    #[default]
+    Alone,
+    /// It is one: a list of people, in which nobody writes.
+    Community,
+    /// The group of a community in which its admins write to all of its people.
+    Announcements(String),
+    /// One of the groups of a community.
+    Sub(String),
 }
 
 #[derive(Clone)]
@@ -157,6 +173,7 @@ impl Group {
         if let Some(description) = &self.description {
             parts.push(self.description(description));
         }
+        parts.extend(self.place.describe());
         NodeBuilder::new("group")
             .attr("id", self.id.as_str())
             .attr("subject", self.subject.as_str())

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use wacore_binary::{Jid, Node, NodeValue};
 
-use super::Group;
+use super::{Group, Place};
 use crate::{
     message::{self, addressed, ciphertexts, other_form},
     presence::{relayed, send_live},
@@ -15,11 +15,11 @@ use crate::{
 /// Whether a device's account may write to a group.
 ///
 /// # Errors
-/// 404 there is no such group, 403 the account may not.
+/// 404 there is no such group, 403 the account may not, or nobody may: a community is no chat.
 pub fn may_send(session: &Session, jid: &Jid) -> Result<(), u16> {
     let group = session.core.groups.get(jid).ok_or(404_u16)?;
     let rank = group.rank(&session.account.phone).ok_or(403_u16)?;
-    if group.announcement && !rank.is_admin() {
+    if group.place == Place::Community || (group.announcement && !rank.is_admin()) {
         return Err(403);
     }
     Ok(())

@@ -5,8 +5,9 @@ use std::{collections::BTreeMap, sync::Arc};
 use wacore_binary::{Jid, Node, Server, builder::NodeBuilder};
 
 use super::{
-    Group, Rank, approval,
+    Group, Place, Rank, approval,
     change::{self, tell, tell_about},
+    community,
 };
 use crate::{
     account::{Account, Family},
@@ -93,6 +94,7 @@ fn create(session: &Session, create: &Node) -> Result<Node, u16> {
     if members.len() > session.core.limits().group_members {
         return Err(419);
     }
+    let place = community::place(session, create)?;
     let now = clock::unix();
     let state = |tag: &str| {
         child(create, tag)
@@ -125,6 +127,7 @@ fn create(session: &Session, create: &Node) -> Result<Node, u16> {
             .unwrap_or_else(|| "all_member_add".to_owned()),
         waiting: BTreeMap::new(),
         picture: None,
+        place,
     };
     {
         let mut groups = lock(&session.core.groups.0);
@@ -148,6 +151,11 @@ fn create(session: &Session, create: &Node) -> Result<Node, u16> {
         .children([described.clone()])
         .build();
     tell(session, &group, &created, &[]);
+    match &group.place {
+        Place::Community => community::begin(session, &group)?,
+        Place::Sub(of) => community::let_in(session, of, &group),
+        Place::Alone | Place::Announcements(_) => {}
+    }
     described.content = Some(wacore_binary::NodeContent::Nodes(parts));
     Ok(described)
 }
