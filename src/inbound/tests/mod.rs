@@ -1,66 +1,19 @@
 // Not every protobuf type that is built here has more fields than those given.
 #![allow(clippy::needless_update)]
 
-macro_rules! message {
-    ($field:ident: $value:expr) => {
-        Message {
-            $field: some($value),
-            ..Message::default()
-        }
-    };
-}
-
-macro_rules! fields {
-    ($($path:ident)::+ { $($field:ident: $value:expr),* $(,)? }) => {
-        $($path)::+ { $($field: $value,)* ..Default::default() }
-    };
-}
+#[macro_use]
+mod samples;
 
 mod addon;
-mod business;
 mod event;
 mod events;
 mod happenings;
-mod kinds;
-mod more;
 mod reveal;
 mod table;
 
-use wa::message::protocol_message::Type;
-use wa::{ContextInfo, Message, MessageKey, message as m};
-use waproto::buffa::MessageField;
+use samples::*;
 
 use super::*;
-
-const ANN: &str = "15551230001@s.whatsapp.net";
-const ANN_LID: &str = "100000000000001@lid";
-const BOB: &str = "15551230002@s.whatsapp.net";
-const ME: &str = "15550000000@s.whatsapp.net";
-const GROUP: &str = "120363000000000001@g.us";
-const NOW: i64 = 1_700_000_000;
-
-fn some<T: Default>(value: T) -> MessageField<T> {
-    MessageField::some(value)
-}
-
-fn s(text: &str) -> Option<String> {
-    Some(text.to_owned())
-}
-
-fn text(content: &str) -> Message {
-    Message {
-        conversation: s(content),
-        ..Message::default()
-    }
-}
-
-fn key(id: &str) -> MessageField<MessageKey> {
-    some(MessageKey {
-        id: s(id),
-        participant: s(BOB),
-        ..MessageKey::default()
-    })
-}
 
 fn info() -> Info {
     Info {
@@ -81,65 +34,6 @@ fn draft(message: &Message) -> Draft {
         Classified::Draft(draft) => draft,
         Classified::Ignore(reason) => panic!("ignored: {reason}"),
     }
-}
-
-fn with_context(content: &str, context: ContextInfo) -> Message {
-    Message {
-        extended_text_message: some(m::ExtendedTextMessage {
-            text: s(content),
-            context_info: some(context),
-            ..m::ExtendedTextMessage::default()
-        }),
-        ..Message::default()
-    }
-}
-
-fn future(inner: Message) -> MessageField<m::FutureProofMessage> {
-    some(m::FutureProofMessage {
-        message: some(inner),
-    })
-}
-
-fn image(caption: Option<&str>) -> Message {
-    Message {
-        image_message: some(m::ImageMessage {
-            mimetype: s("image/jpeg"),
-            caption: caption.map(str::to_owned),
-            file_length: Some(12345),
-            width: Some(640),
-            height: Some(480),
-            ..m::ImageMessage::default()
-        }),
-        ..Message::default()
-    }
-}
-
-fn poll() -> m::PollCreationMessage {
-    let option = |name: &str| m::poll_creation_message::Option {
-        option_name: s(name),
-        ..Default::default()
-    };
-    m::PollCreationMessage {
-        name: s("Lunch?"),
-        options: vec![option("Soup"), option("Salad")],
-        selectable_options_count: Some(1),
-        ..Default::default()
-    }
-}
-
-fn protocol(r#type: Type) -> m::ProtocolMessage {
-    m::ProtocolMessage {
-        r#type: Some(r#type),
-        key: key("OLD"),
-        ..Default::default()
-    }
-}
-
-fn samples() -> Vec<(&'static str, Message)> {
-    let mut all = kinds::all();
-    all.extend(more::all());
-    all.extend(business::all());
-    all
 }
 
 #[test]
