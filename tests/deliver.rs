@@ -89,6 +89,14 @@ async fn what_cannot_be_addressed() {
             "invalid_destination",
         ),
         (
+            json!({"conversation_id": "contact:+1 555 123"}),
+            "invalid_destination",
+        ),
+        (
+            json!({"conversation_id": "+1 555 123 45678901"}),
+            "invalid_destination",
+        ),
+        (
             json!({"conversation_id": "whatsapp:other:contact:+15551230000"}),
             "wrong_account",
         ),

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 mod plan;
 mod target;
 
-pub use target::{IdEntry, TargetError, parse_target};
+pub use target::{IdEntry, TargetError, check_typed, parse_target};
 
 /// Longest JID that is taken from outside. Real ones have fewer than 50 characters.
 const MAX_JID_BYTES: usize = 256;

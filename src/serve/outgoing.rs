@@ -16,7 +16,7 @@ use super::passing::{self, Asked, Said, Way};
 use crate::access::Policy;
 use crate::account::InUse;
 use crate::config::{Config, DeliverErrors};
-use crate::identity::{Address, ChatKind, parse_target};
+use crate::identity::{Address, ChatKind, check_typed, parse_target};
 use crate::outbound::{self, Built, Forms};
 use crate::protocol::jsonrpc::WireError;
 use crate::protocol::request::OutboundMessage;
@@ -43,7 +43,8 @@ pub(super) async fn send(
         Some(chosen) => chosen == DeliverErrors::Degrade,
         None => reply_to.is_some(),
     };
-    let target = match destination(config, given("conversation_id")) {
+    let named = given("conversation_id");
+    let target = match destination(config, named) {
         // It came from a conversation of ours, where nobody can answer; that must not end the host.
         Err(error) if reply_to.is_some() && degrade && error.code == "not_sendable" => {
             let refused = Outcome::refused(&error.code, &error.message);
@@ -53,6 +54,11 @@ pub(super) async fn send(
     };
     account.check_linked()?;
     let store = account.store().await?;
+    if let Some(text) = named.or(config.default_recipient.as_deref())
+        && store.peer(target.clone()).await?.is_none()
+    {
+        check_typed(text, &target)?;
+    }
     let peer = match admitted(account, config, &target).await {
         Ok(peer) => peer,
         Err(error) if degrade && error.code == "unauthorized_destination" => {
