@@ -460,3 +460,44 @@ fn the_hosts_words() {
         "follows from the lists"
     );
 }
+
+#[test]
+fn what_happens_is_told_where_a_message_would_be() {
+    let told = |given: Value, sender: &[&str], chat: &[&str]| {
+        let (config, sender, chat) = (config(&given), addresses(sender), addresses(chat));
+        let verdict = Policy::new(&config).happening(&Subject {
+            sender: &sender,
+            chat: &chat,
+            kind: chat[0].kind(),
+            mentions_self: false,
+            replies_to_self: false,
+            text: "",
+        });
+        shown(verdict).0
+    };
+    let allowed = json!({"allowed_sender_ids": [ANNA]});
+    assert_eq!(
+        told(allowed.clone(), &[ANNA_LID, ANNA], &[ANNA]),
+        "direct_message:write"
+    );
+    assert_eq!(told(allowed, &[BEN], &[BEN]), "deny");
+    // Nobody is answered, or let in, for having typed.
+    assert_eq!(
+        told(json!({"dm_policy": "pairing"}), &[BEN], &[BEN]),
+        "deny"
+    );
+    let reader = json!({"contacts": [{"id": BEN, "permission": "read"}]});
+    assert_eq!(told(reader, &[BEN], &[BEN]), "deny");
+    // A change of a group mentions nobody.
+    let group = json!({"allow_group_messages": true, "allowed_conversation_ids": [GROUP]});
+    assert_eq!(told(group.clone(), &[BEN], &[GROUP]), "all_messages:write");
+    assert_eq!(
+        told(group.clone(), &[GROUP], &[GROUP]),
+        "all_messages:write"
+    );
+    assert_eq!(told(group, &[BEN], &[OTHER_GROUP]), "deny");
+    let few = json!({
+        "allow_group_messages": true, "allowed_conversation_ids": ["*"], "allowed_group_sender_ids": [ANNA],
+    });
+    assert_eq!(told(few, &[BEN], &[GROUP]), "deny");
+}
