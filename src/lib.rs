@@ -23,6 +23,7 @@ mod crash;
 pub mod identity;
 pub mod inbound;
 pub mod outbound;
+mod platform;
 pub mod protocol;
 pub mod serve;
 pub mod session;

@@ -8,7 +8,8 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use super::{AccountError, Paths, socket};
+use super::{AccountError, Paths};
+use crate::platform::remove_socket;
 
 /// How often and how long to wait for somebody who only looks.
 const LOOKS: u32 = 10;
@@ -42,7 +43,8 @@ struct Owner {
 /// The lock is held by somebody else.
 #[derive(Debug, thiserror::Error)]
 pub enum InUse {
-    /// Another process owns the connection. The file may be unreadable for an instant while its owner writes it.
+    /// Another process owns the connection. The file may be unreadable for an instant while its owner writes it, and on
+    /// Windows always is: there a lock keeps others from reading.
     #[error("this WhatsApp account is in use by {}; stop it or wait until it has finished", described(*.pid, *.role))]
     Owned {
         pid: Option<u32>,
@@ -134,7 +136,7 @@ impl OwnerLock {
             socket: Some(left), ..
         } = owned(&mut file)
         {
-            socket::remove(&left);
+            remove_socket(&left);
         }
         let lock = Self {
             file,

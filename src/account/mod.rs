@@ -9,5 +9,6 @@ mod lock;
 mod paths;
 pub mod socket;
 
+pub use crate::platform::private_file;
 pub use lock::{InUse, OwnerLock, Role};
-pub use paths::{AccountError, Paths, private_file};
+pub use paths::{AccountError, Paths};

@@ -1,8 +1,10 @@
 //! The layout of an account: `store.db` is the client library's, `channel.db` ours, beside them `lock` and `media/`.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+
+use crate::platform::{self, HOME, private_directory, private_file};
 
 /// Why an account's files cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -10,9 +12,9 @@ pub enum AccountError {
     /// `sqlite_store_path` is relative, so it would depend on the directory the host was started in.
     #[error("sqlite_store_path must be an absolute path, not {0:?}; write the whole path")]
     Relative(PathBuf),
-    /// Neither `XDG_CONFIG_HOME` nor `HOME` is set to an absolute path.
+    /// Neither `XDG_CONFIG_HOME` nor `HOME` (on Windows `USERPROFILE`) is set to an absolute path.
     #[error(
-        "cannot tell where accounts are kept: neither XDG_CONFIG_HOME nor HOME is set; set one of them or sqlite_store_path"
+        "cannot tell where accounts are kept: neither XDG_CONFIG_HOME nor {HOME} is set; set one of them or sqlite_store_path"
     )]
     NoHome,
     /// The directory or a file in it cannot be created or read.
@@ -121,17 +123,11 @@ impl Paths {
         Ok(())
     }
 
-    /// Which of the account's files and its directory other users may read or enter, with their modes. Systems without
-    /// such modes have none.
-    pub fn loose(&self) -> Vec<(PathBuf, u32)> {
-        let files = [self.store.clone(), self.channel(), self.lock()];
-        std::iter::once(self.directory().to_owned())
-            .chain(files)
-            .filter_map(|path| {
-                let mode = mode(&path)?;
-                (mode & 0o077 != 0).then_some((path, mode))
-            })
-            .collect()
+    /// Which of the account's files and its directory other users may read or enter, with their modes; none on a system
+    /// where that cannot be told.
+    pub fn loose(&self) -> Option<Vec<(PathBuf, u32)>> {
+        let directory = self.directory().to_owned();
+        platform::loose([directory, self.store.clone(), self.channel(), self.lock()])
     }
 
     pub(super) fn prepare_lock(&self) -> Result<fs::File, AccountError> {
@@ -164,7 +160,7 @@ fn default_root() -> Result<PathBuf, AccountError> {
             .filter(|path| path.is_absolute())
     };
     let config = absolute("XDG_CONFIG_HOME")
-        .or_else(|| absolute("HOME").map(|home| home.join(".config")))
+        .or_else(|| absolute(HOME).map(|home| home.join(".config")))
         .ok_or(AccountError::NoHome)?;
     Ok(config.join("dispatch/channels/whatsapp"))
 }
@@ -179,76 +175,6 @@ fn canonical(path: &Path) -> Result<PathBuf, AccountError> {
         },
         Err(e) => Err(failed(path, e)),
     }
-}
-
-#[cfg(unix)]
-fn mode(path: &Path) -> Option<u32> {
-    use std::os::unix::fs::PermissionsExt;
-    Some(fs::metadata(path).ok()?.permissions().mode() & 0o777)
-}
-
-#[cfg(not(unix))]
-fn mode(_path: &Path) -> Option<u32> {
-    None
-}
-
-#[cfg(unix)]
-fn private_directory(path: &Path, tighten: bool) -> io::Result<()> {
-    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-    match fs::metadata(path) {
-        Ok(found) => {
-            let mode = found.permissions().mode() & 0o777;
-            if mode & 0o077 == 0 {
-                return Ok(());
-            }
-            if tighten {
-                return fs::set_permissions(path, fs::Permissions::from_mode(0o700));
-            }
-            tracing::warn!(
-                "{} can be entered by other users (mode {mode:o}); the files in it are private, `chmod 700` it to be sure",
-                path.display()
-            );
-            Ok(())
-        }
-        Err(e) if e.kind() == io::ErrorKind::NotFound => fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(path),
-        Err(e) => Err(e),
-    }
-}
-
-/// Opens a file for this user alone, creating it if need be; a file that others could read is tightened.
-#[cfg(unix)]
-pub fn private_file(path: &Path) -> io::Result<fs::File> {
-    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)?;
-    if file.metadata()?.permissions().mode() & 0o077 != 0 {
-        file.set_permissions(fs::Permissions::from_mode(0o600))?;
-    }
-    Ok(file)
-}
-
-#[cfg(not(unix))]
-fn private_directory(path: &Path, _tighten: bool) -> io::Result<()> {
-    fs::create_dir_all(path)
-}
-
-/// Opens a file, creating it if need be.
-#[cfg(not(unix))]
-pub fn private_file(path: &Path) -> io::Result<fs::File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path)
 }
 
 #[cfg(all(test, unix))]

@@ -111,12 +111,13 @@ fn permissions(paths: &Paths, report: &mut Report) {
     let loose = paths.loose();
     report.fact(
         "permissions",
-        match loose.is_empty() {
-            true => "private",
-            false => "loose",
+        match &loose {
+            Some(none) if none.is_empty() => "private",
+            Some(_) => "loose",
+            None => "unknown",
         },
     );
-    for (path, mode) in loose {
+    for (path, mode) in loose.into_iter().flatten() {
         report.problem(format_args!(
             "{} has mode {mode:o}; `chmod go-rwx` it",
             path.display()

@@ -8,7 +8,6 @@ mod account;
 mod answer;
 mod emit;
 mod exchange;
-mod hangup;
 mod happening;
 mod ingress;
 mod outcome;

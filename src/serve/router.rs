@@ -15,11 +15,11 @@ use tokio::sync::watch;
 
 use super::account::{Desk, Ending, Job, Work};
 use super::answer::{Answer, Process, SharedProcess};
-use super::hangup;
 use super::reader::{self, Incoming};
 use super::writer::{self, Lines};
 use crate::account::Paths;
 use crate::config::Config;
+use crate::platform;
 use crate::protocol::capabilities;
 use crate::protocol::jsonrpc::{Request, WireError, error_line};
 use crate::protocol::request::Body;
@@ -55,7 +55,9 @@ pub fn run(stdin: impl Read + Send + 'static, stdout: impl Write + Send + 'stati
         }
     };
     let gone = heard.clone();
-    hangup::watch(move || drop(gone.send(Heard::HostGone)));
+    // A one-shot process has seen the end of its stdin before it starts to work, so this is the only sign that its host
+    // is gone.
+    platform::watch_stdout(move || drop(gone.send(Heard::HostGone)));
     let process = Arc::new(Process::new());
     let mut router = Router {
         desks: HashMap::new(),
