@@ -1,5 +1,5 @@
-//! All that differs by operating system: who else may read a file, where a local socket lies, when stdout has no
-//! reader any more. Elsewhere nothing asks what system it runs on.
+//! All that differs by operating system: who else may read a file, where a local socket lies, what a terminal
+//! takes, when stdout has no reader any more. Elsewhere nothing asks what system it runs on.
 //!
 //! The two halves have the same functions. Where a system cannot do what a function is for, its half says so and does
 //! what is safe without it; none claims a success that it did not have.
@@ -12,7 +12,7 @@ pub use windows::*;
 #[cfg(unix)]
 mod unix {
     use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-    use std::io;
+    use std::io::{self, IsTerminal};
     use std::os::unix::fs::{
         DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt,
     };
@@ -116,6 +116,11 @@ mod unix {
         }
     }
 
+    /// Whether stderr is a terminal that takes escape sequences: colours, and writing over what stands there.
+    pub fn stderr_takes_escapes() -> bool {
+        io::stderr().is_terminal()
+    }
+
     /// Calls `gone` once when the other end of stdout is closed. A stdout that cannot be watched is never gone.
     pub fn watch_stdout(gone: impl FnOnce() + Send + 'static) {
         let watching = std::thread::Builder::new()
@@ -145,7 +150,7 @@ mod unix {
 #[cfg(windows)]
 mod windows {
     use std::fs::{self, File, OpenOptions};
-    use std::io;
+    use std::io::{self, IsTerminal};
     use std::path::{Path, PathBuf};
 
     /// The variable that names the user's own directory.
@@ -183,6 +188,12 @@ mod windows {
 
     /// Nothing to take away: a named pipe goes with the process that made it.
     pub fn remove_socket(_name: &str) {}
+
+    /// Whether stderr is a terminal that takes escape sequences. A console of Windows does when it is told to, which can
+    /// be done only while stdout is one as well.
+    pub fn stderr_takes_escapes() -> bool {
+        io::stderr().is_terminal() && anstyle_query::windows::enable_ansi_colors() == Some(true)
+    }
 
     /// Never calls `gone`: Windows tells the writer of a pipe that its reader is gone only when it writes. A process
     /// whose host is gone finds out with its next line, or leaves by its deadline.

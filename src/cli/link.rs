@@ -1,6 +1,6 @@
 //! `channel-whatsapp --link`: codes on stderr, the summary alone on stdout.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -15,6 +15,7 @@ use super::args::LinkArgs;
 use super::qr;
 use crate::account::{OwnerLock, Paths, Role, private_file};
 use crate::clock::now;
+use crate::platform;
 use crate::session::{self, LinkError, LinkProgress, LinkRequest, Terminal, TerminalKind};
 use crate::store::{Linked, Store, linked_device};
 
@@ -214,7 +215,7 @@ impl<'a> Screen<'a> {
             expires_in.as_secs()
         ));
         let mut stderr = std::io::stderr().lock();
-        if self.drawn > 0 && stderr.is_terminal() {
+        if self.drawn > 0 && platform::stderr_takes_escapes() {
             // Over the one before: an old code that can still be seen is an old code that gets scanned.
             let _ = write!(stderr, "\x1b[{}A\x1b[J", self.drawn);
         }

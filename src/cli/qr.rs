@@ -1,7 +1,5 @@
 //! The QR code of a link, for a terminal and as a picture.
 
-use std::io::IsTerminal;
-
 use qrcode::{Color, EcLevel, QrCode};
 
 /// Width of the light border that a reader needs, in modules (ISO/IEC 18004, 6.3.8).
@@ -57,7 +55,7 @@ impl Modules {
 /// # Errors
 /// [`QrError::Text`] if the text is too long.
 pub fn terminal(text: &str) -> Result<String, QrError> {
-    draw(text, std::io::stderr().is_terminal())
+    draw(text, crate::platform::stderr_takes_escapes())
 }
 
 /// With `coloured` the code brings its own black and white. Without, it is drawn in the text's colour as the light
