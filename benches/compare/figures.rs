@@ -318,7 +318,7 @@ fn live_many(bench: &mut Bench) -> Result<()> {
             side,
             "live, 64 chats",
             Unit::PerSecond,
-            Aim::AtLeast(0.7),
+            Aim::AtLeast(1.0),
             rate,
         );
         if let Some(all_out) = loaded.all_out {
