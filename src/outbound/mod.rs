@@ -3,15 +3,26 @@
 //! Invariants: no part is empty, the parts are in order, and whatever is left out is either an error or named in
 //! [`Built::degraded`].
 
+mod actions;
+mod change;
+mod contact;
+mod fields;
 mod markup;
 mod mentions;
+mod place;
+mod poll;
 mod split;
 mod verbatim;
 
 #[cfg(test)]
+mod action_tests;
+#[cfg(test)]
 mod tests;
 
-use wacore::proto_helpers::build_quote_context;
+pub use actions::{Action, Metadata};
+pub use poll::SECRET;
+
+use wacore::proto_helpers::{MessageExt, build_quote_context};
 use waproto::codec::{message_decode, message_to_vec};
 use waproto::whatsapp as wa;
 
@@ -20,7 +31,8 @@ pub use mentions::{Forms, candidates};
 use crate::config::{Config, TextFormat};
 use crate::identity::ChatKind;
 use crate::protocol::request::{OutboundMessage, StatusKind};
-use crate::store::{Original, Peer};
+use crate::store::{Kept, Original, Peer};
+use change::About;
 
 /// What a message of the host becomes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,8 +50,22 @@ pub struct Built {
 pub struct Part {
     /// The `wa::Message`, encoded.
     pub payload: Vec<u8>,
-    /// What it is: `text`.
+    /// What it is: `text`, or by what action it is: `reaction`, `edit`, `revoke`, `poll`, `location`, `contact`,
+    /// `forward`.
     pub kind: String,
+}
+
+/// What is known of the chat and its messages, as far as this message needs it.
+#[derive(Debug, Clone, Default)]
+pub struct Known {
+    /// The message that it is about.
+    pub target: Option<Kept>,
+    /// Now, Unix milliseconds.
+    pub now_ms: i64,
+    /// Random, for a poll.
+    pub secret: [u8; SECRET],
+    /// How people are addressed there.
+    pub forms: Forms,
 }
 
 /// Why a message of the host cannot be sent as it is.
@@ -53,6 +79,60 @@ pub enum OutboundError {
     /// It asks for something else than sending.
     #[error("this version knows no metadata.action {0:?}; send without it")]
     UnsupportedAction(String),
+    /// A key of the action is missing or wrong.
+    #[error("metadata.action {action}: {reason}")]
+    InvalidAction {
+        /// The action.
+        action: String,
+        /// What is wrong with which key.
+        reason: String,
+    },
+    /// Newsletters have other ways for it.
+    #[error(
+        "metadata.action {0} is for direct chats and groups; a newsletter takes new messages only"
+    )]
+    ActionNotHere(&'static str),
+    /// The message that the action is about is not in this chat, or no longer kept.
+    #[error(
+        "no message {0} is known in this conversation; give the message.id of an event or the message_id of a receipt, and its own conversation_id"
+    )]
+    UnknownTarget(String),
+    /// More than one conversation has a message of this id.
+    #[error(
+        "several conversations have a message {0}; say which with metadata.target_conversation_id"
+    )]
+    AmbiguousTarget(String),
+    /// Somebody else wrote it.
+    #[error(
+        "message {0} is not ours; only own messages can be edited, and only an admin can delete those of others, in a group"
+    )]
+    NotOwnMessage(String),
+    /// It has no text to be changed.
+    #[error("message {0} has no text or caption that could be edited; send a new message")]
+    NotEditable(String),
+    /// The new text is longer than one message.
+    #[error(
+        "the new text would be {0} messages, and an edit is one; shorten it, or raise text_chunk_chars"
+    )]
+    EditTooLong(usize),
+    /// It is too late to edit.
+    #[error(
+        "message {0} is older than 15 minutes, after which WhatsApp takes no edit; send a new message"
+    )]
+    EditWindowOver(String),
+    /// It is too late to delete.
+    #[error(
+        "message {0} is older than 60 hours, after which WhatsApp deletes nothing for everybody"
+    )]
+    RevokeWindowOver(String),
+    /// It must not, or cannot, be forwarded.
+    #[error("message {id} cannot be forwarded: {reason}")]
+    NotForwardable {
+        /// The message.
+        id: String,
+        /// Why.
+        reason: &'static str,
+    },
 }
 
 impl OutboundError {
@@ -61,8 +141,36 @@ impl OutboundError {
         match self {
             Self::AttachmentUnsupported(_) => "attachment_unsupported",
             Self::UnsupportedAction(_) => "unsupported_action",
+            Self::InvalidAction { .. } => "invalid_action",
+            Self::ActionNotHere(_) => "action_not_here",
+            Self::UnknownTarget(_) => "unknown_target_message",
+            Self::AmbiguousTarget(_) => "ambiguous_target_message",
+            Self::NotOwnMessage(_) => "not_own_message",
+            Self::NotEditable(_) => "not_editable",
+            Self::EditTooLong(_) => "edit_too_long",
+            Self::EditWindowOver(_) => "edit_window_over",
+            Self::RevokeWindowOver(_) => "revoke_window_over",
+            Self::NotForwardable { .. } => "not_forwardable",
         }
     }
+}
+
+/// Whether an error of this code is about what was to be done and not about the request: the host's turn is over, and
+/// nothing was sent.
+pub fn is_refusal(code: &str) -> bool {
+    matches!(
+        code,
+        "invalid_action"
+            | "action_not_here"
+            | "unknown_target_message"
+            | "ambiguous_target_message"
+            | "not_own_message"
+            | "not_editable"
+            | "edit_too_long"
+            | "edit_window_over"
+            | "revoke_window_over"
+            | "not_forwardable"
+    )
 }
 
 /// What a typing indicator shows.
@@ -90,15 +198,14 @@ pub fn chatstate(kind: StatusKind) -> Option<Chatstate> {
     }
 }
 
-/// Builds the messages. `quoted` is the message that this one answers, if it is known; `forms` is how people are
-/// addressed there; with `degrade` what cannot be
-/// sent is left out and named, otherwise it is an error.
+/// Builds the messages. `quoted` is the message that this one answers, if it is known; with `degrade` what this version
+/// does not do is left out and named, otherwise it is an error. What cannot be done to this message is always one.
 pub fn build(
     message: &OutboundMessage,
     config: &Config,
     to: &Peer,
     quoted: Option<Original>,
-    forms: &Forms,
+    known: &Known,
     degrade: bool,
 ) -> Result<Built, OutboundError> {
     let mut degraded = Vec::new();
@@ -109,14 +216,14 @@ pub fn build(
         degraded.push(what);
         Ok(())
     };
-    if let Some(action) = message
-        .metadata
-        .get("action")
-        .filter(|action| !action.is_empty())
-    {
-        let what = format!("action {action:?}: not supported");
-        refuse(OutboundError::UnsupportedAction(action.clone()), what)?;
-    }
+    let action = match Action::parse(&message.metadata) {
+        Err(OutboundError::UnsupportedAction(name)) => {
+            let what = format!("action {name:?}: not supported");
+            refuse(OutboundError::UnsupportedAction(name), what)?;
+            None
+        }
+        parsed => parsed?,
+    };
     for attachment in &message.attachments {
         let what = format!("attachment {:?}: not supported", attachment.name);
         refuse(
@@ -129,18 +236,126 @@ pub fn build(
         TextFormat::Markdown => markup::render(&message.content),
         TextFormat::Plain => message.content.clone(),
     };
-    let parts = split::split(&text, config.text_chunk_chars)
-        .into_iter()
-        .map(|text| Part {
-            payload: message_to_vec(&text_message(&text, quote.take(), forms)),
-            kind: "text".to_owned(),
-        })
-        .collect();
+    let texts = split::split(&text, config.text_chunk_chars);
+    let mut messages = match &action {
+        Some(action) => acted(action, message, texts, to, known, &mut quote)?,
+        None => said(texts, &mut quote, &known.forms),
+    };
+    for (_, message) in &mut messages {
+        // A kind that cannot carry a timer is none that disappears.
+        message.set_ephemeral_expiration(to.timer);
+    }
+    let part = |(kind, message): Sent| Part {
+        payload: message_to_vec(&message),
+        kind: kind.to_owned(),
+    };
     Ok(Built {
-        parts,
+        parts: messages.into_iter().map(part).collect(),
         degraded,
         content_hash: content_hash(message, to),
     })
+}
+
+/// A message, and what it is.
+type Sent = (&'static str, wa::Message);
+
+/// The messages of an action with the texts of the content, in the order in which they make sense.
+fn acted(
+    action: &Action,
+    message: &OutboundMessage,
+    texts: Vec<String>,
+    to: &Peer,
+    known: &Known,
+    quote: &mut Option<wa::ContextInfo>,
+) -> Result<Vec<Sent>, OutboundError> {
+    if to.kind() == ChatKind::Newsletter && action.is_about_a_message_here() {
+        return Err(OutboundError::ActionNotHere(action.name()));
+    }
+    let target = || {
+        let id = action.target().unwrap_or_default();
+        let kept = known.target.as_ref();
+        let kept = kept.ok_or_else(|| OutboundError::UnknownTarget(id.to_owned()))?;
+        Ok(About {
+            id,
+            kept,
+            chat: to,
+            now_ms: known.now_ms,
+        })
+    };
+    let mut behind = |kind, mut thing: wa::Message| {
+        let mut messages = said(texts.clone(), quote, &known.forms);
+        if let Some(context) = quote.take() {
+            thing.set_context_info(context);
+        }
+        messages.push((kind, thing));
+        messages
+    };
+    Ok(match action {
+        Action::Read { .. } => said(texts, quote, &known.forms),
+        Action::React { emoji, .. } => {
+            let mut messages = vec![("reaction", change::react(&target()?, emoji))];
+            messages.extend(said(texts, quote, &known.forms));
+            messages
+        }
+        Action::Revoke { .. } => {
+            let mut messages = vec![("revoke", change::revoke(&target()?)?)];
+            messages.extend(said(texts, quote, &known.forms));
+            messages
+        }
+        Action::Edit { .. } => {
+            let [text] = texts.as_slice() else {
+                return Err(match texts.len() {
+                    0 => OutboundError::InvalidAction {
+                        action: action.name().to_owned(),
+                        reason: "the content is the new text, and it is empty".to_owned(),
+                    },
+                    parts => OutboundError::EditTooLong(parts),
+                });
+            };
+            vec![(
+                "edit",
+                change::edit(&target()?, text_message(text, None, &known.forms))?,
+            )]
+        }
+        Action::Poll {
+            options,
+            selectable,
+        } => {
+            let question = message.content.trim();
+            let mut poll = poll::message(question, options, *selectable, known.secret)?;
+            if let Some(context) = quote.take() {
+                poll.set_context_info(context);
+            }
+            vec![("poll", poll)]
+        }
+        Action::Location {
+            latitude,
+            longitude,
+            name,
+            address,
+        } => {
+            let (name, address) = (name.as_ref(), address.as_ref());
+            behind(
+                "location",
+                place::message(*latitude, *longitude, name, address),
+            )
+        }
+        Action::Contact { card, .. } => behind("contact", contact::message(card)),
+        Action::Forward { .. } => {
+            let About { id, kept, .. } = target()?;
+            let mut messages = said(texts, quote, &known.forms);
+            messages.push(("forward", change::forward(id, kept)?));
+            messages
+        }
+    })
+}
+
+/// Texts, the first of which quotes.
+fn said(texts: Vec<String>, quote: &mut Option<wa::ContextInfo>, forms: &Forms) -> Vec<Sent> {
+    let texts = texts.iter();
+    texts
+        .map(|text| ("text", text_message(text, quote.take(), forms)))
+        .collect()
 }
 
 fn text_message(text: &str, context: Option<wa::ContextInfo>, forms: &Forms) -> wa::Message {

@@ -7,17 +7,17 @@ use super::*;
 use crate::identity::Address;
 use crate::protocol::request::OutboundAttachment;
 
-const ANN: &str = "15551230001@s.whatsapp.net";
-const GROUP: &str = "120363000000000001@g.us";
+pub(super) const ANN: &str = "15551230001@s.whatsapp.net";
+pub(super) const GROUP: &str = "120363000000000001@g.us";
 
-fn peer(jid: &str) -> Peer {
+pub(super) fn peer(jid: &str) -> Peer {
     let address: Address = jid.parse().unwrap();
     let dir = tempfile::tempdir().unwrap();
     let store = crate::store::Store::open(&dir.path().join("channel.db")).unwrap();
     store.resolve(vec![address]).wait().unwrap()
 }
 
-fn message(content: &str, metadata: &[(&str, &str)]) -> OutboundMessage {
+pub(super) fn message(content: &str, metadata: &[(&str, &str)]) -> OutboundMessage {
     OutboundMessage {
         content: content.to_owned(),
         metadata: metadata
@@ -28,7 +28,7 @@ fn message(content: &str, metadata: &[(&str, &str)]) -> OutboundMessage {
     }
 }
 
-fn config(chunk: u32) -> Config {
+pub(super) fn config(chunk: u32) -> Config {
     Config::parse(&json!({"text_chunk_chars": chunk}))
         .unwrap()
         .config
@@ -51,7 +51,7 @@ fn built(message: &OutboundMessage, to: &str) -> Vec<wa::Message> {
         &config(4000),
         &peer(to),
         original(),
-        &Forms::new(),
+        &Known::default(),
         true,
     )
     .unwrap();
@@ -107,7 +107,7 @@ fn only_the_first_part_quotes() {
         &config(30),
         &peer(GROUP),
         original(),
-        &Forms::new(),
+        &Known::default(),
         false,
     )
     .unwrap();
@@ -141,7 +141,7 @@ fn an_original_that_cannot_be_read_is_not_quoted() {
             &config(4000),
             &peer(GROUP),
             quoted,
-            &Forms::new(),
+            &Known::default(),
             false,
         )
         .unwrap();
@@ -152,26 +152,26 @@ fn an_original_that_cannot_be_read_is_not_quoted() {
 
 #[test]
 fn what_cannot_be_sent_is_named_or_an_error() {
-    let mut message = message("text", &[("action", "react")]);
+    let mut message = message("text", &[("action", "dance")]);
     message.attachments.push(OutboundAttachment {
         name: "plan.pdf".to_owned(),
         mime_type: "application/pdf".to_owned(),
         ..OutboundAttachment::default()
     });
     let (config, to) = (config(4000), peer(ANN));
-    let degraded = build(&message, &config, &to, None, &Forms::new(), true).unwrap();
+    let degraded = build(&message, &config, &to, None, &Known::default(), true).unwrap();
     assert_eq!(degraded.parts.len(), 1);
     assert_eq!(
         degraded.degraded,
         [
-            "action \"react\": not supported",
+            "action \"dance\": not supported",
             "attachment \"plan.pdf\": not supported"
         ]
     );
-    let error = build(&message, &config, &to, None, &Forms::new(), false).unwrap_err();
+    let error = build(&message, &config, &to, None, &Known::default(), false).unwrap_err();
     assert_eq!(error.code(), "unsupported_action");
     message.metadata.clear();
-    let error = build(&message, &config, &to, None, &Forms::new(), false).unwrap_err();
+    let error = build(&message, &config, &to, None, &Known::default(), false).unwrap_err();
     assert_eq!(error.code(), "attachment_unsupported");
 }
 
@@ -223,9 +223,16 @@ fn numbers_behind_an_at_sign_are_mentions() {
 #[test]
 fn the_hash_tells_contents_apart_and_nothing_else() {
     let hash = |message: &OutboundMessage, to| {
-        build(message, &config(4000), &peer(to), None, &Forms::new(), true)
-            .unwrap()
-            .content_hash
+        build(
+            message,
+            &config(4000),
+            &peer(to),
+            None,
+            &Known::default(),
+            true,
+        )
+        .unwrap()
+        .content_hash
     };
     let one = hash(
         &message("a", &[("idempotency_key", "1"), ("conversation_id", ANN)]),
@@ -331,7 +338,15 @@ fn markdown_is_rendered_unless_the_text_is_plain() {
     let sent = |settings| {
         let config = Config::parse(&settings).unwrap().config;
         let message = message("**hi** `@+15551230001` @+15551230001", &[]);
-        let built = build(&message, &config, &peer(ANN), None, &Forms::new(), false).unwrap();
+        let built = build(
+            &message,
+            &config,
+            &peer(ANN),
+            None,
+            &Known::default(),
+            false,
+        )
+        .unwrap();
         let part = message_decode(&built.parts[0].payload).unwrap();
         part.extended_text_message.text.clone().unwrap_or_default()
     };

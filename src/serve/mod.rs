@@ -14,6 +14,7 @@ mod outcome;
 mod outgoing;
 mod passing;
 pub mod reader;
+mod reading;
 mod report;
 mod router;
 pub mod writer;

@@ -17,6 +17,8 @@ pub(super) struct Outcome {
     pub rate_limited: bool,
     /// It joined an earlier call.
     pub deduplicated: bool,
+    /// What was done, if it is not a text.
+    pub kind: Option<String>,
 }
 
 impl Outcome {
@@ -92,14 +94,17 @@ impl Outcome {
     pub(super) fn receipt(self, conversation: &str, reply_to: Option<&str>) -> DeliveryReceipt {
         let mut metadata = StringMap::new();
         let mut put = |key: &str, value: String| metadata.insert(key.to_owned(), value);
-        let nothing = self.parts.is_empty() && self.error.is_none();
+        let nothing = self.parts.is_empty() && self.error.is_none() && self.kind.is_none();
         put("platform", PLATFORM.to_owned());
-        put("kind", if nothing { "none" } else { "text" }.to_owned());
+        let kind = self.kind.as_deref();
+        put(
+            "kind",
+            kind.unwrap_or(if nothing { "none" } else { "text" })
+                .to_owned(),
+        );
         let state = match self.state() {
             _ if nothing => "nothing_to_send",
-            // Handed over and not acknowledged in time: of unknown fate to the caller.
-            DeliveryState::Handed => "unknown",
-            state => state.as_str(),
+            state => wire_state(state),
         };
         put("delivery_state", state.to_owned());
         let ids: Vec<&str> = self
@@ -108,6 +113,14 @@ impl Outcome {
             .map(|part| part.message_id.as_str())
             .collect();
         put("message_ids", ids.join(","));
+        if ids.len() > 1 {
+            let states: Vec<&str> = self
+                .parts
+                .iter()
+                .map(|part| wire_state(part.state))
+                .collect();
+            put("message_states", states.join(","));
+        }
         if let Some(id) = reply_to {
             put("reply_to_message_id", id.to_owned());
         }
@@ -127,6 +140,15 @@ impl Outcome {
             conversation_id: conversation.to_string(),
             metadata,
         }
+    }
+}
+
+/// The word for a state that a caller is answered with.
+fn wire_state(state: DeliveryState) -> &'static str {
+    match state {
+        // Handed over and not acknowledged in time: of unknown fate to the caller.
+        DeliveryState::Handed => "unknown",
+        state => state.as_str(),
     }
 }
 

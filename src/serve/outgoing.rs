@@ -13,16 +13,17 @@ use super::account::{Account, NotOpened, Open};
 use super::answer::{Process, call_deadline};
 use super::outcome::Outcome;
 use super::passing::{self, Asked, Said, Way};
+use super::reading;
 use crate::access::Policy;
 use crate::account::InUse;
 use crate::config::{Config, DeliverErrors};
 use crate::identity::{Address, ChatKind, check_typed, parse_target};
-use crate::outbound::{self, Built, Forms};
+use crate::outbound::{self, Action, Built, Known, OutboundError};
 use crate::protocol::jsonrpc::WireError;
 use crate::protocol::request::OutboundMessage;
 use crate::protocol::response::DeliveryReceipt;
 use crate::session::{Connection, Fate, Following, SessionError};
-use crate::store::{Enqueued, NewPart, OutboundRequest, PartState, Peer, RequestId, Store};
+use crate::store::{Enqueued, NewPart, OutboundRequest, PartState, Peer, RequestId, Search, Store};
 
 /// Sends one message of the host.
 pub(super) async fn send(
@@ -76,18 +77,41 @@ pub(super) async fn send(
         Some(id) => store.message(peer.public_id.clone(), id.to_owned()).await?,
         None => None,
     };
-    let forms = match outbound::candidates(&message.content) {
-        phones if phones.is_empty() || peer.kind() != ChatKind::Group => Forms::new(),
-        phones => {
-            let group = peer.public_id.clone();
-            store.mention_forms(group, phones).await?
+    // A known action that cannot be done is answered like a message that WhatsApp refuses: nothing of it goes.
+    let built = match known(&store, &message, &peer).await {
+        Ok(known) => outbound::build(&message, config, &peer, quoted, &known, degrade)
+            .map_err(WireError::from),
+        Err(error) => Err(error),
+    };
+    let read = match Action::parse(&message.metadata) {
+        Ok(Some(Action::Read { target_message_id })) => Some(target_message_id),
+        _ => None,
+    };
+    let built = match (built, &read) {
+        (Ok(built), Some(target)) => {
+            reading::read(account, config, &store, &peer, target.as_str(), deadline)
+                .await
+                .map(|()| built)
         }
+        (built, _) => built,
     };
     let Built {
         parts,
         degraded,
         content_hash,
-    } = outbound::build(&message, config, &peer, quoted, &forms, degrade)?;
+    } = match built {
+        Ok(built) => built,
+        Err(error) if degrade && is_refusal(&error, read.is_some()) => {
+            if let Some(id) = reply_to {
+                let (chat, id) = (peer.public_id.clone(), id.to_owned());
+                store.prove_by_reply(chat, id).await?;
+            }
+            store.count_refused().await?;
+            return Ok(Outcome::refused(&error.code, &error.message)
+                .receipt(&peer.public_id.to_string(), reply_to));
+        }
+        Err(error) => return Err(error),
+    };
     let parts: Vec<NewPart> = parts
         .into_iter()
         .map(|part| NewPart {
@@ -105,6 +129,7 @@ pub(super) async fn send(
         }
         let outcome = Outcome {
             degraded,
+            kind: read.map(|_| "read".to_owned()),
             ..Outcome::default()
         };
         return Ok(outcome.receipt(&peer.public_id.to_string(), reply_to));
@@ -137,6 +162,59 @@ pub(super) async fn send(
     }
 }
 
+/// Whether a reply is answered with this error as a state. A read mark is made now or never, so no connection is one.
+fn is_refusal(error: &WireError, read: bool) -> bool {
+    let away = matches!(error.code.as_ref(), "unreachable" | "session_in_use");
+    outbound::is_refusal(&error.code) || read && away
+}
+
+/// What is known of the chat and its messages, as far as this message needs it.
+async fn known(store: &Store, message: &OutboundMessage, peer: &Peer) -> Result<Known, WireError> {
+    let mut known = Known::default();
+    let phones = outbound::candidates(&message.content);
+    if !phones.is_empty() && peer.kind() == ChatKind::Group {
+        let group = peer.public_id.clone();
+        known.forms = store.mention_forms(group, phones).await?;
+    }
+    // What is wrong with an action is said where the message is built.
+    let Ok(Some(action)) = Action::parse(&message.metadata) else {
+        return Ok(known);
+    };
+    known.now_ms = crate::clock::now_ms();
+    if let Action::Poll { .. } = action {
+        getrandom::fill(&mut known.secret).map_err(|error| {
+            WireError::new(
+                "internal_error",
+                format_args!("the system gives no random numbers ({error})"),
+            )
+        })?;
+    }
+    let Some(id) = action
+        .target()
+        .filter(|_| !matches!(action, Action::Read { .. }))
+    else {
+        return Ok(known);
+    };
+    known.target = match &action {
+        Action::Forward {
+            target_conversation_id,
+            ..
+        } => {
+            let chat = target_conversation_id.as_deref().map(str::parse);
+            let chat = chat
+                .transpose()
+                .map_err(|_| OutboundError::UnknownTarget(id.to_owned()))?;
+            match store.search(id.to_owned(), chat).await? {
+                Search::One(kept) => Some(kept),
+                Search::Nothing => None,
+                Search::Several => return Err(OutboundError::AmbiguousTarget(id.to_owned()).into()),
+            }
+        }
+        _ => store.kept(peer.public_id.clone(), id.to_owned()).await?,
+    };
+    Ok(known)
+}
+
 /// A message of the host with nothing left to decide, so that whoever owns the connection can send it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Sending {
@@ -155,6 +233,8 @@ impl Sending {
 
     fn receipt(&self, mut outcome: Outcome, chat: &Peer, joined: bool) -> DeliveryReceipt {
         outcome.degraded.clone_from(&self.degraded);
+        let mut kinds = self.request.parts.iter().map(|part| &part.kind);
+        outcome.kind = kinds.find(|kind| *kind != "text").cloned();
         // It may have been entered by an owner that died: that is no other call.
         let ids = outcome.parts.iter().map(|part| part.message_id.as_str());
         outcome.deduplicated = joined && !ids.eq(self.ids().iter());

@@ -17,13 +17,14 @@ use tokio::time::Instant;
 use super::account::{Account, NotOpened, Open, look_again};
 use super::answer::SharedProcess;
 use super::outgoing::{self, Sending};
-use super::{exchange, report};
+use super::{exchange, reading, report};
 use crate::account::socket::{self, Listener, Stream};
 use crate::account::{InUse, Role};
 use crate::config::Config;
 use crate::identity::Address;
 use crate::protocol::jsonrpc::WireError;
 use crate::protocol::response::DeliveryReceipt;
+use crate::store::Unread;
 
 /// Changes with the meaning of what crosses.
 const PROTOCOL: u32 = 1;
@@ -42,6 +43,7 @@ const GOODBYE: Duration = Duration::from_millis(100);
 pub(super) enum Asked {
     Send(Sending),
     Chatstate { to: Address, composing: bool },
+    Read(Unread),
     Health,
 }
 
@@ -324,6 +326,9 @@ async fn heard(stream: &Stream, open: &Open, process: &SharedProcess) -> io::Res
             .await
             .map(Said::Sent),
         Asked::Chatstate { to, composing } => exchange::show(open, &to, composing, deadline)
+            .await
+            .map(|()| Said::Shown),
+        Asked::Read(unread) => reading::mark(open, &unread, deadline)
             .await
             .map(|()| Said::Shown),
         Asked::Health => report::connected(open)

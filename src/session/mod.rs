@@ -21,6 +21,7 @@ mod link;
 mod lookup;
 mod outbox;
 mod pending;
+mod reading;
 mod receive;
 mod runtime;
 mod state;

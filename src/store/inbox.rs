@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use rusqlite::types::Type;
 use rusqlite::{OptionalExtension, params};
+use serde::{Deserialize, Serialize};
 
 use super::groups::{self, KnownGroup};
 use super::peers::{self, address};
@@ -36,7 +37,7 @@ pub(super) mod state {
 }
 
 /// Key of a message in the inbox; grows with arrival.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RowId(pub(super) i64);
 
 /// A message as the session hands it over.

@@ -31,6 +31,8 @@ pub struct Peer {
     pub push_name: Option<String>,
     /// Time of the latest message that came from here, by the server's clock; none ever came if absent.
     pub last_inbound: Option<i64>,
+    /// After how many seconds messages of this chat disappear; 0 for never.
+    pub timer: u32,
 }
 
 impl Peer {
@@ -128,7 +130,11 @@ pub(super) fn load(tx: &Tx<'_>, key: PeerKey) -> rusqlite::Result<Peer> {
         }
         aliases.push(alias);
     }
-    tx.prepare_cached("SELECT public_id, route, push_name, last_inbound FROM peer WHERE key = ?1")?
+    tx.prepare_cached(
+        "SELECT public_id, route, push_name, last_inbound,
+                coalesce((SELECT json_extract(info, '$.ephemeral_secs') FROM known_group WHERE address = public_id), timer)
+         FROM peer WHERE key = ?1",
+    )?
         .query_row([key.0], |row| {
             Ok(Peer {
                 key,
@@ -138,6 +144,7 @@ pub(super) fn load(tx: &Tx<'_>, key: PeerKey) -> rusqlite::Result<Peer> {
                 lost,
                 push_name: row.get(2)?,
                 last_inbound: row.get(3)?,
+                timer: row.get(4)?,
             })
         })
 }
@@ -252,6 +259,8 @@ pub(super) fn merge(tx: &Tx<'_>, into: PeerKey, from: PeerKey) -> rusqlite::Resu
             route = CASE WHEN coalesce(l.last_inbound, 0) > coalesce(w.last_inbound, 0) THEN l.route ELSE w.route END,
             push_name = CASE WHEN coalesce(l.last_inbound, 0) > coalesce(w.last_inbound, 0)
                 THEN coalesce(l.push_name, w.push_name) ELSE coalesce(w.push_name, l.push_name) END,
+            timer = CASE WHEN coalesce(l.last_inbound, 0) > coalesce(w.last_inbound, 0) THEN l.timer ELSE w.timer END,
+            read_upto = max(w.read_upto, l.read_upto),
             last_inbound = nullif(max(coalesce(l.last_inbound, 0), coalesce(w.last_inbound, 0)), 0)
          FROM peer AS l WHERE w.key = ?1 AND l.key = ?2",
     )?

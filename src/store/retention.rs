@@ -1,4 +1,4 @@
-//! What is kept for how long.
+//! What is kept for how long, and how much of what was said.
 //!
 //! Invariants: what fell out is gone from the file, text and all (`secure_delete` overwrites it); an event that falls
 //! out before anything proved it handled is counted, and the count never goes back. The work is done in small steps,
@@ -6,7 +6,7 @@
 
 use rusqlite::params;
 
-use super::{Pending, Store, Tx, meta};
+use super::{Pending, Store, Tx, messages, meta};
 
 /// Events, and what was sent, are kept this long, seconds.
 const KEPT_FOR: i64 = 30 * 24 * 3600;
@@ -44,7 +44,8 @@ impl Store {
                 )?
                 .execute([before, STEP])?;
             let step = usize::try_from(STEP).unwrap_or(usize::MAX);
-            let more = [events, requests, sessions].contains(&step);
+            let said = messages::forget(tx, messages::KEPT_BYTES, STEP)?;
+            let more = [events, requests, sessions, said].contains(&step);
             Ok(Swept { dropped, more })
         })
     }

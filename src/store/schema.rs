@@ -143,6 +143,11 @@ const MIGRATIONS: &[&str] = &["
 ", "
     ALTER TABLE part ADD COLUMN own INTEGER NOT NULL DEFAULT 0;
     CREATE INDEX part_own ON part (chat, pos) WHERE own = 1 AND state = 3;
+", "
+    ALTER TABLE peer ADD COLUMN timer INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE peer ADD COLUMN read_upto INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX inbox_raw ON inbox (length(raw)) WHERE raw IS NOT NULL;
+    CREATE INDEX part_payload ON part (length(payload)) WHERE payload IS NOT NULL;
 "];
 
 /// Opens or creates the file and brings its schema up to date.

@@ -4,6 +4,7 @@ mod file;
 mod groups;
 mod inbox;
 mod ledger;
+mod messages;
 mod model;
 mod numbers;
 mod outbox;

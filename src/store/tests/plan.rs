@@ -20,7 +20,11 @@ const GROW: [&str; 11] = [
 
 /// Statements of the sweep, which runs now and then and walks in the order of age, and of a merge: a person turns out
 /// to be two peers once in a lifetime, and then the foreign keys are looked through.
-const RARE: [&str; 4] = [
+/// A message to be forwarded is looked for by its id alone, since nobody says which chat it is in.
+const RARE: [&str; 7] = [
+    "FROM inbox WHERE stanza = ?1",
+    "FROM inbox WHERE raw IS NOT NULL ORDER BY id",
+    "FROM part WHERE payload IS NOT NULL AND open = 0",
     "DELETE FROM peer",
     "FROM inbox ORDER BY id LIMIT",
     "FROM request r WHERE r.created",

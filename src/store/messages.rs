@@ -1,0 +1,281 @@
+//! The message cache: what was said, theirs and ours, for whatever refers to it later: quotations, edits, votes,
+//! forwards. The messages themselves are in the inbox and in the outbox; here is how they are found, and what is kept
+//! of their chats.
+//!
+//! Invariant: nothing of a message that was refused, or whose sender still waits for approval, can be referred to.
+
+use rusqlite::{OptionalExtension, Row, params};
+
+use serde::{Deserialize, Serialize};
+
+use super::groups;
+use super::inbox::{RowId, state};
+use super::peers::{self, address};
+use super::{PeerKey, Pending, Store, Tx, meta};
+use crate::identity::Address;
+
+/// A message that another one may refer to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// Who wrote it, in the address form of its chat; absent if it was us.
+    pub sender: Option<Address>,
+    /// Our own address in the form of its chat, if it is known.
+    pub own: Option<Address>,
+    /// The `wa::Message`, encoded; absent once it is too much to keep.
+    pub raw: Option<Vec<u8>>,
+    /// When it was sent, Unix seconds.
+    pub at: i64,
+}
+
+/// What has not been marked as read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unread {
+    /// The chat's address, as the latest of these messages had it.
+    pub chat: Address,
+    /// Message ids by their sender, who is named in groups alone.
+    pub ids: Vec<(Option<Address>, Vec<String>)>,
+    /// The last of them.
+    pub upto: RowId,
+}
+
+/// What a search for a message across chats found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Search {
+    /// There is none.
+    Nothing,
+    /// There is one.
+    One(Kept),
+    /// There are some, in several chats or by several senders. An id is its sender's choice, so none is taken.
+    Several,
+}
+
+/// So many messages are marked as read at once, the latest.
+const MARKED: i64 = 512;
+
+impl Store {
+    /// A message of this chat. An id is its sender's choice, so an own message goes before another one of that id.
+    pub fn kept(&self, chat: Address, stanza_id: String) -> Pending<Option<Kept>> {
+        self.look(move |tx| {
+            let Some(chat) = peers::find(tx, &chat)? else {
+                return Ok(None);
+            };
+            let found = within(tx, &stanza_id, Some(chat))?;
+            Ok(found.into_iter().next())
+        })
+    }
+
+    /// A message of whatever chat, or of this one.
+    pub fn search(&self, stanza_id: String, chat: Option<Address>) -> Pending<Search> {
+        self.look(move |tx| {
+            let chat = match chat.map(|chat| peers::find(tx, &chat)).transpose()? {
+                Some(None) => return Ok(Search::Nothing),
+                chat => chat.flatten(),
+            };
+            let mut found = within(tx, &stanza_id, chat)?;
+            Ok(match (found.len(), found.pop()) {
+                (1, Some(one)) => Search::One(one),
+                (0, _) => Search::Nothing,
+                _ => Search::Several,
+            })
+        })
+    }
+
+    /// A message and what came before it in its chat, as far as it was not marked as read; `None` if the message is
+    /// not there.
+    pub fn unread(&self, chat: Address, stanza_id: String) -> Pending<Option<Unread>> {
+        self.look(move |tx| {
+            let Some(chat) = peers::find(tx, &chat)? else {
+                return Ok(None);
+            };
+            let upto: Option<(i64, Address)> = tx
+                .prepare_cached(
+                    "SELECT id, route FROM inbox WHERE chat = ?1 AND stanza = ?2 AND state NOT IN (3, 8) ORDER BY id DESC LIMIT 1",
+                )?
+                .query_row(params![chat.0, stanza_id], |row| {
+                    Ok((row.get(0)?, address(row, 1)?))
+                })
+                .optional()?;
+            let Some((upto, route)) = upto else { return Ok(None) };
+            let group = !route.is_user();
+            let mut statement = tx.prepare_cached(
+                "SELECT stanza, sender FROM inbox
+                 WHERE chat = ?1 AND id <= ?2 AND id > (SELECT read_upto FROM peer WHERE key = ?1) AND state NOT IN (3, 8)
+                 ORDER BY id DESC LIMIT ?3",
+            )?;
+            let mut rows = statement.query(params![chat.0, upto, MARKED])?;
+            let mut ids: Vec<(Option<Address>, Vec<String>)> = Vec::new();
+            while let Some(row) = rows.next()? {
+                let sender = match group {
+                    true => form_in(tx, chat, PeerKey(row.get(1)?))?,
+                    false => None,
+                };
+                let stanza = row.get(0)?;
+                match ids.iter_mut().find(|(by, _)| *by == sender) {
+                    Some((_, theirs)) => theirs.push(stanza),
+                    None => ids.push((sender, vec![stanza])),
+                }
+            }
+            Ok(Some(Unread {
+                chat: route,
+                ids,
+                upto: RowId(upto),
+            }))
+        })
+    }
+
+    /// Notes that a message and what came before it in its chat was marked as read.
+    pub fn mark_read(&self, upto: RowId) -> Pending<()> {
+        self.submit(move |tx| {
+            tx.prepare_cached(
+                "UPDATE peer SET read_upto = max(read_upto, ?1) WHERE key = (SELECT chat FROM inbox WHERE id = ?1)",
+            )?
+            .execute([upto.0])?;
+            Ok(())
+        })
+    }
+
+    /// Notes after how many seconds messages of this chat disappear; 0 for never.
+    pub fn learn_timer(&self, chat: Vec<Address>, seconds: u32) -> Pending<()> {
+        self.submit(move |tx| {
+            let chat = peers::resolve(tx, &chat)?;
+            tx.prepare_cached("UPDATE peer SET timer = ?2 WHERE key = ?1 AND timer <> ?2")?
+                .execute(params![chat.0, seconds])?;
+            Ok(())
+        })
+    }
+}
+
+/// The messages of this id, ours first.
+fn within(tx: &Tx<'_>, stanza: &str, chat: Option<PeerKey>) -> rusqlite::Result<Vec<Kept>> {
+    let chat = chat.map(|chat| chat.0);
+    let one = |row: &Row<'_>| {
+        Ok((
+            PeerKey(row.get(0)?),
+            PeerKey(row.get(1)?),
+            row.get(2)?,
+            row.get(3)?,
+        ))
+    };
+    let mut found = Vec::new();
+    // Of a message that was refused or never left, nobody else knows.
+    let ours: Option<(PeerKey, PeerKey, Option<Vec<u8>>, i64)> = tx
+        .prepare_cached(
+            "SELECT p.chat, p.chat, p.payload, coalesce(p.sent, r.created) FROM part p JOIN request r ON r.id = p.request
+             WHERE p.message_id = ?1 AND p.chat = coalesce(?2, p.chat) AND p.state < 8
+               AND p.kind NOT IN ('reaction', 'edit', 'revoke')",
+        )?
+        .query_row(params![stanza, chat], one)
+        .optional()?;
+    if let Some((chat, _, raw, at)) = ours {
+        found.push(Kept {
+            sender: None,
+            own: own_form(tx, chat)?,
+            raw,
+            at,
+        });
+    }
+    let theirs: Vec<(PeerKey, PeerKey, Option<Vec<u8>>, i64)> = match chat {
+        Some(chat) => tx
+            .prepare_cached(
+                "SELECT chat, sender, raw, timestamp FROM inbox
+                 WHERE chat = ?2 AND stanza = ?1 AND state NOT IN (3, 8) ORDER BY id DESC",
+            )?
+            .query_map(params![stanza, chat], one)?
+            .collect::<rusqlite::Result<_>>()?,
+        None => tx
+            .prepare_cached(
+                "SELECT chat, sender, raw, timestamp FROM inbox WHERE stanza = ?1 AND state NOT IN (3, 8) ORDER BY id DESC",
+            )?
+            .query_map(params![stanza], one)?
+            .collect::<rusqlite::Result<_>>()?,
+    };
+    for (chat, sender, raw, at) in theirs {
+        found.push(Kept {
+            sender: form_in(tx, chat, sender)?,
+            own: own_form(tx, chat)?,
+            raw,
+            at,
+        });
+    }
+    Ok(found)
+}
+
+/// A person's address in the form of this chat, or else the one that they used last.
+fn form_in(tx: &Tx<'_>, chat: PeerKey, person: PeerKey) -> rusqlite::Result<Option<Address>> {
+    let peer = peers::load(tx, person)?;
+    let form = match group(tx, chat)?.map(|group| group.by_lid) {
+        Some(true) => peer.lid(),
+        Some(false) => peer.phone(),
+        None => None,
+    };
+    Ok(Some(form.unwrap_or(&peer.route).clone()))
+}
+
+/// Our address in the form of this chat; of a group that is not known the LID, as WhatsApp makes groups now.
+fn own_form(tx: &Tx<'_>, chat: PeerKey) -> rusqlite::Result<Option<Address>> {
+    let Some(own) = meta::get::<meta::Linked>(tx, "linked")? else {
+        return Ok(None);
+    };
+    let by_lid = group(tx, chat)?.is_none_or(|group| group.by_lid);
+    Ok(Some(own.lid.filter(|_| by_lid).unwrap_or(own.phone)))
+}
+
+fn group(tx: &Tx<'_>, chat: PeerKey) -> rusqlite::Result<Option<groups::Group>> {
+    let address = peers::load(tx, chat)?.public_id;
+    Ok(groups::known(tx, &address)?.map(|known| known.group))
+}
+
+/// What was said is kept up to so many bytes, theirs and ours each.
+pub(super) const KEPT_BYTES: i64 = 64 << 20;
+
+/// Lets go what the oldest messages said where all of it is more than `most` bytes; how many they were in this step.
+pub(super) fn forget(tx: &Tx<'_>, most: i64, step: i64) -> rusqlite::Result<usize> {
+    let theirs = beyond(
+        tx,
+        "SELECT sum(length(raw)) FROM inbox WHERE raw IS NOT NULL",
+        "SELECT id, length(raw) FROM inbox WHERE raw IS NOT NULL ORDER BY id LIMIT ?1",
+        "UPDATE inbox SET raw = NULL WHERE id = ?1",
+        most,
+        step,
+    )?;
+    let ours = beyond(
+        tx,
+        "SELECT sum(length(payload)) FROM part WHERE payload IS NOT NULL",
+        "SELECT pos, length(payload) FROM part WHERE payload IS NOT NULL AND open = 0 ORDER BY pos LIMIT ?1",
+        "UPDATE part SET payload = NULL WHERE pos = ?1",
+        most,
+        step,
+    )?;
+    Ok(theirs.max(ours))
+}
+
+fn beyond(
+    tx: &Tx<'_>,
+    total: &str,
+    oldest: &str,
+    drop: &str,
+    most: i64,
+    step: i64,
+) -> rusqlite::Result<usize> {
+    let total: Option<i64> = tx.prepare_cached(total)?.query_row([], |row| row.get(0))?;
+    let mut over = total.unwrap_or_default() - most;
+    if over <= 0 {
+        return Ok(0);
+    }
+    let rows: Vec<(i64, i64)> = tx
+        .prepare_cached(oldest)?
+        .query_map([step], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    let mut dropped = 0;
+    for (row, length) in rows {
+        if over <= 0 {
+            break;
+        }
+        tx.prepare_cached(drop)?.execute([row])?;
+        over -= length;
+        dropped += 1;
+    }
+    Ok(dropped)
+}
+
+const _: () = assert!(state::DENIED == 3 && state::PAIRING == 8);

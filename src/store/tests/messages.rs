@@ -1,0 +1,163 @@
+use super::*;
+use crate::store::{Group, Linked, Member, Search};
+
+fn ours() -> OutboundRequest {
+    OutboundRequest {
+        idempotency_key: None,
+        content_hash: String::new(),
+        reply_to: None,
+        chat: addresses(&[ANN]),
+        parts: vec![NewPart {
+            message_id: "OURS".to_owned(),
+            payload: vec![1],
+            kind: "text".to_owned(),
+        }],
+        expires_at: NOW + 60,
+    }
+}
+
+fn linked(store: &TestStore) {
+    let linked = Linked {
+        phone: jid("15559990000@s.whatsapp.net"),
+        lid: Some(jid("900000000000009@lid")),
+        device: 1,
+        push_name: None,
+    };
+    store.set_linked(Some(linked)).wait().unwrap();
+}
+
+#[test]
+fn a_message_is_found_in_its_chat_in_the_form_of_the_chjid() {
+    let store = TestStore::new();
+    linked(&store);
+    let said = message(&[GROUP], &[ANN_LID, ANN], "M1");
+    store.insert(vec![said]).wait().unwrap();
+    let kept = |chat| store.kept(jid(chat), "M1".to_owned()).wait().unwrap();
+    for by_lid in [true, false] {
+        let group = Group {
+            by_lid,
+            ephemeral_secs: 60,
+            ..Group::default()
+        };
+        let nobody: Vec<Member> = Vec::new();
+        store
+            .set_group(jid(GROUP), group, nobody, false, 1)
+            .wait()
+            .unwrap();
+        let found = kept(GROUP).unwrap();
+        let (theirs, ours) = match by_lid {
+            true => (ANN_LID, "900000000000009@lid"),
+            false => (ANN, "15559990000@s.whatsapp.net"),
+        };
+        assert_eq!(found.sender, Some(jid(theirs)));
+        assert_eq!(found.own, Some(jid(ours)));
+        let group = store.peer(jid(GROUP)).wait().unwrap().unwrap();
+        assert_eq!(group.timer, 60);
+    }
+    assert_eq!(kept(ANN), None);
+}
+
+#[test]
+fn an_id_that_somebody_else_took_too_does_not_stand_for_ours() {
+    let store = TestStore::new();
+    linked(&store);
+    store.enqueue(ours(), NOW).wait().unwrap();
+    let forged = direct(ANN, "OURS");
+    store.insert(vec![forged]).wait().unwrap();
+    let found = store.kept(jid(ANN), "OURS".to_owned()).wait().unwrap();
+    assert_eq!(found.unwrap().sender, None);
+    let search = |id: &str| store.search(id.to_owned(), None).wait().unwrap();
+    assert_eq!(search("OURS"), Search::Several);
+    assert_eq!(search("NONE"), Search::Nothing);
+    store.insert(vec![direct(ANN, "M2")]).wait().unwrap();
+    assert!(matches!(search("M2"), Search::One(_)));
+    // What never left is no message to anybody.
+    store
+        .mark_rejected("OURS".to_owned(), "x".to_owned())
+        .wait()
+        .unwrap();
+    assert!(matches!(search("OURS"), Search::One(kept) if kept.sender.is_some()));
+}
+
+#[test]
+fn what_was_refused_cannot_be_referred_to() {
+    let store = TestStore::new();
+    store.insert(vec![direct(ANN, "M1")]).wait().unwrap();
+    let row = store.next_to_emit(1, WEEK, NOW).wait().unwrap().remove(0);
+    store
+        .drop_denied(row.id, "denied".to_owned())
+        .wait()
+        .unwrap();
+    assert_eq!(store.kept(jid(ANN), "M1".to_owned()).wait().unwrap(), None);
+    assert_eq!(
+        store.unread(jid(ANN), "M1".to_owned()).wait().unwrap(),
+        None
+    );
+}
+
+#[test]
+fn what_was_marked_as_read_is_not_marked_again() {
+    let store = TestStore::new();
+    let messages = ["M1", "M2", "M3"].map(|id| direct(ANN, id));
+    store.insert(messages.to_vec()).wait().unwrap();
+    let unread = |id: &str| {
+        store
+            .unread(jid(ANN), id.to_owned())
+            .wait()
+            .unwrap()
+            .unwrap()
+    };
+    let first = unread("M2");
+    assert_eq!(first.chat, jid(ANN));
+    assert_eq!(first.ids, [(None, vec!["M2".to_owned(), "M1".to_owned()])]);
+    store.mark_read(first.upto).wait().unwrap();
+    assert!(unread("M1").ids.is_empty());
+    assert_eq!(unread("M3").ids, [(None, vec!["M3".to_owned()])]);
+    store
+        .insert(vec![message(&[GROUP], &[ANN_LID], "G1")])
+        .wait()
+        .unwrap();
+    let group = store
+        .unread(jid(GROUP), "G1".to_owned())
+        .wait()
+        .unwrap()
+        .unwrap();
+    assert_eq!(group.ids, [(Some(jid(ANN_LID)), vec!["G1".to_owned()])]);
+}
+
+#[test]
+fn a_timer_is_learnt_and_forgotten() {
+    let store = TestStore::new();
+    for seconds in [0, 86_400, 86_400, 0] {
+        store.learn_timer(vec![jid(ANN)], seconds).wait().unwrap();
+        let ann = store.peer(jid(ANN)).wait().unwrap().unwrap();
+        assert_eq!(ann.timer, seconds);
+    }
+}
+
+#[test]
+fn the_oldest_words_go_when_there_are_too_many() {
+    let store = TestStore::new();
+    let long = |id: &str| NewInbound {
+        raw: vec![1; 1000],
+        ..direct(ANN, id)
+    };
+    let messages: Vec<NewInbound> = ["A", "B", "C", "D"].map(long).into();
+    store.insert(messages).wait().unwrap();
+    let forget = |most, step| {
+        store
+            .submit(move |tx| crate::store::messages::forget(tx, most, step))
+            .wait()
+            .unwrap()
+    };
+    assert_eq!(forget(4000, 10), 0);
+    assert_eq!(forget(2500, 1), 1);
+    assert_eq!(forget(2500, 10), 1);
+    assert_eq!(forget(2500, 10), 0);
+    for (id, there) in [("A", false), ("B", false), ("C", true), ("D", true)] {
+        let kept = store.kept(jid(ANN), id.to_owned()).wait().unwrap().unwrap();
+        assert_eq!(kept.raw.is_some(), there, "{id}");
+    }
+    // The event itself waits on.
+    assert_eq!(store.next_to_emit(10, WEEK, NOW).wait().unwrap().len(), 4);
+}
