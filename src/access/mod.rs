@@ -200,6 +200,15 @@ impl<'a> Policy<'a> {
             && position(&config.allowed_conversation_ids, chat, true).is_some()
     }
 
+    /// Whether the lists refuse this person, whichever route a message of theirs would take.
+    pub fn refuses(&self, subject: &Subject<'_>) -> bool {
+        match self.inbound(subject) {
+            Verdict::Deny { rule } => rule != NO_ROUTE,
+            Verdict::ReadOnly { .. } | Verdict::Pairing { .. } => true,
+            Verdict::Emit { .. } | Verdict::Context { .. } => false,
+        }
+    }
+
     fn direct(&self, subject: &Subject<'_>) -> Verdict {
         let emit = |permission, rule| {
             self.emit(subject, ActivationReason::DirectMessage, permission, rule)
@@ -303,7 +312,7 @@ impl<'a> Policy<'a> {
                 route: None,
                 rule,
             },
-            None => deny("routes: none matches"),
+            None => deny(NO_ROUTE),
         }
     }
 
@@ -412,6 +421,8 @@ impl<'a> Policy<'a> {
         }
     }
 }
+
+const NO_ROUTE: &str = "routes: none matches";
 
 fn deny(rule: &str) -> Verdict {
     Verdict::Deny {

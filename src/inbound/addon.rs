@@ -32,6 +32,16 @@ pub fn open_vote(
     })
 }
 
+/// When a vote was made by its sender's clock, Unix milliseconds; not later than `received`, Unix seconds by the
+/// server's. A vote that had to be sent again comes after its successor.
+pub fn voted_at(vote: &wa::Message, received: i64) -> i64 {
+    let received = received.saturating_add(1).saturating_mul(1000);
+    let update = unwrap::peel(vote).0.poll_update_message.as_option();
+    update
+        .and_then(|update| update.sender_timestamp_ms)
+        .map_or(received, |at| at.min(received))
+}
+
 /// The answer to an event. `event` is the message that announced it, `author` and `guest` every address known of the
 /// two. `None` if `answer` is none, the event has no secret, or the answer does not open.
 pub fn open_event_answer(

@@ -4,6 +4,7 @@
 //! The library opens encrypted edits, reactions and comments when it has kept that secret; they arrive here in the
 //! clear then. Votes and answers to events it leaves to us: see [`reveal`](super::reveal).
 
+use waproto::buffa::Enumeration;
 use waproto::whatsapp as wa;
 
 use super::content::{self, Found, summary};
@@ -87,7 +88,10 @@ pub(super) fn encrypted_edit(closed: &wa::message::SecretEncryptedMessage) -> Fo
         Some(Type::MESSAGE_SCHEDULE) => ("message.received", "Scheduled a message"),
         Some(Type::UNKNOWN) | None => ("message.received", "Sent an encrypted message"),
     };
-    sealed_change(event_type, content, &closed.target_message_key)
+    let (mut draft, context) = sealed_change(event_type, content, &closed.target_message_key);
+    let kind = closed.secret_enc_type.unwrap_or(Type::UNKNOWN);
+    draft.set(ENCRYPTED_KIND, Some(kind.proto_name().to_ascii_lowercase()));
+    (draft, context)
 }
 
 /// A message that is sent now and opens later.
@@ -99,6 +103,8 @@ pub(super) fn sealed(_: &wa::message::ConditionalRevealMessage) -> Found<'_> {
 
 /// Marks a draft whose substance could not be read.
 pub(super) const ENCRYPTED: &str = "encrypted";
+/// What the substance is: `message_edit`, `event_edit` and so on.
+pub(super) const ENCRYPTED_KIND: &str = "encrypted_kind";
 
 fn sealed_change<'a>(event_type: &str, content: &str, key: &wa::MessageKey) -> Found<'a> {
     let mut draft: Draft = summary(content).about(key);

@@ -33,6 +33,8 @@ pub struct Draft {
     pub metadata: BTreeMap<String, String>,
 }
 
+const TARGET_SENDER: &str = "target_sender";
+
 impl Draft {
     /// Adds a detail, if it is known and not empty.
     pub(super) fn set(&mut self, key: &str, value: Option<impl ToString>) {
@@ -47,10 +49,20 @@ impl Draft {
     /// Says which message this one is about.
     pub(super) fn about(mut self, key: &wa::MessageKey) -> Self {
         self.target_message_id = key.id.clone().filter(|id| !id.is_empty());
-        self.set("target_sender", key.participant.as_ref());
+        self.set(TARGET_SENDER, key.participant.as_ref());
         // Written from where the sender stands. Direct chats have no participant: what is not theirs is ours.
         self.set("target_from_sender", key.from_me);
         self
+    }
+
+    /// Who wrote the message that this one answers, or that a reaction, a vote or another change is about, as far as
+    /// the sender says.
+    pub fn refers_to(&self) -> Option<Address> {
+        let quoted = self
+            .reply_to
+            .as_ref()
+            .and_then(|quoted| quoted.sender.clone());
+        quoted.or_else(|| self.metadata.get(TARGET_SENDER)?.parse().ok())
     }
 }
 

@@ -13,7 +13,7 @@ use crate::protocol::event::{
     Activation, ActivationReason, Actor, Conversation, InboundAttachment, InboundEvent,
     InboundMessage,
 };
-use crate::store::{KnownGroup, Linked, Stored};
+use crate::store::{KnownGroup, Linked, Peer, Stored};
 
 /// What stands before group talk that was not meant for the agent.
 const CONTEXT_HEADING: &str = "Said in this group since the last message to you:";
@@ -37,7 +37,7 @@ pub fn event(message: &Stored, passed: &Passed<'_>, own: &Linked) -> InboundEven
     let account = own.phone.to_string();
     let quoted = draft.reply_to.as_ref();
     let reply_to = quoted.map(|quoted| quoted.stanza_id.clone());
-    let author = quoted.and_then(|quoted| quoted.sender.as_ref());
+    let author = draft.refers_to();
     InboundEvent {
         event_id: message.event_id.clone(),
         platform: PLATFORM.to_owned(),
@@ -60,7 +60,7 @@ pub fn event(message: &Stored, passed: &Passed<'_>, own: &Linked) -> InboundEven
         activation: Some(Activation {
             reason: passed.reason,
             agent_account_id: Some(account.clone()),
-            referenced_message_author_id: author.map(|author| match is_own(author, own) {
+            referenced_message_author_id: author.map(|author| match is_own(&author, own) {
                 true => account.clone(),
                 false => author.to_string(),
             }),
@@ -92,16 +92,16 @@ fn name(message: &Stored) -> String {
     {
         return single_line(&group.subject);
     }
-    let pushed = message
-        .push_name
-        .as_ref()
-        .or(message.sender.push_name.as_ref());
-    let name = pushed
-        .map(|name| single_line(name))
-        .filter(|name| !name.is_empty());
-    name.unwrap_or_else(|| match message.sender.phone().and_then(Address::phone) {
+    name_of(&message.sender, message.push_name.as_deref())
+}
+
+/// A person's name as they send it along, now or before, or the number, or whatever there is.
+pub fn name_of(person: &Peer, sent: Option<&str>) -> String {
+    let pushed = sent.or(person.push_name.as_deref());
+    let name = pushed.map(single_line).filter(|name| !name.is_empty());
+    name.unwrap_or_else(|| match person.phone().and_then(Address::phone) {
         Some(phone) => phone.to_string(),
-        None => message.sender.public_id.user().to_owned(),
+        None => person.public_id.user().to_owned(),
     })
 }
 

@@ -5,15 +5,21 @@ use waproto::whatsapp as wa;
 use super::change::ENCRYPTED;
 use super::content::{Found, line, summary, time_ms};
 
+/// So many options of a poll are listed at most. Phones make polls of twelve; a hostile sender makes what fits.
+pub(super) const LISTED: usize = 100;
+
 /// A poll or a quiz.
 pub(super) fn creation(poll: &wa::message::PollCreationMessage) -> Found<'_> {
     use wa::message::PollType;
     let options = options(poll);
     let quiz = poll.poll_type == Some(PollType::QUIZ);
     let mut content = line(if quiz { "Quiz" } else { "Poll" }, [poll.name.as_deref()]);
-    for option in &options {
+    for option in options.iter().take(LISTED) {
         content.push_str("\n- ");
         content.push_str(option);
+    }
+    if let more @ 1.. = options.len().saturating_sub(LISTED) {
+        content.push_str(&format!("\n({more} more options)"));
     }
     let mut draft = summary(content);
     draft.set("poll_options", serde_json::to_string(&options).ok());
@@ -56,10 +62,13 @@ pub(super) fn options(poll: &wa::message::PollCreationMessage) -> Vec<&str> {
     options.filter_map(|o| o.option_name.as_deref()).collect()
 }
 
+/// The type of a vote's event.
+pub(super) const VOTE: &str = "poll.vote";
+
 /// A vote, as it comes: closed.
 pub(super) fn update(vote: &wa::message::PollUpdateMessage) -> Found<'_> {
     let mut draft = summary("Voted in a poll").about(&vote.poll_creation_message_key);
-    draft.event_type = "poll.vote".to_owned();
+    draft.event_type = VOTE.to_owned();
     draft.set(ENCRYPTED, Some("true"));
     draft.set("voted_at", time_ms(vote.sender_timestamp_ms));
     (draft, None)

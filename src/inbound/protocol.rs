@@ -62,6 +62,9 @@ pub(super) fn fate(r#type: Type) -> Fate {
     }
 }
 
+/// By whom a revocation is: `sender` or `admin`.
+pub(super) const REVOKED_BY: &str = "revoked_by";
+
 /// What a protocol message says to people.
 pub(super) fn read(protocol: &ProtocolMessage) -> Result<Found<'_>, &'static str> {
     let fate = match protocol.r#type {
@@ -78,7 +81,7 @@ pub(super) fn read(protocol: &ProtocolMessage) -> Result<Found<'_>, &'static str
             draft.event_type = "message.revoked".to_owned();
             // The key is written from where the sender stands: what is not theirs, an admin deletes.
             draft.set(
-                "revoked_by",
+                REVOKED_BY,
                 Some(match protocol.key.from_me {
                     Some(false) => "admin",
                     _ => "sender",

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::account::{Account, Open};
 use super::happening::next;
-use super::ingress;
+use super::{ingress, polls};
 use crate::access::{Policy, Subject, Verdict};
 use crate::clock::now;
 use crate::config::{Config, Family};
@@ -340,15 +340,6 @@ impl Court<'_> {
     ) -> Result<Decided, StoreError> {
         let store = self.store;
         let draft = &message.draft;
-        if !self.config.emits(&draft.event_type) {
-            return Ok(Decided::Keep(
-                store.drop_denied(message.id, "events".to_owned()),
-            ));
-        }
-        let answered = draft
-            .reply_to
-            .as_ref()
-            .and_then(|quoted| quoted.sender.as_ref());
         let verdict = policy.inbound(&Subject {
             sender: &message.sender.credentials(),
             chat: &message.chat.credentials(),
@@ -357,9 +348,17 @@ impl Court<'_> {
                 .mentions
                 .iter()
                 .any(|mentioned| own.contains(mentioned)),
-            replies_to_self: answered.is_some_and(|author| own.contains(author)),
+            replies_to_self: draft
+                .refers_to()
+                .is_some_and(|author| own.contains(&author)),
             text: &draft.content,
         });
+        let refused = matches!(verdict, Verdict::Deny { .. } | Verdict::ReadOnly { .. });
+        if !refused && !self.config.emits(&draft.event_type) {
+            return Ok(Decided::Keep(
+                store.drop_unwanted(message.id, "events".to_owned()),
+            ));
+        }
         Ok(match verdict {
             Verdict::Emit {
                 activation,
@@ -374,6 +373,7 @@ impl Court<'_> {
                     }
                     _ => Vec::new(),
                 };
+                let message = polls::tallied(store, policy, message).await?;
                 let passed = Passed {
                     reason: activation,
                     permission: permission.as_str(),

@@ -13,6 +13,7 @@ mod ingress;
 mod outcome;
 mod outgoing;
 mod passing;
+mod polls;
 pub mod reader;
 mod reading;
 mod report;

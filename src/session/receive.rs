@@ -16,13 +16,13 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use wacore::types::events::InboundMessage;
-use wacore::types::message::{MessageCategory, MessageInfo};
+use wacore::types::message::{EditAttribute, MessageCategory, MessageInfo};
 use waproto::codec::message_to_vec;
 use whatsapp_rust::{Client, InboundDurabilityHook};
 
 use super::address;
 use crate::identity::Address;
-use crate::inbound::{self, Classified};
+use crate::inbound::{self, Classified, reveal};
 use crate::store::{NewInbound, Store, StoreError};
 
 /// The way into the inbox: the durability hook of one connection.
@@ -126,7 +126,7 @@ async fn row(client: &Client, message: &InboundMessage) -> Option<NewInbound> {
         tracing::warn!("a message from an address of unknown form is not for the inbox");
         return None;
     };
-    let draft = match inbound::classify(&message.message, &info) {
+    let mut draft = match inbound::classify(&message.message, &info) {
         Classified::Ignore(reason) => {
             tracing::debug!(
                 chat = info.chat.redacted(),
@@ -137,6 +137,14 @@ async fn row(client: &Client, message: &InboundMessage) -> Option<NewInbound> {
         }
         Classified::Draft(draft) => draft,
     };
+    if let Some(target) = &message.info.comment_target {
+        draft = reveal::comment(draft, target);
+    }
+    // The server lets nobody but an admin send a stanza of this sort. Our own phone, which is asked for what could not
+    // be decrypted, does not say of what sort it was.
+    if message.info.unavailable_request_id.is_none() {
+        reveal::revocation(&mut draft, message.info.edit == EditAttribute::AdminRevoke);
+    }
     let with_alternative = |first: &Address| {
         let mut forms = vec![first.clone()];
         forms.extend(info.sender_alt.clone());

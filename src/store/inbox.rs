@@ -1,5 +1,6 @@
 //! What came in, each message once, until the agent is proven to have had it.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
 use rusqlite::types::Type;
@@ -8,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::groups::{self, KnownGroup};
 use super::peers::{self, address};
-use super::{Peer, PeerKey, Pending, SessionId, Store, Tx};
+use super::{Peer, PeerKey, Pending, SessionId, Store, Tx, targets, votes};
 use crate::identity::{Address, ChatKind};
 use crate::inbound::Draft;
 
@@ -203,12 +204,16 @@ impl Store {
     /// Refuses a message: keeps the verdict, erases what it said.
     pub fn drop_denied(&self, id: RowId, verdict: String) -> Pending<()> {
         self.submit(move |tx| {
-            tx.prepare_cached(
-                "UPDATE inbox SET state = ?2, verdict = ?3, draft = NULL, raw = NULL WHERE id = ?1 AND state IN (0, 7, 8)",
-            )?
-            .execute(params![id.0, state::DENIED, verdict])?;
+            if erase(tx, id, &verdict)? {
+                votes::erase(tx, id)?;
+            }
             Ok(())
         })
+    }
+
+    /// Erases a message that nobody wants to be told of, though its sender may speak. A vote counts all the same.
+    pub fn drop_unwanted(&self, id: RowId, verdict: String) -> Pending<()> {
+        self.submit(move |tx| erase(tx, id, &verdict).map(drop))
     }
 
     /// Keeps a message back.
@@ -318,12 +323,26 @@ impl Store {
     }
 }
 
+/// Whether there was something to refuse.
+fn erase(tx: &Tx<'_>, id: RowId, verdict: &str) -> rusqlite::Result<bool> {
+    let erased = tx
+        .prepare_cached(
+            "UPDATE inbox SET state = ?2, verdict = ?3, draft = NULL, raw = NULL WHERE id = ?1 AND state IN (0, 7, 8)",
+        )?
+        .execute(params![id.0, state::DENIED, verdict])?;
+    Ok(erased > 0)
+}
+
 fn insert(tx: &Tx<'_>, message: &NewInbound) -> rusqlite::Result<Inserted> {
     peers::arrived(tx, &message.chat)?;
     let sender = peers::arrived(tx, &message.sender)?;
     // The sender's addresses may have shown that the chat is an older peer.
     let chat = peers::arrived(tx, &message.chat)?;
-    let draft = serde_json::to_string(&message.draft)
+    let (draft, vote) = match targets::reveal(tx, message, chat, sender)? {
+        Some((draft, vote)) => (Cow::Owned(draft), vote),
+        None => (Cow::Borrowed(&message.draft), None),
+    };
+    let draft = serde_json::to_string(&draft)
         .map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))?;
     let public = |key| peers::load(tx, key).map(|p| p.public_id);
     let event_id = format!(
@@ -352,6 +371,9 @@ fn insert(tx: &Tx<'_>, message: &NewInbound) -> rusqlite::Result<Inserted> {
         return Ok(Inserted::Duplicate);
     }
     let id = RowId(tx.last_insert_rowid());
+    if let Some(vote) = vote {
+        votes::record(tx, id, sender, &vote)?;
+    }
     let name = message.push_name.as_deref();
     if chat == sender {
         peers::seen(tx, chat, Some(&message.route), name, message.timestamp)?;

@@ -25,6 +25,8 @@ mod retention;
 mod schema;
 mod sending;
 mod space;
+mod targets;
+mod votes;
 mod writer;
 
 #[cfg(test)]
@@ -51,6 +53,7 @@ pub use repair::{Repaired, repair};
 pub use retention::Swept;
 pub use sending::{Outgoing, Receipt};
 pub use space::{RESERVE, Space, available};
+pub use votes::Cast;
 pub use writer::Pending;
 
 use reader::Reader;

@@ -123,7 +123,7 @@ fn channel(path: &Path, new: &Path) -> Result<Built, StoreError> {
     if let Ok(from) = read_only(path) {
         for table in [
             "peer", "alias", "number", "inbox", "pending", "ingress", "emission", "request",
-            "part", "meta",
+            "part", "vote", "meta",
         ] {
             let copied = copy(&from, &to, table).map_err(|e| failed(&e))?;
             rows.push((table.to_owned(), copied.rows));
@@ -375,7 +375,9 @@ fn settle(to: &Connection, lost: bool) -> rusqlite::Result<()> {
          UPDATE request SET reply_chat = NULL WHERE reply_chat NOT IN (SELECT key FROM peer);
          INSERT OR IGNORE INTO request (id, content_hash, chat, created, expires)
              SELECT request, '', min(chat), unixepoch(), unixepoch() + 3600 FROM part
-             WHERE request NOT IN (SELECT id FROM request) GROUP BY request;",
+             WHERE request NOT IN (SELECT id FROM request) GROUP BY request;
+         DELETE FROM vote WHERE voter NOT IN (SELECT key FROM peer)
+             OR (sent = 0 AND poll NOT IN (SELECT id FROM inbox)) OR (sent = 1 AND poll NOT IN (SELECT pos FROM part));",
     )?;
     // Emitted, and the record of when and to whom is lost.
     to.execute(

@@ -148,6 +148,21 @@ const MIGRATIONS: &[&str] = &["
     ALTER TABLE peer ADD COLUMN read_upto INTEGER NOT NULL DEFAULT 0;
     CREATE INDEX inbox_raw ON inbox (length(raw)) WHERE raw IS NOT NULL;
     CREATE INDEX part_payload ON part (length(payload)) WHERE payload IS NOT NULL;
+", "
+    -- One row a vote: \"message\" is the vote's row in the inbox, \"poll\" the poll's there or, if sent, in \"part\".
+    CREATE TABLE vote (
+        message INTEGER PRIMARY KEY,
+        sent INTEGER NOT NULL,
+        poll INTEGER NOT NULL,
+        voter INTEGER NOT NULL REFERENCES peer,
+        at INTEGER NOT NULL,
+        options TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX vote_poll ON vote (sent, poll, at, message);
+    CREATE INDEX vote_voter ON vote (voter);
+    -- Votes go with their poll.
+    CREATE TRIGGER vote_inbox AFTER DELETE ON inbox BEGIN DELETE FROM vote WHERE sent = 0 AND poll = old.id; END;
+    CREATE TRIGGER vote_part AFTER DELETE ON part BEGIN DELETE FROM vote WHERE sent = 1 AND poll = old.pos; END;
 "];
 
 /// Opens or creates the file and brings its schema up to date.

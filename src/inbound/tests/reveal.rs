@@ -22,28 +22,115 @@ fn wrapped_poll() -> Message {
     }
 }
 
+fn ballot(voter: &str, options: &[&str]) -> Ballot {
+    Ballot {
+        voter: voter.to_owned(),
+        options: options.iter().map(|&option| option.to_owned()).collect(),
+    }
+}
+
 #[test]
 fn a_vote_names_the_choice_and_how_the_poll_stands() {
-    let bob = Ballot {
-        voter: "Bob".to_owned(),
-        options: vec!["Soup".to_owned()],
-    };
-    let others = [bob];
     let both = hashes(&["Salad", "Soup", "Cake"]);
-    let vote = reveal::vote(closed(), &wrapped_poll(), "Ann", &both, &others);
-    insta::assert_json_snapshot!("vote", vote);
-    let none = reveal::vote(closed(), &wrapped_poll(), "Ann", &[], &others);
-    insta::assert_json_snapshot!("vote_taken_back", none);
+    let (vote, options) = reveal::vote(&closed(), &wrapped_poll(), &both).unwrap();
+    assert_eq!(options, ["Soup", "Salad"]);
+    assert!(reveal::is_open_vote(&vote) && !reveal::is_open_vote(&closed()));
+    let ballots = [ballot("Bob", &["Soup"]), ballot("Ann", &["Soup", "Salad"])];
+    insta::assert_json_snapshot!("vote", reveal::tally(vote.clone(), "Ann", &ballots));
+    let (none, options) = reveal::vote(&closed(), &wrapped_poll(), &[]).unwrap();
+    assert!(options.is_empty());
+    let ballots = [ballot("Bob", &["Soup"]), ballot("Ann", &[])];
+    insta::assert_json_snapshot!("vote_taken_back", reveal::tally(none, "Ann", &ballots));
+    // Nothing of a poll that was let go stays behind.
+    let again = reveal::close_vote(reveal::tally(vote, "Ann", &ballots));
+    assert_eq!(
+        again,
+        reveal::unknown_target(closed(), reveal::Sealed::Vote)
+    );
+    assert_eq!(again.content, "Voted in a poll that is not kept here");
 }
 
 #[test]
 fn a_vote_on_what_is_no_poll_stays_closed() {
     let selected = hashes(&["Soup"]);
-    let vote = reveal::vote(closed(), &text("no poll"), "Ann", &selected, &[]);
-    assert_eq!(vote, closed());
+    assert_eq!(reveal::vote(&closed(), &text("no poll"), &selected), None);
     assert_eq!(reveal::choice(&text("no poll"), &selected), None);
     let soup = (vec!["Soup".to_owned()], 0);
     assert_eq!(reveal::choice(&wrapped_poll(), &selected), Some(soup));
+}
+
+#[test]
+fn a_poll_of_ten_thousand_options_does_not_fill_the_event() {
+    let names: Vec<String> = (0..10_000).map(|n| format!("option {n}")).collect();
+    let options = names.iter().chain(&names[..10]).map(|name| {
+        fields!(m::poll_creation_message::Option {
+            option_name: s(name)
+        })
+    });
+    let poll = message!(poll_creation_message: fields!(m::PollCreationMessage {
+        name: s("Which?"), options: options.collect(),
+    }));
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let (vote, chosen) = reveal::vote(&closed(), &poll, &hashes(&names)).unwrap();
+    // A name that stands there twice is chosen once.
+    assert_eq!(chosen.len(), 10_000);
+    assert!(
+        vote.content.ends_with("option 99, 9900 more"),
+        "{}",
+        vote.content
+    );
+    let all = reveal::tally(
+        vote,
+        "Ann",
+        &[ballot("Ann", &names), ballot("Bob", &names[7..8])],
+    );
+    assert_eq!(all.content.lines().count(), 101);
+    assert!(all.content.contains("\n- option 7: 2 (Ann, Bob)"));
+    let (one, _) = reveal::vote(&closed(), &poll, &hashes(&names[9_000..9_001])).unwrap();
+    let one = reveal::tally(one, "Ann", &[ballot("Ann", &names[9_000..9_001])]);
+    assert_eq!(
+        one.content,
+        "Voted in the poll \"Which?\": option 9000\n- option 9000: 1 (Ann)"
+    );
+}
+
+#[test]
+fn who_may_change_a_message() {
+    use reveal::Change::{Edit, Revocation};
+    let edit = |inner: Message| {
+        draft(&message!(protocol_message: fields!(m::ProtocolMessage {
+            key: key("OLD"), r#type: Some(Type::MESSAGE_EDIT), edited_message: some(inner),
+        })))
+    };
+    assert_eq!(reveal::by_author_alone(&edit(text("new"))), Some(Edit));
+    let sealed = |kind| {
+        draft(
+            &message!(secret_encrypted_message: fields!(m::SecretEncryptedMessage {
+                target_message_key: key("OLD"), secret_enc_type: Some(kind),
+            })),
+        )
+    };
+    use m::secret_encrypted_message::SecretEncType as Sec;
+    assert_eq!(
+        reveal::by_author_alone(&sealed(Sec::MESSAGE_EDIT)),
+        Some(Edit)
+    );
+    assert_eq!(reveal::by_author_alone(&sealed(Sec::POLL_ADD_OPTION)), None);
+    let mut gone = draft(&message!(protocol_message: fields!(m::ProtocolMessage {
+        key: key("OLD"), r#type: Some(Type::REVOKE),
+    })));
+    assert_eq!(reveal::by_author_alone(&gone), Some(Revocation));
+    reveal::revocation(&mut gone, true);
+    assert_eq!(reveal::by_author_alone(&gone), None);
+    assert_eq!(reveal::by_author_alone(&draft(&text("hello"))), None);
+    let line = reveal::not_the_author(edit(text("new")), Edit);
+    assert_eq!(line.event_type, "message.received");
+    assert!(
+        line.content.ends_with("the new text would be) new"),
+        "{}",
+        line.content
+    );
+    assert_eq!(line.metadata["refused_change"], "edit");
 }
 
 #[test]

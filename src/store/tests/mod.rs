@@ -13,6 +13,7 @@ mod pending;
 pub(super) mod plan;
 mod repair;
 mod retention;
+mod votes;
 
 use super::*;
 use crate::identity::Address;

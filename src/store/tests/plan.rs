@@ -4,7 +4,7 @@
 use rusqlite::Connection;
 
 /// The tables that grow.
-const GROW: [&str; 11] = [
+const GROW: [&str; 12] = [
     "inbox",
     "pending",
     "emission",
@@ -16,6 +16,7 @@ const GROW: [&str; 11] = [
     "known_group",
     "member",
     "number",
+    "vote",
 ];
 
 /// Statements of the sweep, which runs now and then and walks in the order of age, and of a merge: a person turns out
