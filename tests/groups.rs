@@ -289,8 +289,12 @@ async fn add(room: &Room) {
 async fn one_call_after_the_other_learns_what_changed_meanwhile() {
     let room = Room::open(true).await;
     let world = &room.world;
-    let result = world.ok("push", room.push("first")).await;
+    // Nothing is known of the group yet, and who is mentioned is mentioned as the group knows him.
+    let text = format!("first, @+{}", room.bob.phone());
+    let result = world.ok("push", room.push(&text)).await;
     assert_eq!(result["delivery"]["metadata"]["delivery_state"], "sent");
+    let arrived = format!("first, @{}", room.bob.lid().user);
+    room.bob.wait_text(&arrived).await.expect("arrives");
     room.anna
         .announce(&room.group, true)
         .await

@@ -10,6 +10,7 @@ mod emit;
 mod exchange;
 mod happening;
 mod ingress;
+mod mentions;
 mod outcome;
 mod outgoing;
 mod passing;

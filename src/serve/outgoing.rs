@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::account::{Account, NotOpened, Open};
 use super::answer::{Process, call_deadline};
+use super::mentions;
 use super::outcome::Outcome;
 use super::passing::{self, Asked, Said, Way};
 use super::reading;
@@ -78,6 +79,7 @@ pub(super) async fn send(
         None => None,
     };
     // A known action that cannot be done is answered like a message that WhatsApp refuses: nothing of it goes.
+    mentions::know_group(account, config, &peer, &message.content, deadline).await?;
     let built = match known(&store, &message, &peer).await {
         Ok(known) => outbound::build(&message, config, &peer, quoted, &known, degrade)
             .map_err(WireError::from),
