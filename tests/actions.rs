@@ -289,3 +289,46 @@ async fn a_kill_before_sending_does_not_double_an_action() {
         assert_eq!(chat.anna.seen(reactions), expected, "{point}");
     }
 }
+
+/// The timer of a direct chat is learnt from what comes, and honoured until it is taken back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_of_a_chat_disappear_as_it_says() {
+    let chat = Chat::direct().await;
+    let disappearing = wa::Message {
+        extended_text_message: wa::message::ExtendedTextMessage {
+            text: Some("this will be gone tomorrow".to_owned()),
+            context_info: wa::ContextInfo {
+                expiration: Some(86_400),
+                ..wa::ContextInfo::default()
+            }
+            .into(),
+            ..wa::message::ExtendedTextMessage::default()
+        }
+        .into(),
+        ..wa::Message::default()
+    };
+    let for_ever = wa::Message {
+        protocol_message: wa::message::ProtocolMessage {
+            r#type: Some(wa::message::protocol_message::Type::EPHEMERAL_SETTING),
+            ephemeral_expiration: Some(0),
+            ..wa::message::ProtocolMessage::default()
+        }
+        .into(),
+        ..wa::Message::default()
+    };
+    for (said, answer, expected) in [
+        (disappearing, "so will this", Some(86_400)),
+        (for_ever, "this stays", None),
+    ] {
+        let id = chat.anna.send(chat.to.clone(), said).await.expect("sent");
+        assert_eq!(chat.anna.wait_ack(&id).await.expect("ack"), None);
+        chat.world.poll(config()).await;
+        chat.world.ok("push", chat.params(answer, json!({}))).await;
+        let seen = chat.anna.wait_text(answer).await.expect("answer");
+        assert_eq!(
+            seen.message.get_ephemeral_expiration(),
+            expected,
+            "{answer}"
+        );
+    }
+}

@@ -171,3 +171,22 @@ async fn a_one_shot_process_whose_host_is_gone_leaves() {
         gone.elapsed()
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_schema_of_a_message_names_every_action() {
+    let world = World::unlinked().await;
+    let output = world.command().args(["schema", "message"]).output().await;
+    let output = output.expect("output");
+    assert!(output.status.success());
+    let schema: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let text = schema.to_string();
+    for action in [
+        "react", "edit", "revoke", "read", "poll", "location", "contact", "forward",
+    ] {
+        assert!(
+            text.contains(&format!("\"const\":\"{action}\"")),
+            "{action}"
+        );
+    }
+    assert!(schema["properties"]["reply_to_message_id"].is_object());
+}

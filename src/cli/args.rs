@@ -28,6 +28,8 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// Send events again.
     Redeliver(RedeliverArgs),
+    /// Print a JSON schema.
+    Schema(SchemaArgs),
 }
 
 #[derive(Debug, Parser)]
@@ -57,6 +59,7 @@ enum Sub {
     Link(LinkArgs),
     Doctor(DoctorArgs),
     Redeliver(RedeliverArgs),
+    Schema(SchemaArgs),
 }
 
 /// Which account a command is about.
@@ -103,6 +106,24 @@ pub struct RedeliverArgs {
     /// Ids of events
     #[arg(value_name = "EVENT_ID")]
     pub events: Vec<String>,
+}
+
+/// Print a JSON schema
+///
+/// `message`: what `message.metadata` of `deliver` and `push` may say, the actions among it.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = "Example:\n  channel-whatsapp schema message")]
+pub struct SchemaArgs {
+    /// What of
+    #[arg(value_enum)]
+    pub of: SchemaOf,
+}
+
+/// What there is a schema of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum SchemaOf {
+    /// `message.metadata` of `deliver` and `push`
+    Message,
 }
 
 /// Link a WhatsApp account as a companion device
@@ -157,6 +178,7 @@ pub fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Command, clap::
         Some(Sub::Link(args)) => Command::Link(args),
         Some(Sub::Doctor(args)) => Command::Doctor(args),
         Some(Sub::Redeliver(args)) => Command::Redeliver(args),
+        Some(Sub::Schema(args)) => Command::Schema(args),
     })
 }
 

@@ -6,6 +6,7 @@ mod link;
 mod log;
 pub mod qr;
 mod redeliver;
+mod schema;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -41,6 +42,7 @@ pub fn main() -> ExitCode {
         Command::Link(args) => link::run(&args),
         Command::Doctor(args) => done(doctor::run(&args)),
         Command::Redeliver(args) => done(redeliver::run(&args)),
+        Command::Schema(args) => done(schema::run(&args)),
     }
 }
 

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use wacore::types::events::InboundMessage;
 use wacore::types::message::{EditAttribute, MessageCategory, MessageInfo};
 use waproto::codec::message_to_vec;
+use waproto::whatsapp::message::protocol_message::Type;
 use whatsapp_rust::{Client, InboundDurabilityHook};
 
 use super::address;
@@ -63,6 +64,10 @@ impl Inbox {
         let rows = rows(client, batch).await;
         if !rows.is_empty() {
             self.insert(rows).await?;
+        }
+        for (chat, seconds) in batch.iter().filter_map(timer) {
+            // The next message of the chat says it again.
+            drop(self.store.learn_timer(vec![chat], seconds));
         }
         crate::crash::point("after_commit");
         self.heard.send_replace(Instant::now());
@@ -168,6 +173,20 @@ async fn row(client: &Client, message: &InboundMessage) -> Option<NewInbound> {
         draft,
         raw: message_to_vec(&message.message),
     })
+}
+
+/// After how many seconds messages of a direct chat disappear, if this message says so: whoever changes it tells the
+/// others, and each message of such a chat carries it. A group's is in its metadata.
+fn timer(message: &InboundMessage) -> Option<(Address, u32)> {
+    let changed = message
+        .message
+        .protocol_message
+        .as_option()
+        .filter(|said| said.r#type == Some(Type::EPHEMERAL_SETTING))
+        .map(|said| said.ephemeral_expiration.unwrap_or_default());
+    let seconds = changed.or(message.info.ephemeral_expiration)?;
+    let chat = address(&message.info.source.chat).filter(Address::is_user)?;
+    Some((chat, seconds))
 }
 
 /// What the conversion needs of the library's description. None only for addresses that are no JIDs.
