@@ -3,8 +3,9 @@
 
 mod common;
 
-use common::{World, message, open};
+use common::{Host, World, message, open};
 use serde_json::{Value, json};
+use tokio::sync::Mutex;
 use wacore::proto_helpers::MessageExt as _;
 use wacore::types::presence::ReceiptType;
 use wacore_binary::JidExt as _;
@@ -20,6 +21,8 @@ struct Chat {
     /// The conversation's id, and her message's.
     conversation: Value,
     asked: String,
+    /// A host that stays, whose calls need not wait for each device as one-shot ones do.
+    host: Option<Mutex<Host>>,
 }
 
 impl Chat {
@@ -61,6 +64,7 @@ impl Chat {
             to,
             conversation,
             asked,
+            host: None,
         }
     }
 
@@ -69,9 +73,16 @@ impl Chat {
         json!({"config": config(), "message": message(content, metadata)})
     }
 
+    async fn pushed(&self, params: Value) -> Value {
+        match &self.host {
+            Some(host) => host.lock().await.ask("push", params).await,
+            None => self.world.ok("push", params).await,
+        }
+    }
+
     /// Pushes, and gives back the ids of the messages that it became.
     async fn push(&self, content: &str, metadata: Value) -> Vec<String> {
-        let result = self.world.ok("push", self.params(content, metadata)).await;
+        let result = self.pushed(self.params(content, metadata)).await;
         let metadata = &result["delivery"]["metadata"];
         // One that joins an earlier call may be further.
         let state = metadata["delivery_state"].as_str().expect("state");
@@ -88,7 +99,10 @@ impl Chat {
         (ids[0].clone(), seen.message.get_base_message().clone())
     }
 
-    async fn everything(self) {
+    async fn everything(mut self) {
+        let mut host = self.world.host();
+        host.ask("start_ingress", json!({"config": config()})).await;
+        self.host = Some(Mutex::new(host));
         let group = self.to.is_group();
         // A reaction, and its end.
         for emoji in ["👍", ""] {
@@ -156,7 +170,7 @@ impl Chat {
         assert_eq!(text.context_info.is_forwarded, Some(true));
         // The blue ticks.
         let read = json!({"action": "read", "target_message_id": self.asked});
-        let result = self.world.ok("push", self.params("", read)).await;
+        let result = self.pushed(self.params("", read)).await;
         assert_eq!(result["delivery"]["metadata"]["kind"], "read", "{result}");
         assert_eq!(result["delivery"]["metadata"]["delivery_state"], "sent");
         self.anna

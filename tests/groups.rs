@@ -2,6 +2,7 @@
 
 mod common;
 
+use common::room::Room;
 use common::{Host, World, message};
 use serde_json::{Value, json};
 use waproto::whatsapp as wa;
@@ -15,54 +16,7 @@ fn config() -> Value {
     })
 }
 
-/// A group that Anna has made, with Bob and the plugin in it.
-struct Room {
-    world: World,
-    anna: Person,
-    bob: Person,
-    group: Jid,
-    by_lid: bool,
-}
-
 impl Room {
-    async fn open(by_lid: bool) -> Self {
-        let world = match by_lid {
-            true => World::linked_lid().await,
-            false => World::linked().await,
-        };
-        let spec = |name: &str| match by_lid {
-            true => PersonSpec::new(name).lid_migrated(),
-            false => PersonSpec::new(name),
-        };
-        let anna = Person::join_as(&world.server, spec("Anna")).await;
-        let bob = Person::join_as(&world.server, spec("Bob")).await;
-        let (anna, bob) = (anna.expect("Anna"), bob.expect("Bob"));
-        let group = world.group(&anna, "Cooks").await;
-        anna.add(&group, &bob).await.expect("add");
-        Self {
-            world,
-            anna,
-            bob,
-            group,
-            by_lid,
-        }
-    }
-
-    /// How the group addresses somebody.
-    fn member(&self, person: &Person) -> Jid {
-        match self.by_lid {
-            true => person.lid(),
-            false => person.pn(),
-        }
-    }
-
-    fn plugin(&self) -> Jid {
-        match self.by_lid {
-            true => self.world.lid(),
-            false => self.world.jid(),
-        }
-    }
-
     async fn start(&self) -> Host {
         let mut host = self.world.host();
         let params = json!({"config": config()});

@@ -2,13 +2,14 @@
 
 mod common;
 
-use common::{Host, World, message};
+use common::room::Room;
+use common::{Host, message};
 use serde_json::{Value, json};
 use wacore::reaction::encrypt_reaction_with_secret;
 use waproto::buffa::MessageField;
 use waproto::whatsapp as wa;
 use waproto::whatsapp::message as m;
-use whatsapp_loopback::people::{Person, PersonSpec};
+use whatsapp_loopback::people::Person;
 use whatsapp_rust::Jid;
 use whatsapp_rust::features::{EventCreationParams, EventResponseType};
 
@@ -20,54 +21,7 @@ fn config() -> Value {
     })
 }
 
-/// A group that Anna has made, with Bob and the plugin in it.
-struct Room {
-    world: World,
-    anna: Person,
-    bob: Person,
-    group: Jid,
-    by_lid: bool,
-}
-
 impl Room {
-    async fn open(by_lid: bool) -> Self {
-        let world = match by_lid {
-            true => World::linked_lid().await,
-            false => World::linked().await,
-        };
-        let spec = |name: &str| match by_lid {
-            true => PersonSpec::new(name).lid_migrated(),
-            false => PersonSpec::new(name),
-        };
-        let anna = Person::join_as(&world.server, spec("Anna")).await;
-        let bob = Person::join_as(&world.server, spec("Bob")).await;
-        let (anna, bob) = (anna.expect("Anna"), bob.expect("Bob"));
-        let group = world.group(&anna, "Cooks").await;
-        anna.add(&group, &bob).await.expect("add");
-        Self {
-            world,
-            anna,
-            bob,
-            group,
-            by_lid,
-        }
-    }
-
-    /// How the chats here address somebody.
-    fn address(&self, person: &Person) -> Jid {
-        match self.by_lid {
-            true => person.lid(),
-            false => person.pn(),
-        }
-    }
-
-    fn plugin(&self) -> Jid {
-        match self.by_lid {
-            true => self.world.lid(),
-            false => self.world.jid(),
-        }
-    }
-
     async fn host(&self, config: &Value) -> Host {
         let mut host = self.world.host();
         host.ask("start_ingress", json!({"config": config})).await;
@@ -88,7 +42,7 @@ impl Room {
         let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
         let client = who.client().await.expect("client");
         let (id, secret) = poll;
-        let author = self.address(&self.anna);
+        let author = self.member(&self.anna);
         let polls = client.polls();
         let voted = polls.vote(chat.clone(), id, &author, secret, &options);
         voted.await.expect("vote");
@@ -261,7 +215,7 @@ fn key(room: &Room, id: &str) -> wa::MessageKey {
         remote_jid: Some(room.group.to_string()),
         id: Some(id.to_owned()),
         from_me: Some(false),
-        participant: Some(room.address(&room.anna).to_string()),
+        participant: Some(room.member(&room.anna).to_string()),
     }
 }
 
@@ -287,7 +241,7 @@ async fn what_else_is_encrypted_is_read() {
         host.event().await;
         room.bob.wait_id(&id).await.expect("first");
 
-        let (anna, bob) = (room.address(&room.anna), room.address(&room.bob));
+        let (anna, bob) = (room.member(&room.anna), room.member(&room.bob));
         let (payload, iv) = encrypt_reaction_with_secret(
             "🥕",
             1_700_000_000_000,

@@ -15,6 +15,7 @@ use whatsapp_loopback::Server;
 use whatsapp_loopback::people::Person;
 
 pub mod proxy;
+pub mod room;
 pub mod simhost;
 pub mod stage;
 pub mod verdict;
