@@ -7,7 +7,6 @@ use common::{Host, World, message};
 use serde_json::{Value, json};
 use waproto::whatsapp as wa;
 use whatsapp_loopback::people::{Person, PersonSpec};
-use whatsapp_rust::Jid;
 
 fn config() -> Value {
     json!({
