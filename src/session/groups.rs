@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use wacore::stanza::groups::{GroupNotificationAction as Action, GroupParticipantInfo};
 use wacore::types::events::GroupUpdate;
 use wacore::types::message::AddressingMode;
+use wacore_binary::Jid;
 use whatsapp_rust::features::GroupMetadata;
 use whatsapp_rust::{Client, ErrorChainExt};
 
@@ -153,17 +154,8 @@ async fn fetch(shared: &Shared, client: &Arc<Client>, group: &Address) -> Result
 
 fn read(told: &GroupMetadata) -> (Group, Vec<Member>) {
     let members = told.participants.iter().filter_map(|member| {
-        let other = [&member.phone_number, &member.lid];
-        let own = address(&member.jid)?;
-        Some(Member {
-            other: other
-                .into_iter()
-                .flatten()
-                .filter_map(address)
-                .find(|other| *other != own),
-            address: own,
-            admin: member.is_admin(),
-        })
+        let forms = [&member.phone_number, &member.lid];
+        self::member(&member.jid, forms, member.is_admin())
     });
     let group = Group {
         subject: told.subject.clone(),
@@ -263,7 +255,10 @@ fn change(action: &Action) -> Option<GroupChange> {
         Action::Unlocked => GroupChange::Locked(false),
         Action::Ephemeral { expiration, .. } => GroupChange::Ephemeral(*expiration),
         Action::Add { participants, .. } => {
-            GroupChange::Joined(participants.iter().filter_map(member).collect())
+            let joined = participants
+                .iter()
+                .filter_map(|one| member(&one.jid, [&one.phone_number, &one.lid], false));
+            GroupChange::Joined(joined.collect())
         }
         Action::Remove { participants, .. } => GroupChange::Left(addresses(participants)),
         Action::Promote { participants } => GroupChange::Admins(addresses(participants), true),
@@ -283,16 +278,16 @@ fn change(action: &Action) -> Option<GroupChange> {
     })
 }
 
-fn member(told: &GroupParticipantInfo) -> Option<Member> {
-    let own = address(&told.jid)?;
-    let other = [&told.phone_number, &told.lid];
+/// Somebody in a group: the address that it uses, and the other one if it is told.
+fn member(jid: &Jid, forms: [&Option<Jid>; 2], admin: bool) -> Option<Member> {
+    let own = address(jid)?;
     Some(Member {
-        other: other
+        other: forms
             .into_iter()
             .flatten()
             .filter_map(address)
             .find(|other| *other != own),
         address: own,
-        admin: false,
+        admin,
     })
 }
