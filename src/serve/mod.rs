@@ -19,6 +19,7 @@ pub mod reader;
 mod reading;
 mod report;
 mod router;
+mod wait;
 pub mod writer;
 
 pub use router::run;
