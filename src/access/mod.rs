@@ -4,12 +4,18 @@
 //! a sender without any known address is nobody. A verdict names the rule that spoke by its place in the
 //! configuration, never text or numbers, so it may be stored and logged.
 
+mod gates;
+mod outbound;
 mod routes;
 
-use crate::config::{Config, Contact, DmPolicy, GroupActivation, Permission};
+use gates::Trail;
+pub use outbound::Unauthorized;
+
+use crate::config::{Config, DmPolicy, GroupActivation, Permission};
 use crate::identity::{Address, ChatKind, IdEntry};
 use crate::protocol::event::ActivationReason;
 use crate::protocol::response::HostPolicy;
+use crate::store::Gate;
 
 /// The access rules of one configuration.
 #[derive(Debug, Clone, Copy)]
@@ -25,6 +31,8 @@ pub struct Policy<'a> {
 pub struct Subject<'a> {
     /// Every known address of the sender.
     pub sender: &'a [Address],
+    /// The operator has approved the sender.
+    pub approved: bool,
     /// Every known address of the conversation.
     pub chat: &'a [Address],
     /// What the conversation is.
@@ -33,8 +41,19 @@ pub struct Subject<'a> {
     pub mentions_self: bool,
     /// It quotes a message of the linked account.
     pub replies_to_self: bool,
-    /// The text, for conditions of routes.
+    /// It was written elsewhere and passed on; what it says, mentions among it, is nobody's address to us.
+    pub forwarded: bool,
+    /// The text, for regular expressions.
     pub text: &'a str,
+}
+
+/// A verdict, and how it came about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judgement {
+    /// What becomes of the message.
+    pub verdict: Verdict,
+    /// The gates that it met, in order.
+    pub gates: Vec<Gate>,
 }
 
 /// What becomes of a message. Every variant names the rule that spoke.
@@ -73,6 +92,19 @@ pub enum Verdict {
     },
 }
 
+impl Verdict {
+    /// The rule that spoke.
+    pub fn rule(&self) -> &str {
+        match self {
+            Self::Emit { rule, .. }
+            | Self::ReadOnly { rule }
+            | Self::Pairing { rule }
+            | Self::Context { rule }
+            | Self::Deny { rule } => rule,
+        }
+    }
+}
+
 /// Ingress is refused: an agent that is open to strangers must be somebody's decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -88,24 +120,9 @@ impl PolicyRequired {
     }
 }
 
-/// The policy does not let us write there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the policy does not let messages go to this destination; add it to outbound_recipient_ids, or to the list that \
-     admits it inbound"
-)]
-pub struct Unauthorized;
-
-impl Unauthorized {
-    /// The wire's code.
-    pub fn code(&self) -> &'static str {
-        "unauthorized_destination"
-    }
-}
-
 /// What a person is by the lists, before `dm_policy` is asked.
-enum Standing<'a> {
-    Contact(usize, &'a Contact),
+enum Standing {
+    Contact(usize, Permission),
     Owner,
     Listed(String),
     Stranger,
@@ -141,22 +158,38 @@ impl<'a> Policy<'a> {
 
     /// What becomes of a message.
     pub fn inbound(&self, subject: &Subject<'_>) -> Verdict {
+        self.judge(subject).verdict
+    }
+
+    /// The same, with the gates that it met.
+    pub fn judge(&self, subject: &Subject<'_>) -> Judgement {
+        let mut trail = Trail::default();
+        let verdict = self.pass(subject, &mut trail);
+        Judgement {
+            verdict,
+            gates: trail.gates(),
+        }
+    }
+
+    fn pass(&self, subject: &Subject<'_>, trail: &mut Trail) -> Verdict {
         if subject.sender.is_empty() || subject.chat.is_empty() {
+            trail.note("identity", "the sender is not known");
             return deny("the sender is not known");
         }
         match subject.kind {
-            ChatKind::Private | ChatKind::Broadcast => self.direct(subject),
-            ChatKind::Group => self.group(subject),
+            ChatKind::Private | ChatKind::Broadcast => self.direct(subject, trail),
+            ChatKind::Group => self.group(subject, trail),
             ChatKind::Newsletter => {
-                match position(&self.config.allowed_conversation_ids, subject.chat, false) {
+                match trail.listed(
+                    "allowed_conversation_ids",
+                    &self.config.allowed_conversation_ids,
+                    subject.chat,
+                    false,
+                ) {
                     Some(at) => {
                         let rule = format!("allowed_conversation_ids[{at}]");
-                        self.emit(
-                            subject,
-                            ActivationReason::AllMessages,
-                            Permission::Write,
-                            rule,
-                        )
+                        let reason = ActivationReason::AllMessages;
+                        self.emit(subject, reason, Permission::Write, rule, trail)
                     }
                     None => deny("allowed_conversation_ids: this newsletter is not listed"),
                 }
@@ -169,6 +202,7 @@ impl<'a> Policy<'a> {
     pub fn happening(&self, subject: &Subject<'_>) -> Verdict {
         let addressed = Subject {
             mentions_self: true,
+            forwarded: false,
             ..*subject
         };
         match self.inbound(&addressed) {
@@ -209,83 +243,103 @@ impl<'a> Policy<'a> {
         }
     }
 
-    fn direct(&self, subject: &Subject<'_>) -> Verdict {
-        let emit = |permission, rule| {
-            self.emit(subject, ActivationReason::DirectMessage, permission, rule)
-        };
-        match self.standing(subject.sender, subject.chat) {
-            Standing::Contact(
-                at,
-                Contact {
-                    permission: Permission::Read,
-                    ..
-                },
-            ) => Verdict::ReadOnly {
-                rule: format!("contacts[{at}]: read"),
-            },
-            Standing::Contact(at, contact) => emit(contact.permission, format!("contacts[{at}]")),
-            Standing::Owner => emit(Permission::Admin, "owner_id".to_owned()),
-            Standing::Listed(rule) => emit(Permission::Write, rule),
-            Standing::Stranger => match self.dm {
-                Some(DmPolicy::Open) => emit(Permission::Write, "dm_policy: open".to_owned()),
-                // A code goes to a chat in which the stranger reads it; a broadcast list is none.
-                Some(DmPolicy::Pairing) if subject.kind == ChatKind::Private => Verdict::Pairing {
-                    rule: "dm_policy: pairing".to_owned(),
-                },
-                Some(policy) => deny(&format!("dm_policy: {}", policy.as_str())),
-                None => deny("dm_policy: not set"),
-            },
-        }
+    fn direct(&self, subject: &Subject<'_>, trail: &mut Trail) -> Verdict {
+        let (permission, rule) =
+            match self.standing(subject.sender, subject.chat, subject.approved, trail) {
+                Standing::Contact(at, Permission::Read) => {
+                    return Verdict::ReadOnly {
+                        rule: format!("contacts[{at}]: read"),
+                    };
+                }
+                Standing::Contact(at, permission) => (permission, format!("contacts[{at}]")),
+                Standing::Owner => (Permission::Admin, "owner_id".to_owned()),
+                Standing::Listed(rule) => (Permission::Write, rule),
+                Standing::Stranger => {
+                    trail.note("dm_policy", self.dm.map_or("not set", DmPolicy::as_str));
+                    match self.dm {
+                        Some(DmPolicy::Open) => (Permission::Write, "dm_policy: open".to_owned()),
+                        // A code goes to a chat in which the stranger reads it; a broadcast list is none.
+                        Some(DmPolicy::Pairing) if subject.kind == ChatKind::Private => {
+                            return Verdict::Pairing {
+                                rule: "dm_policy: pairing".to_owned(),
+                            };
+                        }
+                        Some(policy) => return deny(&format!("dm_policy: {}", policy.as_str())),
+                        None => return deny("dm_policy: not set"),
+                    }
+                }
+            };
+        let reason = ActivationReason::DirectMessage;
+        self.emit(subject, reason, permission, rule, trail)
     }
 
-    fn group(&self, subject: &Subject<'_>) -> Verdict {
+    fn group(&self, subject: &Subject<'_>, trail: &mut Trail) -> Verdict {
         let config = self.config;
+        trail.note("allow_group_messages", config.allow_group_messages);
         if !config.allow_group_messages {
             return deny("allow_group_messages: false");
         }
-        let Some(at) = position(&config.allowed_conversation_ids, subject.chat, true) else {
+        let groups = &config.allowed_conversation_ids;
+        let Some(group) = trail.listed("allowed_conversation_ids", groups, subject.chat, true)
+        else {
             return deny("allowed_conversation_ids: this group is not listed");
         };
-        let activation = if subject.mentions_self {
-            Some(ActivationReason::DirectMention)
-        } else if subject.replies_to_self {
-            Some(ActivationReason::ReplyToAgent)
-        } else {
-            (config.group_activation == GroupActivation::All)
-                .then_some(ActivationReason::AllMessages)
-        };
-        let (permission, rule) = match self.standing(subject.sender, &[]) {
-            Standing::Contact(
-                at,
-                Contact {
-                    permission: Permission::Read,
-                    ..
-                },
-            ) => {
+        let (permission, rule) = match self.named(subject.sender, trail) {
+            Some(Standing::Contact(at, Permission::Read)) => {
                 let rule = format!("contacts[{at}]: read");
                 // An answer to somebody who talks to others would be noise.
-                return if activation.is_some() {
-                    Verdict::ReadOnly { rule }
-                } else {
-                    Verdict::Deny { rule }
+                return match self.activation(subject, trail) {
+                    Some(_) => Verdict::ReadOnly { rule },
+                    None => Verdict::Deny { rule },
                 };
             }
-            Standing::Contact(at, contact) => (contact.permission, format!("contacts[{at}]")),
-            Standing::Owner => (Permission::Admin, "owner_id".to_owned()),
-            Standing::Listed(_) | Standing::Stranger => match &config.allowed_group_sender_ids {
-                None => (Permission::Write, format!("allowed_conversation_ids[{at}]")),
-                Some(members) => match position(members, subject.sender, true) {
-                    Some(at) => (Permission::Write, format!("allowed_group_sender_ids[{at}]")),
-                    None => return deny("allowed_group_sender_ids: the sender is not listed"),
-                },
+            Some(Standing::Contact(at, permission)) => (permission, format!("contacts[{at}]")),
+            Some(_) => (Permission::Admin, "owner_id".to_owned()),
+            None => match &config.allowed_group_sender_ids {
+                None => {
+                    trail.note("allowed_group_sender_ids", "all members");
+                    (
+                        Permission::Write,
+                        format!("allowed_conversation_ids[{group}]"),
+                    )
+                }
+                Some(members) => {
+                    match trail.listed("allowed_group_sender_ids", members, subject.sender, true) {
+                        Some(at) => (Permission::Write, format!("allowed_group_sender_ids[{at}]")),
+                        None => return deny("allowed_group_sender_ids: the sender is not listed"),
+                    }
+                }
             },
         };
-        match activation {
-            Some(activation) => self.emit(subject, activation, permission, rule),
+        match self.activation(subject, trail) {
+            Some(activation) => self.emit(subject, activation, permission, rule, trail),
             None => Verdict::Context {
                 rule: "group_activation: mention".to_owned(),
             },
         }
+    }
+
+    /// Why a group message is for the agent, if it is. A forwarded one was written to somebody else.
+    fn activation(&self, subject: &Subject<'_>, trail: &mut Trail) -> Option<ActivationReason> {
+        let written = !subject.forwarded;
+        let patterns = &self.config.mention_patterns;
+        let (said, reason) = if written && subject.mentions_self {
+            ("a mention", Some(ActivationReason::DirectMention))
+        } else if subject.replies_to_self {
+            ("a reply to us", Some(ActivationReason::ReplyToAgent))
+        } else if let Some(at) = patterns
+            .iter()
+            .position(|p| written && p.is_match(subject.text))
+        {
+            trail.note("group_activation", format_args!("mention_patterns[{at}]"));
+            return Some(ActivationReason::DirectMention);
+        } else if self.config.group_activation == GroupActivation::All {
+            ("all", Some(ActivationReason::AllMessages))
+        } else {
+            ("not addressed to us", None)
+        };
+        trail.note("group_activation", said);
+        reason
     }
 
     fn emit(
@@ -294,97 +348,72 @@ impl<'a> Policy<'a> {
         activation: ActivationReason,
         permission: Permission,
         rule: String,
+        trail: &mut Trail,
     ) -> Verdict {
         let routes = &self.config.routes;
-        match routes
+        let route = routes
             .iter()
-            .find(|route| routes::matches(route, subject, self.own))
-        {
-            Some(route) => Verdict::Emit {
-                activation,
-                permission,
-                route: Some(route.name.clone()),
-                rule,
-            },
-            None if routes.is_empty() => Verdict::Emit {
-                activation,
-                permission,
-                route: None,
-                rule,
-            },
-            None => deny(NO_ROUTE),
-        }
-    }
-
-    /// Whether messages may go to a destination, given every known address of it.
-    ///
-    /// # Errors
-    /// [`Unauthorized`] if no rule admits it.
-    pub fn outbound(&self, target: &[Address]) -> Result<(), Unauthorized> {
-        let config = self.config;
-        let listed = &config.outbound_recipient_ids;
-        let admitted = if !listed.is_empty() {
-            position(listed, target, true).is_some()
-        } else {
-            self.dm.is_none() || self.is_default(target) || self.admits(target)
-        };
-        if admitted && !target.is_empty() {
-            Ok(())
-        } else {
-            Err(Unauthorized)
-        }
-    }
-
-    fn is_default(&self, target: &[Address]) -> bool {
-        let recipient = self.config.default_recipient.as_deref();
-        recipient
-            .and_then(|text| crate::identity::parse_target(text, &self.config.account).ok())
-            .is_some_and(|recipient| target.contains(&recipient))
-    }
-
-    /// Whether this conversation could have reached the agent.
-    fn admits(&self, target: &[Address]) -> bool {
-        let chats = &self.config.allowed_conversation_ids;
-        match target.first().map(Address::kind) {
-            Some(ChatKind::Private) => match self.standing(target, target) {
-                Standing::Contact(_, contact) => contact.permission != Permission::Read,
-                Standing::Owner | Standing::Listed(_) => true,
-                Standing::Stranger => self.dm == Some(DmPolicy::Open),
-            },
-            Some(ChatKind::Group) => {
-                self.config.allow_group_messages && position(chats, target, true).is_some()
+            .find(|route| routes::matches(route, subject, self.own));
+        match route {
+            Some(route) => trail.note("routes", &route.name),
+            None if routes.is_empty() => {}
+            None => {
+                trail.note("routes", "none matches");
+                return deny(NO_ROUTE);
             }
-            Some(ChatKind::Newsletter) => position(chats, target, false).is_some(),
-            Some(ChatKind::Broadcast) | None => false,
+        }
+        Verdict::Emit {
+            activation,
+            permission,
+            route: route.map(|route| route.name.clone()),
+            rule,
         }
     }
 
-    /// The first list that knows the person. `chat` is their direct chat; none in a group, whose own lists count.
-    fn standing(&self, person: &[Address], chat: &[Address]) -> Standing<'a> {
+    /// The first list that knows the person. `chat` is their direct chat.
+    fn standing(
+        &self,
+        person: &[Address],
+        chat: &[Address],
+        approved: bool,
+        trail: &mut Trail,
+    ) -> Standing {
         let config = self.config;
-        let contact = config
-            .contacts
-            .iter()
-            .enumerate()
-            .find(|(_, contact)| contact.id.matches(person));
-        if let Some((at, contact)) = contact {
-            return Standing::Contact(at, contact);
+        if let Some(named) = self.named(person, trail) {
+            return named;
         }
-        if config
-            .owner_id
-            .as_ref()
-            .is_some_and(|owner| owner.matches(person))
-        {
-            return Standing::Owner;
-        }
-        if let Some(at) = position(&config.allowed_sender_ids, person, true) {
+        let senders = &config.allowed_sender_ids;
+        if let Some(at) = trail.listed("allowed_sender_ids", senders, person, true) {
             return Standing::Listed(format!("allowed_sender_ids[{at}]"));
         }
         // "*" means all groups here: with it, a direct chat would be open to strangers unsaid.
-        if let Some(at) = position(&config.allowed_conversation_ids, chat, false) {
+        let chats = &config.allowed_conversation_ids;
+        if let Some(at) = trail.listed("allowed_conversation_ids", chats, chat, false) {
             return Standing::Listed(format!("allowed_conversation_ids[{at}]"));
         }
-        Standing::Stranger
+        trail.note("approvals", if approved { "approved" } else { "no entry" });
+        match approved {
+            true => Standing::Listed("approvals".to_owned()),
+            false => Standing::Stranger,
+        }
+    }
+
+    /// Whom the configuration names together with what they may do.
+    fn named(&self, person: &[Address], trail: &mut Trail) -> Option<Standing> {
+        let contacts = &self.config.contacts;
+        if let Some(at) = contacts
+            .iter()
+            .position(|contact| contact.id.matches(person))
+        {
+            let permission = contacts[at].permission;
+            trail.note("contacts", format_args!("[{at}]: {}", permission.as_str()));
+            return Some(Standing::Contact(at, permission));
+        }
+        trail.note("contacts", "no entry");
+        let owner = self.config.owner_id.as_ref();
+        let is_owner = owner.is_some_and(|owner| owner.matches(person));
+        trail.note("owner_id", if is_owner { "is it" } else { "is not it" });
+        is_owner.then_some(Standing::Owner)
     }
 
     /// The policy in the host's words, for `configure`.

@@ -24,5 +24,8 @@ pub(super) fn matches(route: &Route, subject: &Subject<'_>, own: &[Address]) -> 
             subject.kind == ChatKind::Group
                 && (entry.matches(subject.chat) || entry.matches(subject.sender))
         })
-        && route.text_regex.is_none()
+        && route
+            .text_regex
+            .as_ref()
+            .is_none_or(|pattern| pattern.is_match(subject.text))
 }

@@ -89,6 +89,8 @@ fn judge(value: &Value, said: &Said<'_>) -> (String, String) {
         kind: chat.first().map_or(ChatKind::Private, Address::kind),
         mentions_self: said.mention,
         replies_to_self: said.reply,
+        approved: false,
+        forwarded: false,
         text: "SECRET",
     }))
 }
@@ -357,7 +359,7 @@ fn routes_name_the_first_match() {
         {"name": "by-member", "match": {"group": ANNA}},
         {"name": "by-group", "match": {"group": GROUP, "channel": "whatsapp"}},
         {"name": "elsewhere", "match": {"channel": "signal"}},
-        {"name": "pattern", "match": {"text_regex": "."}},
+        {"name": "pattern", "match": {"text_regex": "^never$"}},
         {"name": "to-us", "match": {"to": "+15551239999"}},
         {"name": "anna", "match": {"from": ANNA_LID}},
         {"name": "chat", "match": {"chat": "15551230002@s.whatsapp.net"}},
@@ -390,6 +392,8 @@ fn routes_name_the_first_match() {
         kind: ChatKind::Private,
         mentions_self: false,
         replies_to_self: false,
+        approved: false,
+        forwarded: false,
         text: "",
     };
     let verdict = Policy::new(&config).with_own(&own).inbound(&subject);
@@ -434,7 +438,7 @@ fn outbound_is_no_wider_than_inbound() {
         ),
     ] {
         let config = config(value);
-        let outcome = Policy::new(&config).outbound(&addresses(target));
+        let outcome = Policy::new(&config).outbound(&addresses(target), false);
         assert_eq!(
             outcome,
             if allowed { Ok(()) } else { Err(Unauthorized) },
@@ -471,6 +475,8 @@ fn what_happens_is_told_where_a_message_would_be() {
             kind: chat[0].kind(),
             mentions_self: false,
             replies_to_self: false,
+            approved: false,
+            forwarded: false,
             text: "",
         });
         shown(verdict).0

@@ -4,6 +4,7 @@
 //! versions; a known key with a bad value is an error, since a guess at a policy is worse than a stop.
 
 mod parts;
+mod pattern;
 mod read;
 mod words;
 
@@ -16,6 +17,7 @@ use crate::identity::{Address, IdEntry, parse_target};
 use crate::protocol::StringMap;
 use crate::protocol::capabilities::DEFAULT_MAX_ATTACHMENT_BYTES;
 pub use parts::{Contact, Media, Pacing, Route};
+pub use pattern::Pattern;
 pub use read::ConfigError;
 use read::{Keys, word};
 pub use words::{
@@ -64,7 +66,7 @@ pub struct Config {
     /// Which group messages are for the agent.
     pub group_activation: GroupActivation,
     /// Regular expressions that count as a mention.
-    pub mention_patterns: Vec<String>,
+    pub mention_patterns: Vec<Pattern>,
     /// Unaddressed group messages that are given with the next addressed one.
     pub group_context_messages: usize,
     /// Who may be written to; empty is no wider than inbound.
@@ -163,7 +165,7 @@ impl Config {
             group_activation: k
                 .word("group_activation")?
                 .unwrap_or(GroupActivation::Mention),
-            mention_patterns: k.list("mention_patterns", some_text)?.unwrap_or_default(),
+            mention_patterns: parts::mention_patterns(k)?,
             group_context_messages: k.number("group_context_messages", 0..=1000, 20)? as usize,
             outbound_recipient_ids: k
                 .list("outbound_recipient_ids", id_entry)?
@@ -324,12 +326,6 @@ impl Config {
                     .to_owned(),
             );
         }
-        if self.routes.iter().any(|route| route.text_regex.is_some()) {
-            warnings.push(
-                "text_regex has no effect in this version: a route with it matches nothing"
-                    .to_owned(),
-            );
-        }
         if self.dm_policy == Some(DmPolicy::Deny) && !self.allowed_sender_ids.is_empty() {
             warnings.push(
                 "dm_policy is deny, yet those in allowed_sender_ids may write: lists come first"
@@ -341,14 +337,12 @@ impl Config {
 }
 
 /// Settings that are checked and kept, and that this version does not act upon.
-const NOT_YET: [&str; 9] = [
+const NOT_YET: [&str; 7] = [
     "allow_private_urls",
     "health_probe",
     "max_attachment_bytes",
     "media",
-    "mention_patterns",
     "pacing",
-    "read_only_reply",
     "read_receipts",
     "typing_presence",
 ];

@@ -1,5 +1,6 @@
 //! The settings that are objects of their own: contacts, routes, media, pacing.
 
+use super::pattern::{self, Pattern, pattern};
 use super::read::{ConfigError, Keys};
 use super::words::{Download, Permission};
 use super::{id_entry, some_text};
@@ -32,7 +33,7 @@ pub struct Route {
     /// Our own account.
     pub to: Option<IdEntry>,
     /// A regular expression for the text.
-    pub text_regex: Option<String>,
+    pub text_regex: Option<Pattern>,
 }
 
 /// What becomes of inbound media.
@@ -94,6 +95,17 @@ pub(super) fn pacing(
     Ok(pacing)
 }
 
+pub(super) fn mention_patterns(keys: &mut Keys<'_>) -> Result<Vec<Pattern>, ConfigError> {
+    let patterns = keys.list("mention_patterns", pattern)?.unwrap_or_default();
+    match patterns.len() <= pattern::MOST {
+        true => Ok(patterns),
+        false => Err(keys.error(
+            "mention_patterns",
+            format!("at most {} expressions", pattern::MOST),
+        )),
+    }
+}
+
 pub(super) fn contacts(
     keys: &mut Keys<'_>,
     unknown: &mut Vec<String>,
@@ -128,7 +140,7 @@ pub(super) fn routes(
             group: m.text("group", id_entry)?,
             from: m.text("from", id_entry)?,
             to: m.text("to", id_entry)?,
-            text_regex: m.text("text_regex", some_text)?,
+            text_regex: m.text("text_regex", pattern)?,
         };
         m.unknown(unknown);
         k.unknown(unknown);

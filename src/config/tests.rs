@@ -132,7 +132,8 @@ fn every_key_is_taken() {
     );
     assert_eq!(config.allowed_group_sender_ids, Some(Vec::new()));
     assert_eq!(config.group_activation, GroupActivation::All);
-    assert_eq!(config.mention_patterns, ["(?i)bot"]);
+    assert_eq!(config.mention_patterns.len(), 1);
+    assert!(config.mention_patterns[0].is_match("Robots?"));
     assert_eq!(config.group_context_messages, 0);
     assert_eq!(
         config.outbound_recipient_ids,
@@ -140,7 +141,10 @@ fn every_key_is_taken() {
     );
     assert_eq!(config.routes.len(), 2);
     assert_eq!(config.routes[0].to, ids(&["+15551230004"]).pop());
-    assert_eq!(config.routes[0].text_regex.as_deref(), Some("x"));
+    assert_eq!(
+        config.routes[0].text_regex.as_ref().map(Pattern::as_str),
+        Some("x")
+    );
     assert_eq!(
         (config.routes[1].name.as_str(), &config.routes[1].from),
         ("rest", &None)
@@ -260,6 +264,31 @@ fn bad_values_are_named() {
         ("group_activation", json!("some"), "group_activation"),
         ("mention_patterns", json!([""]), "mention_patterns[0]"),
         (
+            "mention_patterns",
+            json!(["bot", "bot("]),
+            "mention_patterns[1]",
+        ),
+        (
+            "mention_patterns",
+            json!(["(a{1000}){1000}"]),
+            "mention_patterns[0]",
+        ),
+        (
+            "mention_patterns",
+            json!(["a".repeat(1001)]),
+            "mention_patterns[0]",
+        ),
+        (
+            "mention_patterns",
+            json!(vec!["a"; 101]),
+            "mention_patterns",
+        ),
+        (
+            "routes",
+            json!([{"name": "a", "match": {"text_regex": "(?=x)"}}]),
+            "routes[0].match.text_regex",
+        ),
+        (
             "group_context_messages",
             json!(1001),
             "group_context_messages",
@@ -369,12 +398,8 @@ fn settings_that_do_less_than_they_say() {
         ),
         (json!({"allow_group_messages": true}), "lists no group"),
         (
-            json!({"mention_patterns": ["bot"]}),
-            "no effect in this version: mention_patterns",
-        ),
-        (
-            json!({"routes": [{"name": "a", "match": {"text_regex": "x"}}]}),
-            "text_regex has no effect",
+            json!({"read_receipts": "received"}),
+            "no effect in this version: read_receipts",
         ),
         (
             json!({"dm_policy": "deny", "allowed_sender_ids": ["+15551230000"]}),

@@ -55,6 +55,11 @@ impl Draft {
         self
     }
 
+    /// Whether the message was written elsewhere and passed on.
+    pub fn is_forwarded(&self) -> bool {
+        self.metadata.contains_key("forwarded")
+    }
+
     /// Who wrote the message that this one answers, or that a reaction, a vote or another change is about, as far as
     /// the sender says.
     pub fn refers_to(&self) -> Option<Address> {

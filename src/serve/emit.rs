@@ -13,8 +13,9 @@ use tokio::time::Instant;
 
 use super::account::{Account, Open};
 use super::happening::next;
+use super::outgoing::mint;
 use super::{ingress, polls};
-use crate::access::{Policy, Subject, Verdict};
+use crate::access::{Policy, Verdict};
 use crate::clock::now;
 use crate::config::{Config, Family};
 use crate::identity::{Address, ChatKind};
@@ -22,7 +23,7 @@ use crate::inbound::{self, Passed};
 use crate::protocol::event::InboundEvent;
 use crate::protocol::jsonrpc::notification_line;
 use crate::session::{Connection, Session};
-use crate::store::{Held, KnownGroup, Linked, Pending, SessionId, Store, StoreError, Stored};
+use crate::store::{Gate, KnownGroup, Linked, Pending, SessionId, Store, StoreError, Stored};
 
 /// Messages that get their numbers in one commit. Fewer than are sent again after a crash, since so many can have a
 /// number and no line.
@@ -96,7 +97,11 @@ impl Emitter {
                 biased;
                 () = stopped(&mut stopping) => return,
                 changed = inbox.changed() => if changed.is_err() { return },
-                changed = settings.changed() => if changed.is_err() { return },
+                changed = settings.changed() => match changed {
+                    // Who waits for an approval may not need one any more.
+                    Ok(()) => drop(self.open.store.judge_held_again()),
+                    Err(_) => return,
+                },
                 () = ended(&mut connection) => return self.last_words(&last).await,
                 notice = next(&mut happenings) => happened = Some(notice),
                 () = tokio::time::sleep(BURST_END), if untold => self.end_burst(&last).await,
@@ -263,19 +268,25 @@ pub(super) async fn batch(
 }
 
 /// A verdict that is on its way into the store.
-enum Decided {
+pub(super) enum Decided {
     /// To be emitted under the number that is being assigned.
     Emit(Pending<Option<i64>>, Box<InboundEvent>),
     /// Not to be emitted.
     Keep(Pending<()>),
+    /// The same, and its sender may be told something; whether they are.
+    Greet(Pending<bool>),
 }
 
 impl Decided {
     /// Once the verdict is committed: the event to write, if it is to be written.
-    async fn committed(self) -> Result<Option<(i64, InboundEvent)>, StoreError> {
+    pub(super) async fn committed(self) -> Result<Option<(i64, InboundEvent)>, StoreError> {
         match self {
             Self::Emit(number, event) => Ok(number.await?.map(|number| (number, *event))),
             Self::Keep(kept) => {
+                kept.await?;
+                Ok(None)
+            }
+            Self::Greet(kept) => {
                 kept.await?;
                 Ok(None)
             }
@@ -339,63 +350,38 @@ impl Court<'_> {
         message: Stored,
     ) -> Result<Decided, StoreError> {
         let store = self.store;
-        let draft = &message.draft;
-        let verdict = policy.inbound(&Subject {
-            sender: &message.sender.credentials(),
-            chat: &message.chat.credentials(),
-            kind: message.chat.kind(),
-            mentions_self: draft
-                .mentions
-                .iter()
-                .any(|mentioned| own.contains(mentioned)),
-            replies_to_self: draft
-                .refers_to()
-                .is_some_and(|author| own.contains(&author)),
-            text: &draft.content,
-        });
+        let (verdict, mut ruling) = self.judge(policy, own, &message).await?;
         let refused = matches!(verdict, Verdict::Deny { .. } | Verdict::ReadOnly { .. });
-        if !refused && !self.config.emits(&draft.event_type) {
-            return Ok(Decided::Keep(
-                store.drop_unwanted(message.id, "events".to_owned()),
-            ));
+        if !refused && !self.config.emits(&message.draft.event_type) {
+            ruling
+                .trace
+                .gates
+                .push(Gate::new("events", "not asked for"));
+            ruling.rule = "events".to_owned();
+            return Ok(Decided::Keep(store.drop_unwanted(message.id, ruling)));
         }
-        Ok(match verdict {
-            Verdict::Emit {
-                activation,
-                permission,
-                route,
-                rule,
-            } => {
-                let context = match message.chat.kind() {
-                    ChatKind::Group => {
-                        let limit = u32::try_from(self.config.group_context_messages);
-                        store.context(message.id, limit.unwrap_or(u32::MAX)).await?
-                    }
-                    _ => Vec::new(),
-                };
-                let message = polls::tallied(store, policy, message).await?;
-                let passed = Passed {
-                    reason: activation,
-                    permission: permission.as_str(),
-                    route: route.as_deref(),
-                    context: &context,
-                };
-                let event = Box::new(inbound::event(&message, &passed, self.linked));
-                Decided::Emit(
-                    store.assign_emission(message.id, self.session, rule, now()),
-                    event,
-                )
-            }
-            Verdict::Context { rule } => Decided::Keep(store.hold(message.id, Held::Context, rule)),
-            Verdict::Pairing { rule } => Decided::Keep(store.hold(message.id, Held::Pairing, rule)),
-            Verdict::Deny { rule } | Verdict::ReadOnly { rule } => {
-                tracing::info!(
-                    chat = message.chat.public_id.redacted(),
-                    rule,
-                    "message not emitted"
-                );
-                Decided::Keep(store.drop_denied(message.id, rule))
-            }
-        })
+        let Verdict::Emit {
+            activation,
+            permission,
+            route,
+            ..
+        } = verdict
+        else {
+            return Ok(self.refuse(&message, &verdict, ruling, &mint()));
+        };
+        let context = match message.chat.kind() {
+            ChatKind::Group => self.context(policy, own, &message).await?,
+            _ => Vec::new(),
+        };
+        let message = polls::tallied(store, policy, message).await?;
+        let passed = Passed {
+            reason: activation,
+            permission: permission.as_str(),
+            route: route.as_deref(),
+            context: &context,
+        };
+        let event = Box::new(inbound::event(&message, &passed, self.linked));
+        let number = store.assign_emission(message.id, self.session, ruling, now());
+        Ok(Decided::Emit(number, event))
     }
 }

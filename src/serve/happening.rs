@@ -95,10 +95,12 @@ impl Court<'_> {
         }
         let verdict = Policy::new(self.config).with_own(&own).happening(&Subject {
             sender: &sender_known,
+            approved: self.store.is_approved(sender_known.clone()).await?,
             chat: &chat_known,
             kind: chat_forms[0].kind(),
             mentions_self: false,
             replies_to_self: false,
+            forwarded: false,
             text: &notice.draft.content,
         });
         let (activation, permission, route) = match verdict {

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::account::{Account, Open};
 use super::answer::Answer;
-use super::emit::{self, Emitter};
+use super::emit::{self, Court, Emitter};
 use crate::access::Policy;
 use crate::account::{OwnerLock, Role};
 use crate::config::Config;
@@ -25,6 +25,8 @@ const CURSOR: &str = "cursor";
 pub(super) const EVENT: &str = "event";
 /// How long `stop_ingress` lets the connection finish; the host waits 30 s.
 const STOP: Duration = Duration::from_secs(10);
+/// What a poller gives the answers to strangers and readers to arrive at the server.
+const GREET: Duration = Duration::from_secs(5);
 /// How long `start_ingress` waits to be able to answer `running`; its answer is due within 2 s.
 const START: Duration = Duration::from_millis(500);
 
@@ -128,6 +130,8 @@ async fn begin(
             now,
         )
         .await?;
+    // The configuration may be another one than that under which they were kept.
+    open.store.judge_held_again().await?;
     if begun.unconfirmed + begun.poisoned > 0 {
         tracing::warn!(
             unconfirmed = begun.unconfirmed,
@@ -250,6 +254,7 @@ async fn batch(
             crate::clock::now(),
         )
         .await?;
+    store.judge_held_again().await?;
     let heard = session.heard();
     let connected = session.online(deadline).await;
     if connected.is_ok() {
@@ -260,8 +265,21 @@ async fn batch(
         )
         .await;
         let age = config.max_event_age_secs.into();
-        let waiting = store.next_to_emit(config.poll_max_events, age, crate::clock::now());
-        emit::know_groups(&session, config, &waiting.await?).await;
+        let waiting = || store.next_to_emit(config.poll_max_events, age, crate::clock::now());
+        emit::know_groups(&session, config, &waiting().await?).await;
+        let court = Court {
+            store: &store,
+            session: begun.session,
+            config,
+            linked: &linked,
+        };
+        court
+            .greet(
+                &session,
+                waiting().await?,
+                deadline.min(Instant::now() + GREET),
+            )
+            .await?;
     }
     account.close(STOP).await;
     let (events, last) = emit::batch(&store, begun.session, config, &linked).await?;

@@ -6,6 +6,7 @@
 
 mod account;
 mod answer;
+mod court;
 mod emit;
 mod exchange;
 mod happening;

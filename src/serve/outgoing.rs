@@ -361,11 +361,11 @@ pub(super) async fn admitted(
 ) -> Result<Peer, WireError> {
     let store = account.store().await?;
     let known = store.peer(target.clone()).await?;
-    let forms = match &known {
-        Some(peer) => peer.credentials(),
-        None => vec![target.clone()],
+    let (forms, approved) = match &known {
+        Some(peer) => (peer.credentials(), peer.approved),
+        None => (vec![target.clone()], false),
     };
-    Policy::new(config).outbound(&forms)?;
+    Policy::new(config).outbound(&forms, approved)?;
     match known {
         Some(peer) => Ok(peer),
         None => Ok(store.resolve(vec![target.clone()]).await?),
@@ -373,7 +373,7 @@ pub(super) async fn admitted(
 }
 
 /// A message id as WhatsApp Web makes them: `3EB0` and 18 hexadecimal digits.
-fn mint() -> String {
+pub(super) fn mint() -> String {
     let random = fastrand::u128(..);
     format!("3EB0{:018X}", random >> 56)
 }

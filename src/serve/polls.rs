@@ -25,10 +25,12 @@ pub(super) async fn tallied(
                 voter.key == message.sender.key
                     || !policy.refuses(&Subject {
                         sender: &voter.credentials(),
+                        approved: voter.approved,
                         chat: &message.chat.credentials(),
                         kind: message.chat.kind(),
                         mentions_self: false,
                         replies_to_self: false,
+                        forwarded: false,
                         text: "",
                     })
             });

@@ -16,10 +16,14 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How often old rows are looked for.
 const SWEEP: Duration = Duration::from_secs(3600);
 
+/// How often it is looked whose approval did not come.
+const EXPIRE: Duration = Duration::from_secs(30);
+
 /// Looks after the store until the session ends.
 pub(super) async fn keep(shared: Arc<Shared>) {
     let mut tick = tokio::time::interval(LOOK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut expire_at = Instant::now();
     // Not at once: a process that serves one call has better things to do.
     let mut sweep_at = Instant::now() + LOOK;
     loop {
@@ -29,6 +33,12 @@ pub(super) async fn keep(shared: Arc<Shared>) {
         if let Err(error) = shared.store.look_for_others().await {
             tracing::debug!(%error, "the store could not be looked at");
             continue;
+        }
+        if Instant::now() >= expire_at {
+            expire_at = Instant::now() + EXPIRE;
+            if let Err(error) = shared.store.expire_held(now()).await {
+                tracing::warn!(%error, "what strangers wrote could not be erased yet");
+            }
         }
         if Instant::now() < sweep_at {
             continue;

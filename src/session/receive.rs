@@ -24,7 +24,7 @@ use whatsapp_rust::{Client, InboundDurabilityHook};
 use super::address;
 use crate::identity::Address;
 use crate::inbound::{self, Classified, reveal};
-use crate::store::{NewInbound, Store, StoreError};
+use crate::store::{Dropped, NewInbound, Store, StoreError};
 
 /// The way into the inbox: the durability hook of one connection.
 #[derive(Clone)]
@@ -61,7 +61,7 @@ impl Inbox {
 
     /// Commits a batch, whole or not at all. Idempotent: a message that is there already is not stored twice.
     async fn commit(&self, client: &Client, batch: &[InboundMessage]) -> Result<(), StoreError> {
-        let rows = rows(client, batch).await;
+        let rows = self.rows(client, batch).await;
         if !rows.is_empty() {
             self.insert(rows).await?;
         }
@@ -76,7 +76,7 @@ impl Inbox {
 
     /// Takes a batch that is not going to be sent again.
     pub(super) async fn keep(&self, client: &Client, batch: &[InboundMessage]) {
-        let rows = rows(client, batch).await;
+        let rows = self.rows(client, batch).await;
         self.late().extend(rows);
         if self.settle().await.is_ok() {
             crate::crash::point("after_commit");
@@ -104,6 +104,24 @@ impl Inbox {
 }
 
 impl Inbox {
+    /// The inbox rows of these messages. Of those that have none, why is noted.
+    async fn rows(&self, client: &Client, batch: &[InboundMessage]) -> Vec<NewInbound> {
+        let mut rows = Vec::with_capacity(batch.len());
+        let mut dropped = Vec::new();
+        for message in batch {
+            match row(client, message).await {
+                Some(Ok(row)) => rows.push(row),
+                Some(Err(why)) => dropped.push(why),
+                None => {}
+            }
+        }
+        if !dropped.is_empty() {
+            // Only `explain` misses it.
+            drop(self.store.note_dropped(dropped));
+        }
+        rows
+    }
+
     /// Refused on a disk that has little left: the message would fit, what follows it might not.
     async fn insert(&self, rows: Vec<NewInbound>) -> Result<(), StoreError> {
         let stored = match self.store.space().look() {
@@ -117,16 +135,8 @@ impl Inbox {
     }
 }
 
-async fn rows(client: &Client, batch: &[InboundMessage]) -> Vec<NewInbound> {
-    let mut rows = Vec::with_capacity(batch.len());
-    for message in batch {
-        rows.extend(row(client, message).await);
-    }
-    rows
-}
-
-/// The inbox row of a message, or none for one that is not to be seen: our own, status, protocol.
-async fn row(client: &Client, message: &InboundMessage) -> Option<NewInbound> {
+/// The inbox row of a message, or why it is not to be seen: our own, status, protocol. Neither, if its address is none.
+async fn row(client: &Client, message: &InboundMessage) -> Option<Result<NewInbound, Dropped>> {
     let Some(info) = info(client, &message.info).await else {
         tracing::warn!("a message from an address of unknown form is not for the inbox");
         return None;
@@ -138,7 +148,12 @@ async fn row(client: &Client, message: &InboundMessage) -> Option<NewInbound> {
                 reason,
                 "message not for the inbox"
             );
-            return None;
+            return Some(Err(Dropped {
+                chat: info.chat,
+                sender: info.sender,
+                stanza_id: info.stanza_id,
+                reason: reason.to_owned(),
+            }));
         }
         Classified::Draft(draft) => draft,
     };
@@ -163,7 +178,7 @@ async fn row(client: &Client, message: &InboundMessage) -> Option<NewInbound> {
         true => (sender.clone(), if listed { info.sender } else { info.chat }),
         false => (vec![info.chat.clone()], info.chat),
     };
-    Some(NewInbound {
+    Some(Ok(NewInbound {
         chat,
         sender,
         route,
@@ -172,7 +187,7 @@ async fn row(client: &Client, message: &InboundMessage) -> Option<NewInbound> {
         push_name: info.push_name,
         draft,
         raw: message_to_vec(&message.message),
-    })
+    }))
 }
 
 /// After how many seconds messages of a direct chat disappear, if this message says so: whoever changes it tells the

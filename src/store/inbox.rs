@@ -8,7 +8,9 @@ use rusqlite::{OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
 use super::groups::{self, KnownGroup};
+use super::outbox::{self, OutboundRequest};
 use super::peers::{self, address};
+use super::trace::{self, Dropped, Ruling};
 use super::{Peer, PeerKey, Pending, SessionId, Store, Tx, targets, votes};
 use crate::identity::{Address, ChatKind};
 use crate::inbound::Draft;
@@ -121,15 +123,6 @@ pub struct Happened {
     pub draft: Draft,
 }
 
-/// Why a message is kept back although it is not refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Held {
-    /// Group talk that was not meant for the agent.
-    Context,
-    /// Its sender waits for approval.
-    Pairing,
-}
-
 /// A message that was kept for quoting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Original {
@@ -156,13 +149,14 @@ impl Store {
 
     /// The next messages to emit, in arrival order, at most `limit`. Those among them that are older than `max_age`
     /// seconds are set aside. The same ones come again until each has a verdict: [`assign_emission`](Self::assign_emission),
-    /// [`drop_denied`](Self::drop_denied) or [`hold`](Self::hold).
+    /// [`drop_denied`](Self::drop_denied), [`keep_as_context`](Self::keep_as_context) or
+    /// [`hold_for_approval`](Self::hold_for_approval).
     pub fn next_to_emit(&self, limit: u32, max_age: i64, now: i64) -> Pending<Vec<Stored>> {
         self.submit(move |tx| {
             // A message that was emitted before is not old, only late.
             let mut expire = tx.prepare_cached(
-                "UPDATE inbox SET state = ?1 WHERE id IN (SELECT id FROM inbox WHERE state = 0 ORDER BY id LIMIT ?3)
-                 AND timestamp < ?2 AND attempts = 0",
+                "UPDATE inbox SET state = ?1, verdict = 'max_event_age_secs'
+                 WHERE id IN (SELECT id FROM inbox WHERE state = 0 ORDER BY id LIMIT ?3) AND timestamp < ?2 AND attempts = 0",
             )?;
             let before = now.saturating_sub(max_age);
             while expire.execute([state::EXPIRED, before, limit.into()])? > 0 {}
@@ -177,9 +171,10 @@ impl Store {
         &self,
         id: RowId,
         session: SessionId,
-        verdict: String,
+        ruling: impl Into<Ruling>,
         now: i64,
     ) -> Pending<Option<i64>> {
+        let ruling = ruling.into();
         self.submit(move |tx| {
             let chat: Option<i64> = tx
                 .prepare_cached("SELECT chat FROM inbox WHERE id = ?1 AND state = 0")?
@@ -190,9 +185,10 @@ impl Store {
                 .execute([session.0, id.0, now])?;
             let number = tx.last_insert_rowid();
             tx.prepare_cached(
-                "UPDATE inbox SET state = ?4, emission = ?2, attempts = attempts + 1, verdict = ?3 WHERE id = ?1",
+                "UPDATE inbox SET state = ?4, emission = ?2, attempts = attempts + 1, verdict = ?3, trace = ?5,
+                        held = NULL WHERE id = ?1",
             )?
-            .execute(params![id.0, number, verdict, state::EMITTED])?;
+            .execute(params![id.0, number, ruling.rule, state::EMITTED, ruling.stored()])?;
             tx.prepare_cached(
                 "UPDATE inbox SET state = ?3, context_of = ?1 WHERE chat = ?2 AND id < ?1 AND state = 7",
             )?
@@ -202,31 +198,55 @@ impl Store {
     }
 
     /// Refuses a message: keeps the verdict, erases what it said.
-    pub fn drop_denied(&self, id: RowId, verdict: String) -> Pending<()> {
+    pub fn drop_denied(&self, id: RowId, ruling: impl Into<Ruling>) -> Pending<()> {
+        let ruling = ruling.into();
+        self.submit(move |tx| deny(tx, id, &ruling).map(drop))
+    }
+
+    /// The same for the message of somebody who is to be told that they may only read, unless they were told within
+    /// `every` seconds; whether they are.
+    pub fn drop_and_answer(
+        &self,
+        id: RowId,
+        ruling: Ruling,
+        answer: OutboundRequest,
+        every: i64,
+        now: i64,
+    ) -> Pending<bool> {
         self.submit(move |tx| {
-            if erase(tx, id, &verdict)? {
-                votes::erase(tx, id)?;
+            // A clock that was put back must not silence the answer for as long.
+            let due = deny(tx, id, &ruling)?
+                && tx
+                    .prepare_cached(
+                        "UPDATE peer SET answered = ?2 WHERE key = (SELECT sender FROM inbox WHERE id = ?1)
+                         AND answered NOT BETWEEN ?2 - ?3 + 1 AND ?2",
+                    )?
+                    .execute([id.0, now, every])?
+                    > 0;
+            if due {
+                outbox::enqueue(tx, &answer, now)?;
             }
-            Ok(())
+            Ok(due)
         })
     }
 
     /// Erases a message that nobody wants to be told of, though its sender may speak. A vote counts all the same.
-    pub fn drop_unwanted(&self, id: RowId, verdict: String) -> Pending<()> {
-        self.submit(move |tx| erase(tx, id, &verdict).map(drop))
+    pub fn drop_unwanted(&self, id: RowId, ruling: impl Into<Ruling>) -> Pending<()> {
+        let ruling = ruling.into();
+        self.submit(move |tx| {
+            explain(tx, id, &ruling)?;
+            erase(tx, id, &ruling.rule).map(drop)
+        })
     }
 
-    /// Keeps a message back.
-    pub fn hold(&self, id: RowId, held: Held, verdict: String) -> Pending<()> {
-        let to = match held {
-            Held::Context => state::CONTEXT,
-            Held::Pairing => state::PAIRING,
-        };
+    /// Keeps group talk that was not meant for the agent for the next message that is.
+    pub fn keep_as_context(&self, id: RowId, ruling: impl Into<Ruling>) -> Pending<()> {
+        let ruling = ruling.into();
         self.submit(move |tx| {
             tx.prepare_cached(
-                "UPDATE inbox SET state = ?2, verdict = ?3 WHERE id = ?1 AND state = 0",
+                "UPDATE inbox SET state = ?2, verdict = ?3, trace = ?4 WHERE id = ?1 AND state = 0",
             )?
-            .execute(params![id.0, to, verdict])?;
+            .execute(params![id.0, state::CONTEXT, ruling.rule, ruling.stored()])?;
             Ok(())
         })
     }
@@ -243,19 +263,6 @@ impl Store {
             )?;
             rows.reverse();
             Ok(rows)
-        })
-    }
-
-    /// Lets go what waits for the approval of this sender and is not older than `max_age` seconds; how many it were.
-    pub fn release_pairing(&self, sender: PeerKey, max_age: i64, now: i64) -> Pending<usize> {
-        self.submit(move |tx| {
-            let n = tx
-                .prepare_cached(
-                    "UPDATE inbox SET state = 0 WHERE sender = ?1 AND state = 8 AND timestamp >= ?2",
-                )?
-                .execute([sender.0, now.saturating_sub(max_age)])?;
-            tx.inbound_changed();
-            Ok(n)
         })
     }
 
@@ -323,11 +330,28 @@ impl Store {
     }
 }
 
-/// Whether there was something to refuse.
-fn erase(tx: &Tx<'_>, id: RowId, verdict: &str) -> rusqlite::Result<bool> {
+/// Refuses a message; whether there was something to refuse.
+pub(super) fn deny(tx: &Tx<'_>, id: RowId, ruling: &Ruling) -> rusqlite::Result<bool> {
+    explain(tx, id, ruling)?;
+    let erased = erase(tx, id, &ruling.rule)?;
+    if erased {
+        votes::erase(tx, id)?;
+    }
+    Ok(erased)
+}
+
+fn explain(tx: &Tx<'_>, id: RowId, ruling: &Ruling) -> rusqlite::Result<()> {
+    tx.prepare_cached("UPDATE inbox SET trace = ?2 WHERE id = ?1 AND state IN (0, 7, 8)")?
+        .execute(params![id.0, ruling.stored()])?;
+    Ok(())
+}
+
+/// Whether there was something to erase.
+pub(super) fn erase(tx: &Tx<'_>, id: RowId, verdict: &str) -> rusqlite::Result<bool> {
     let erased = tx
         .prepare_cached(
-            "UPDATE inbox SET state = ?2, verdict = ?3, draft = NULL, raw = NULL WHERE id = ?1 AND state IN (0, 7, 8)",
+            "UPDATE inbox SET state = ?2, verdict = ?3, draft = NULL, raw = NULL, held = NULL
+             WHERE id = ?1 AND state IN (0, 7, 8)",
         )?
         .execute(params![id.0, state::DENIED, verdict])?;
     Ok(erased > 0)
@@ -368,6 +392,15 @@ fn insert(tx: &Tx<'_>, message: &NewInbound) -> rusqlite::Result<Inserted> {
             message.raw
         ])?;
     if new == 0 {
+        trace::note(
+            tx,
+            &Dropped {
+                chat: message.chat[0].clone(),
+                sender: message.sender[0].clone(),
+                stanza_id: message.stanza_id.clone(),
+                reason: "duplicate".to_owned(),
+            },
+        )?;
         return Ok(Inserted::Duplicate);
     }
     let id = RowId(tx.last_insert_rowid());

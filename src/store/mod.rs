@@ -8,6 +8,7 @@
 //! A [`Store`] is a handle to the one thread that writes ([`writer`]); calls return a [`Pending`] that resolves once the work is on
 //! the disk. Times are Unix seconds and come in as arguments.
 
+mod approvals;
 mod device;
 mod error;
 mod groups;
@@ -26,6 +27,7 @@ mod schema;
 mod sending;
 mod space;
 mod targets;
+mod trace;
 mod votes;
 mod writer;
 
@@ -38,10 +40,11 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use tokio::sync::watch;
 
+pub use approvals::{Applicant, Approval, CODE_LIFETIME, Decided, PAIRING_CODE};
 pub use device::{SESSION_SCHEMA, linked_device};
 pub use error::StoreError;
 pub use groups::{Group, GroupChange, KnownGroup, Member};
-pub use inbox::{Happened, Held, Inserted, NewInbound, Original, RowId, Stored};
+pub use inbox::{Happened, Inserted, NewInbound, Original, RowId, Stored};
 pub use ledger::{Begun, LeftOver, Mode, SessionId};
 pub use messages::{Kept, Search, Unread};
 pub use meta::{Connections, Counts, Dated, Linked, Terminal};
@@ -53,6 +56,7 @@ pub use repair::{Repaired, repair};
 pub use retention::Swept;
 pub use sending::{Outgoing, Receipt};
 pub use space::{RESERVE, Space, available};
+pub use trace::{Dropped, Explained, Gate, Ruling, Trace};
 pub use votes::Cast;
 pub use writer::Pending;
 

@@ -111,11 +111,13 @@ impl Store {
         self.submit(move |tx| number_changed(tx, &old, &new))
     }
 
-    /// The numbers that have gone to somebody else, and the LID of who has them now.
+    /// The numbers that have gone to somebody else, and the LID of who has them now, unless the operator has let that
+    /// one in.
     pub fn lost_numbers(&self) -> Pending<Vec<(Address, Address)>> {
         self.look(|tx| {
             tx.prepare_cached(
-                "SELECT phone, holder FROM number WHERE holder IS NOT NULL ORDER BY phone",
+                "SELECT phone, holder FROM number WHERE holder IS NOT NULL
+                 AND holder NOT IN (SELECT address FROM approval) ORDER BY phone",
             )?
             .query_map([], |row| {
                 Ok((peers::address(row, 0)?, peers::address(row, 1)?))

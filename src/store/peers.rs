@@ -7,7 +7,7 @@
 use rusqlite::types::Type;
 use rusqlite::{OptionalExtension, Row, params};
 
-use super::{Pending, Store, Tx, numbers};
+use super::{Pending, Store, Tx, approvals, numbers};
 use crate::identity::{Address, ChatKind};
 
 /// Key of a person or chat within this store. Lower is older.
@@ -27,6 +27,8 @@ pub struct Peer {
     pub aliases: Vec<Address>,
     /// Those of them that are phone numbers which have gone to somebody else by now.
     pub lost: Vec<Address>,
+    /// Whether the operator has approved the person.
+    pub approved: bool,
     /// The name that the person last sent along.
     pub push_name: Option<String>,
     /// Time of the latest message that came from here, by the server's clock; none ever came if absent.
@@ -118,8 +120,10 @@ pub(super) fn find(tx: &Tx<'_>, address: &Address) -> rusqlite::Result<Option<Pe
 pub(super) fn load(tx: &Tx<'_>, key: PeerKey) -> rusqlite::Result<Peer> {
     let mut aliases = Vec::new();
     let mut lost = Vec::new();
+    let mut approved = false;
     let mut statement = tx.prepare_cached(
-        "SELECT a.address, n.holder IS NOT NULL FROM alias a LEFT JOIN number n ON n.phone = a.address
+        "SELECT a.address, n.holder IS NOT NULL, p.address IS NOT NULL
+         FROM alias a LEFT JOIN number n ON n.phone = a.address LEFT JOIN approval p ON p.address = a.address
          WHERE a.peer = ?1 ORDER BY a.former, a.address",
     )?;
     let mut rows = statement.query([key.0])?;
@@ -127,6 +131,8 @@ pub(super) fn load(tx: &Tx<'_>, key: PeerKey) -> rusqlite::Result<Peer> {
         let alias = address(row, 0)?;
         if row.get(1)? {
             lost.push(alias.clone());
+        } else if row.get(2)? {
+            approved = true;
         }
         aliases.push(alias);
     }
@@ -142,6 +148,7 @@ pub(super) fn load(tx: &Tx<'_>, key: PeerKey) -> rusqlite::Result<Peer> {
                 route: address(row, 1)?,
                 aliases,
                 lost,
+                approved,
                 push_name: row.get(2)?,
                 last_inbound: row.get(3)?,
                 timer: row.get(4)?,
@@ -261,11 +268,13 @@ pub(super) fn merge(tx: &Tx<'_>, into: PeerKey, from: PeerKey) -> rusqlite::Resu
                 THEN coalesce(l.push_name, w.push_name) ELSE coalesce(w.push_name, l.push_name) END,
             timer = CASE WHEN coalesce(l.last_inbound, 0) > coalesce(w.last_inbound, 0) THEN l.timer ELSE w.timer END,
             read_upto = max(w.read_upto, l.read_upto),
+            answered = max(w.answered, l.answered),
             last_inbound = nullif(max(coalesce(l.last_inbound, 0), coalesce(w.last_inbound, 0)), 0)
          FROM peer AS l WHERE w.key = ?1 AND l.key = ?2",
     )?
     .execute([into.0, from.0])?;
     rekey_inbox(tx, into, from)?;
+    approvals::merge(tx, into, from)?;
     for sql in [
         "UPDATE part SET chat = ?1 WHERE request IN (SELECT id FROM request WHERE chat = ?2)",
         "UPDATE request SET chat = ?1 WHERE chat = ?2",

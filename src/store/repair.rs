@@ -122,8 +122,8 @@ fn channel(path: &Path, new: &Path) -> Result<Built, StoreError> {
     let mut lost = false;
     if let Ok(from) = read_only(path) {
         for table in [
-            "peer", "alias", "number", "inbox", "pending", "ingress", "emission", "request",
-            "part", "vote", "meta",
+            "peer", "alias", "number", "approval", "pairing", "inbox", "pending", "ingress",
+            "emission", "request", "part", "vote", "meta",
         ] {
             let copied = copy(&from, &to, table).map_err(|e| failed(&e))?;
             rows.push((table.to_owned(), copied.rows));
@@ -376,6 +376,7 @@ fn settle(to: &Connection, lost: bool) -> rusqlite::Result<()> {
          INSERT OR IGNORE INTO request (id, content_hash, chat, created, expires)
              SELECT request, '', min(chat), unixepoch(), unixepoch() + 3600 FROM part
              WHERE request NOT IN (SELECT id FROM request) GROUP BY request;
+         DELETE FROM pairing WHERE peer NOT IN (SELECT key FROM peer);
          DELETE FROM vote WHERE voter NOT IN (SELECT key FROM peer)
              OR (sent = 0 AND poll NOT IN (SELECT id FROM inbox)) OR (sent = 1 AND poll NOT IN (SELECT pos FROM part));",
     )?;
@@ -394,7 +395,12 @@ fn readable(to: &Connection) -> rusqlite::Result<()> {
             .is_ok_and(|found| found.to_string() == text)
     };
     let is_json = |text: &str| serde_json::from_str::<serde_json::Value>(text).is_ok();
-    for (table, column) in [("peer", "public_id"), ("alias", "address")] {
+    for (table, column) in [
+        ("peer", "public_id"),
+        ("alias", "address"),
+        ("approval", "address"),
+        ("approval", "person"),
+    ] {
         each(to, table, column, |text| match is_address(text) {
             true => None,
             false => Some(format!("DELETE FROM {table} WHERE {column} = ?1")),

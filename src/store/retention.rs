@@ -6,7 +6,7 @@
 
 use rusqlite::params;
 
-use super::{Pending, Store, Tx, messages, meta};
+use super::{Pending, Store, Tx, messages, meta, trace};
 
 /// Events, and what was sent, are kept this long, seconds.
 const KEPT_FOR: i64 = 30 * 24 * 3600;
@@ -43,6 +43,7 @@ impl Store {
                          AND NOT EXISTS (SELECT 1 FROM emission e WHERE e.session = i.id) ORDER BY i.id LIMIT ?2)",
                 )?
                 .execute([before, STEP])?;
+            trace::sweep(tx, now)?;
             let step = usize::try_from(STEP).unwrap_or(usize::MAX);
             let said = messages::forget(tx, messages::KEPT_BYTES, STEP)?;
             let more = [events, requests, sessions, said].contains(&step);

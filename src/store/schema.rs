@@ -163,6 +163,33 @@ const MIGRATIONS: &[&str] = &["
     -- Votes go with their poll.
     CREATE TRIGGER vote_inbox AFTER DELETE ON inbox BEGIN DELETE FROM vote WHERE sent = 0 AND poll = old.id; END;
     CREATE TRIGGER vote_part AFTER DELETE ON part BEGIN DELETE FROM vote WHERE sent = 1 AND poll = old.pos; END;
+", "
+    -- Whom the operator has let in, by each address that was theirs then.
+    CREATE TABLE approval (
+        address TEXT PRIMARY KEY,
+        person TEXT NOT NULL,
+        at INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE pairing (
+        peer INTEGER PRIMARY KEY REFERENCES peer,
+        code TEXT NOT NULL UNIQUE,
+        expires INTEGER NOT NULL,
+        denied INTEGER NOT NULL DEFAULT 0
+    ) STRICT;
+    ALTER TABLE inbox ADD COLUMN trace TEXT;
+    ALTER TABLE inbox ADD COLUMN held INTEGER;
+    CREATE INDEX inbox_held ON inbox (sender, held) WHERE state = 8;
+    ALTER TABLE peer ADD COLUMN answered INTEGER NOT NULL DEFAULT 0;
+    -- What never got into the inbox, and why.
+    CREATE TABLE dropped (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        stanza TEXT NOT NULL,
+        chat TEXT NOT NULL,
+        sender TEXT NOT NULL,
+        at INTEGER NOT NULL,
+        reason TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX dropped_stanza ON dropped (stanza);
 "];
 
 /// Opens or creates the file and brings its schema up to date.

@@ -137,7 +137,7 @@ fn group_talk_goes_with_the_next_event_and_again_when_that_is_redelivered() {
     let rows = store.waiting();
     for row in &rows[..3] {
         store
-            .hold(row.id, Held::Context, "not addressed".to_owned())
+            .keep_as_context(row.id, "not addressed".to_owned())
             .wait()
             .unwrap();
     }
@@ -150,26 +150,6 @@ fn group_talk_goes_with_the_next_event_and_again_when_that_is_redelivered() {
     store.put(message(&[GROUP], &[ANN], "NEXT"));
     let next = store.waiting()[0].id;
     assert!(store.context(next, 9).wait().unwrap().is_empty());
-}
-
-#[test]
-fn approval_lets_go_what_the_sender_wrote_of_late() {
-    let store = TestStore::new();
-    let mut early = direct(ANN, "EARLY");
-    early.timestamp = NOW - 3601;
-    store.put(early);
-    store.put(direct(ANN, "M1"));
-    store.put(direct(BOB, "B1"));
-    for row in store.waiting() {
-        store
-            .hold(row.id, Held::Pairing, "pairing".to_owned())
-            .wait()
-            .unwrap();
-    }
-    assert!(store.waiting().is_empty());
-    let ann = store.peer(jid(ANN)).wait().unwrap().unwrap().key;
-    assert_eq!(store.release_pairing(ann, 3600, NOW).wait().unwrap(), 1);
-    assert_eq!(stanzas(&store.waiting()), ["M1"]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The store on a real file in a temporary directory.
 
+mod approvals;
 mod file;
 mod groups;
 mod inbox;
@@ -13,6 +14,7 @@ mod pending;
 pub(super) mod plan;
 mod repair;
 mod retention;
+mod trace;
 mod votes;
 
 use super::*;

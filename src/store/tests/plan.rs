@@ -21,7 +21,7 @@ const GROW: [&str; 12] = [
 
 /// Statements of the sweep, which runs now and then and walks in the order of age, and of a merge: a person turns out
 /// to be two peers once in a lifetime, and then the foreign keys are looked through.
-/// A message to be forwarded is looked for by its id alone, since nobody says which chat it is in.
+/// A message to be forwarded, or explained, is looked for by its id alone, since nobody says which chat it is in.
 const RARE: [&str; 7] = [
     "FROM inbox WHERE stanza = ?1",
     "FROM inbox WHERE raw IS NOT NULL ORDER BY id",

@@ -1,0 +1,253 @@
+//! The verdict on a message, and what those are told who do not get through.
+//!
+//! Invariants: the full identity of the sender is judged, as far as it is known; what a refused message said is erased
+//! in the transaction that keeps the verdict. A stranger gets one code and a reader one answer an hour, noted in the
+//! transaction that enters it into the outbox, and only by a process that runs ingress.
+
+use tokio::time::Instant;
+
+use super::emit::{Court, Decided};
+use super::outgoing::mint;
+use crate::access::{Judgement, Policy, Subject, Verdict};
+use crate::clock::now;
+use crate::config::{Config, TextFormat};
+use crate::identity::{Address, ChatKind};
+use crate::outbound::{self, Known};
+use crate::protocol::request::OutboundMessage;
+use crate::session::Session;
+use crate::store::{
+    CODE_LIFETIME, Gate, NewPart, OutboundRequest, PAIRING_CODE, Peer, Ruling, StoreError, Stored,
+    Trace,
+};
+
+/// How often one reader gets the fixed answer, seconds.
+const ANSWER_EVERY: i64 = 3600;
+/// What `kind` says of that answer.
+const READ_ONLY_REPLY: &str = "read_only_reply";
+/// Letters and digits that nobody mistakes for each other.
+const ALPHABET: &[u8; 30] = b"23456789ABCDEFGHJKMNPQRSTVWXYZ";
+/// How many of them a code has: so many codes that nobody guesses one of three within their hour.
+const CODE: usize = 8;
+/// Only what somebody says is answered, not what they do to messages.
+const SAID: &str = "message.received";
+
+impl Court<'_> {
+    /// The verdict on a message, and what is kept of how it came about.
+    pub(super) async fn judge(
+        &self,
+        policy: &Policy<'_>,
+        own: &[Address],
+        message: &Stored,
+    ) -> Result<(Verdict, Ruling), StoreError> {
+        let forms = self.identity(message).await?;
+        let Judgement { verdict, gates } = policy.judge(&subject(own, message, &forms));
+        let rule = verdict.rule().to_owned();
+        let age = Gate::new("max_event_age_secs", "young enough");
+        let trace = Trace {
+            at: now(),
+            forms,
+            gates: std::iter::once(age).chain(gates).collect(),
+        };
+        Ok((verdict, Ruling { rule, trace }))
+    }
+
+    /// Every address that the sender is known by. A group knows of its members what they may not have told us.
+    async fn identity(&self, message: &Stored) -> Result<Vec<Address>, StoreError> {
+        let mut forms = message.sender.credentials();
+        let half = !forms.iter().any(|form| form.phone().is_some())
+            || !forms.iter().any(|form| matches!(form, Address::Lid(_)));
+        if half
+            && message.chat.kind() == ChatKind::Group
+            && let Some(member) = self
+                .store
+                .member(message.chat.public_id.clone(), forms.clone())
+                .await?
+        {
+            forms.push(member.address);
+            forms.extend(member.other);
+            forms = self.store.credentials(forms).await?;
+        }
+        Ok(forms)
+    }
+
+    /// What was said in this group since the last event, by those who could have addressed us; the rest is erased.
+    pub(super) async fn context(
+        &self,
+        policy: &Policy<'_>,
+        own: &[Address],
+        message: &Stored,
+    ) -> Result<Vec<Stored>, StoreError> {
+        let limit = u32::try_from(self.config.group_context_messages).unwrap_or(u32::MAX);
+        let mut context = Vec::new();
+        for said in self.store.context(message.id, limit).await? {
+            let forms = self.identity(&said).await?;
+            // The rules may have changed since it was kept.
+            if policy.refuses(&subject(own, &said, &forms)) {
+                let rule = "the sender is not admitted any more".to_owned();
+                self.store.drop_denied(said.id, rule).await?;
+            } else {
+                context.push(said);
+            }
+        }
+        Ok(context)
+    }
+
+    /// Keeps a message from the agent. Its sender may be told something, in a message with the id `answer`.
+    pub(super) fn refuse(
+        &self,
+        message: &Stored,
+        verdict: &Verdict,
+        ruling: Ruling,
+        answer: &str,
+    ) -> Decided {
+        let (store, config, id) = (self.store, self.config, message.id);
+        let said = message.draft.event_type == SAID;
+        match verdict {
+            Verdict::Context { .. } => Decided::Keep(store.keep_as_context(id, ruling)),
+            Verdict::Pairing { .. } => {
+                let code = said.then(new_code).flatten();
+                let greeting = code.as_ref().and_then(|code| {
+                    let text = format!(
+                        "This number is answered by an assistant that does not know you yet. To be let in, give its \
+                         owner this code: {code}. It is valid for one hour."
+                    );
+                    own_words(config, &message.chat, text, PAIRING_CODE, answer)
+                });
+                let code = code.unwrap_or_default();
+                Decided::Greet(store.hold_for_approval(id, ruling, code, greeting, now()))
+            }
+            Verdict::ReadOnly { .. } if said && let Some(text) = &config.read_only_reply => {
+                match own_words(config, &message.chat, text.clone(), READ_ONLY_REPLY, answer) {
+                    Some(reply) => Decided::Greet(store.drop_and_answer(
+                        id,
+                        ruling,
+                        reply,
+                        ANSWER_EVERY,
+                        now(),
+                    )),
+                    None => Decided::Keep(store.drop_denied(id, ruling)),
+                }
+            }
+            _ => {
+                let chat = message.chat.public_id.redacted();
+                tracing::info!(chat, rule = ruling.rule, "message not emitted");
+                Decided::Keep(store.drop_denied(id, ruling))
+            }
+        }
+    }
+
+    /// Answers who gets an answer while there still is a connection, which a poller gives up before it judges the
+    /// rest. What cannot be sent until `deadline` waits in the outbox.
+    pub(super) async fn greet(
+        &self,
+        session: &Session,
+        waiting: Vec<Stored>,
+        deadline: Instant,
+    ) -> Result<(), StoreError> {
+        let own = self.own();
+        let policy = Policy::new(self.config).with_own(&own);
+        let mut sent = Vec::new();
+        for message in waiting {
+            let (verdict, ruling) = self.judge(&policy, &own, &message).await?;
+            let answered = matches!(verdict, Verdict::Pairing { .. } | Verdict::ReadOnly { .. });
+            if !answered || !self.config.emits(&message.draft.event_type) {
+                continue;
+            }
+            let answer = mint();
+            let following = session.follow(std::slice::from_ref(&answer));
+            let decided = self.refuse(&message, &verdict, ruling, &answer);
+            if let Decided::Greet(greeted) = decided {
+                if greeted.await? {
+                    sent.push(following);
+                }
+            } else {
+                decided.committed().await?;
+            }
+        }
+        let arrived = async {
+            for following in &mut sent {
+                following.settled().await;
+            }
+        };
+        // Whatever it is, it is in the outbox.
+        let _ = tokio::time::timeout_at(deadline, arrived).await;
+        Ok(())
+    }
+}
+
+fn subject<'a>(own: &[Address], message: &'a Stored, forms: &'a [Address]) -> Subject<'a> {
+    let draft = &message.draft;
+    Subject {
+        sender: forms,
+        approved: message.sender.approved,
+        chat: match message.sender.key == message.chat.key {
+            true => forms,
+            false => &message.chat.aliases,
+        },
+        kind: message.chat.kind(),
+        mentions_self: draft
+            .mentions
+            .iter()
+            .any(|mentioned| own.contains(mentioned)),
+        replies_to_self: draft
+            .refers_to()
+            .is_some_and(|author| own.contains(&author)),
+        forwarded: draft.is_forwarded(),
+        text: &draft.content,
+    }
+}
+
+/// A code of [`CODE`] random characters; none if the system gives no random numbers.
+fn new_code() -> Option<String> {
+    let mut code = String::with_capacity(CODE);
+    while code.len() < CODE {
+        let mut bytes = [0; 2 * CODE];
+        getrandom::fill(&mut bytes).ok()?;
+        // The largest multiple of 30: beyond it some characters would be likelier than others.
+        let fair = bytes.iter().filter(|byte| **byte < 240);
+        let drawn = fair.map(|byte| char::from(ALPHABET[usize::from(*byte) % ALPHABET.len()]));
+        code.extend(drawn.take(CODE - code.len()));
+    }
+    Some(code)
+}
+
+/// A text that we say by ourselves, under this id.
+fn own_words(
+    config: &Config,
+    chat: &Peer,
+    content: String,
+    kind: &str,
+    id: &str,
+) -> Option<OutboundRequest> {
+    let message = OutboundMessage {
+        content,
+        ..OutboundMessage::default()
+    };
+    // One message, whatever the limit for parts is.
+    let config = Config {
+        text_chunk_chars: usize::MAX,
+        text_format: if kind == PAIRING_CODE {
+            TextFormat::Plain
+        } else {
+            config.text_format
+        },
+        ..config.clone()
+    };
+    let built = outbound::build(&message, &config, chat, None, &Known::default(), true);
+    let built = built
+        .inspect_err(|error| tracing::error!(%error, "an answer of our own cannot be built"))
+        .ok()?;
+    let parts = built.parts.into_iter().take(1).map(|part| NewPart {
+        message_id: id.to_owned(),
+        payload: part.payload,
+        kind: kind.to_owned(),
+    });
+    Some(OutboundRequest {
+        idempotency_key: None,
+        content_hash: built.content_hash,
+        reply_to: None,
+        chat: vec![chat.public_id.clone()],
+        parts: parts.collect(),
+        expires_at: now() + CODE_LIFETIME,
+    })
+}
