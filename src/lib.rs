@@ -12,7 +12,7 @@
 //! library's client, only [`store`] knows SQL, only [`serve`] knows stdin and stdout. The store is the middle: what
 //! comes in ends there, what goes out starts there, so either side can die at any instant. [`identity`] alone knows
 //! how phone numbers, JIDs and LIDs are written; [`protocol`] is the host's wire; [`config`] what the host says we
-//! are to do; [`account`] where an account's files are and who owns its connection; [`cli`] the commands.
+//! are to do; [`media`] what the bytes of attachments are and where they lie; [`account`] where an account's files are and who owns its connection; [`cli`] the commands.
 
 pub mod access;
 pub mod account;
@@ -22,6 +22,7 @@ pub mod config;
 mod crash;
 pub mod identity;
 pub mod inbound;
+pub mod media;
 pub mod outbound;
 mod platform;
 pub mod protocol;

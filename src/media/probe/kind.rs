@@ -1,0 +1,83 @@
+//! From what a file is to what WhatsApp shows it as.
+
+use std::io::{Read, Seek};
+
+use super::picture::{self, Picture};
+use super::{Kind, ProbeError, Probed, Wanted};
+
+/// Longest side of a sticker in pixels; larger ones are not shown by all phones.
+const STICKER_SIDE: u32 = 512;
+/// Largest sticker in bytes, still and moving.
+const STICKER_BYTES: (u64, u64) = (100 << 10, 500 << 10);
+
+/// What a file of the type `found` is sent as; none for a document about which nothing more is to be known.
+pub(super) fn of(
+    file: &mut (impl Read + Seek),
+    found: &'static str,
+    size: u64,
+) -> Result<Option<Probed>, ProbeError> {
+    let unreadable = |reason| ProbeError::Unreadable {
+        mime_type: found,
+        reason,
+    };
+    Ok(match found {
+        "image/jpeg" | "image/png" => {
+            let picture = picture::read(file, found).map_err(unreadable)?;
+            let kind = match picture.shown() {
+                true => Kind::Image,
+                false => Kind::Document,
+            };
+            Some(drawn(kind, found, picture))
+        }
+        // WhatsApp shows WebP as a sticker or not at all.
+        "image/webp" => {
+            let picture = picture::read(file, found).map_err(unreadable)?;
+            let kind = match sticker(&picture, size) {
+                Ok(()) => Kind::Sticker,
+                Err(_) => Kind::Document,
+            };
+            Some(drawn(kind, found, picture))
+        }
+        _ => None,
+    })
+}
+
+/// Fits `probed` to what was asked for beyond its kind, and says what of that cannot be.
+pub(super) fn wish(probed: &mut Probed, wanted: &Wanted) -> Option<String> {
+    if wanted.sticker && probed.kind != Kind::Sticker {
+        return Some(format!(
+            "a sticker is a WebP of at most {STICKER_SIDE} by {STICKER_SIDE} pixels and {} KiB ({} KiB if it moves), and this is none",
+            STICKER_BYTES.0 >> 10,
+            STICKER_BYTES.1 >> 10
+        ));
+    }
+    if wanted.gif {
+        if probed.kind != Kind::Video {
+            return Some("only an MP4 video plays like a GIF, and this is none".to_owned());
+        }
+        probed.kind = Kind::Gif;
+    }
+    if wanted.voice && probed.kind != Kind::Voice {
+        return Some("a voice note is Opus in Ogg, and this is not".to_owned());
+    }
+    None
+}
+
+fn drawn(kind: Kind, mime: &str, picture: Picture) -> Probed {
+    Probed {
+        width: Some(picture.width),
+        height: Some(picture.height),
+        thumbnail: picture.thumbnail,
+        animated: picture.animated,
+        ..Probed::new(kind, mime)
+    }
+}
+
+fn sticker(picture: &Picture, size: u64) -> Result<(), ()> {
+    let most = match picture.animated {
+        true => STICKER_BYTES.1,
+        false => STICKER_BYTES.0,
+    };
+    let fits = picture.width.max(picture.height) <= STICKER_SIDE && size <= most;
+    fits.then_some(()).ok_or(())
+}

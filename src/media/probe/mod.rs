@@ -1,0 +1,162 @@
+//! What a file is, by its bytes, and what WhatsApp shows it as.
+//!
+//! Invariant: a claim about a file never decides what it is, it can only be refuted. Sizes are read before anything is
+//! decoded, and every loop over a file's inside has a bound that does not come from the file.
+
+mod claim;
+mod kind;
+mod picture;
+mod sniff;
+
+use std::io::{self, Read, Seek, SeekFrom};
+
+/// What WhatsApp sends it as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A picture in the chat: JPEG or PNG.
+    Image,
+    /// A video in the chat: MP4 or 3GP.
+    Video,
+    /// A video that plays by itself, in a loop and without sound. Always MP4.
+    Gif,
+    /// Sound with a player.
+    Audio,
+    /// A voice note, Opus in Ogg.
+    Voice,
+    /// A sticker, WebP.
+    Sticker,
+    /// A file to open elsewhere.
+    Document,
+}
+
+/// What the sender says of a file and asks for. None of it is trusted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// File name; may be empty.
+    pub name: String,
+    /// MIME type; may be empty.
+    pub mime_type: String,
+    /// As a voice note.
+    pub voice: bool,
+    /// As a video that plays like a GIF.
+    pub gif: bool,
+    /// As a sticker.
+    pub sticker: bool,
+    /// As a document, whatever it is.
+    pub document: bool,
+}
+
+/// What a file turned out to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probed {
+    /// What it is sent as.
+    pub kind: Kind,
+    /// The type to send along.
+    pub mime_type: String,
+    /// In pixels, as shown: a picture or video that is stored turned has its sides exchanged.
+    pub width: Option<u32>,
+    /// In pixels, as shown.
+    pub height: Option<u32>,
+    /// Duration of video and sound, rounded up.
+    pub seconds: Option<u32>,
+    /// A small JPEG.
+    pub thumbnail: Option<Vec<u8>>,
+    /// Loudness of a voice note in 64 steps from 0 to 100. None where it cannot be told.
+    pub waveform: Option<Vec<u8>>,
+    /// Whether a sticker moves.
+    pub animated: bool,
+    /// A wish that cannot be honoured, as a sentence for who had it. The rest of this is what can be sent in its place.
+    pub unmet: Option<String>,
+}
+
+impl Probed {
+    fn new(kind: Kind, mime_type: impl Into<String>) -> Self {
+        Self {
+            kind,
+            mime_type: mime_type.into(),
+            width: None,
+            height: None,
+            seconds: None,
+            thumbnail: None,
+            waveform: None,
+            animated: false,
+            unmet: None,
+        }
+    }
+}
+
+/// Why a file cannot be sent.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    /// The bytes refute the claim.
+    #[error(
+        "the attachment was given as {claimed} but its bytes are {found}; correct mime_type and name, or leave mime_type out"
+    )]
+    Mismatch {
+        claimed: String,
+        found: &'static str,
+    },
+    /// It begins as its type does, and goes on as nothing of that type.
+    #[error(
+        "the attachment cannot be read as {mime_type}: {reason}; make the file anew, or send it as it is with metadata.as=document"
+    )]
+    Unreadable {
+        mime_type: &'static str,
+        reason: String,
+    },
+    /// It has no bytes.
+    #[error("the attachment is empty; WhatsApp takes no empty file")]
+    Empty,
+    /// The file is gone, or the disk fails.
+    #[error("the staged attachment cannot be read: {0}; check the disk")]
+    Io(#[from] io::Error),
+}
+
+impl ProbeError {
+    /// The code of this error on the wire.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Mismatch { .. } => "attachment_mismatch",
+            Self::Unreadable { .. } => "attachment_unreadable",
+            Self::Empty => "attachment_empty",
+            Self::Io(_) => "store_failed",
+        }
+    }
+}
+
+/// How much of a file's beginning is looked at to tell what it is.
+const HEAD: u64 = 8 << 10;
+
+/// Tells what `file` is. Blocks; takes up to about 150 MiB for a moment while a large picture becomes a thumbnail.
+///
+/// # Errors
+/// See [`ProbeError`].
+pub fn probe(file: &mut (impl Read + Seek), wanted: &Wanted) -> Result<Probed, ProbeError> {
+    let size = file.seek(SeekFrom::End(0))?;
+    if size == 0 {
+        return Err(ProbeError::Empty);
+    }
+    file.rewind()?;
+    let mut head = Vec::new();
+    file.take(HEAD).read_to_end(&mut head)?;
+    let claimed = claim::claimed(wanted);
+    // Text may begin with the mark of anything, and is then still text.
+    let text = claimed.as_ref().is_some_and(|c| c.starts_with("text/"));
+    let found = sniff::sniff(&head, size).filter(|_| !text);
+    if wanted.document {
+        return Ok(Probed::new(
+            Kind::Document,
+            claim::settled(claimed, found, &head),
+        ));
+    }
+    if let Some(claimed) = &claimed {
+        claim::check(claimed, found)?;
+    }
+    let mut probed = match found {
+        Some(found) => kind::of(file, found, size)?,
+        None => None,
+    }
+    .unwrap_or_else(|| Probed::new(Kind::Document, claim::settled(claimed, found, &head)));
+    probed.unmet = kind::wish(&mut probed, wanted);
+    Ok(probed)
+}

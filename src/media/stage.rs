@@ -1,0 +1,319 @@
+//! Files on their way out: whatever the source, the bytes of an attachment are written here before anything looks at
+//! them, so that memory does not grow with them.
+//!
+//! Invariant: a staged file is this user's alone, was counted and hashed as it was written, never grew beyond its limit,
+//! and is removed when its owner is dropped, unless that owner gave it away with [`Staged::keep`] after the outbox had
+//! noted it. What a killed process left is removed by [`Staging::sweep`].
+
+use std::collections::HashSet;
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use tempfile::{NamedTempFile, TempPath};
+
+use crate::platform::{private_directory, private_file};
+
+/// The folder in the account's media directory.
+const FOLDER: &str = "staged";
+/// Whoever stages holds this file's lock shared, whoever sweeps alone.
+const LOCK: &str = "lock";
+/// Base64 is decoded in blocks of this many characters; a multiple of four.
+const BLOCK: usize = 64 << 10;
+
+/// Why a file could not be staged.
+#[derive(Debug, thiserror::Error)]
+pub enum StageError {
+    /// It is larger than it may be.
+    #[error(
+        "the attachment has more than {limit} bytes; send a smaller one, or raise max_attachment_bytes"
+    )]
+    TooLarge { limit: u64 },
+    /// What should be base64 is not. The position counts characters from 0.
+    #[error(
+        "data_base64 is not base64 in the standard alphabet: {what} at character {position}; encode the file's bytes, and nothing else, again"
+    )]
+    Base64 { what: String, position: usize },
+    /// The disk.
+    #[error("cannot write {path}: {source}; check the disk and the account's directory", path = path.display())]
+    Io { path: PathBuf, source: io::Error },
+}
+
+impl StageError {
+    /// The code of this error on the wire.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::TooLarge { .. } => "attachment_too_large",
+            Self::Base64 { .. } => "invalid_params",
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                "storage_full"
+            }
+            Self::Io { .. } => "store_failed",
+        }
+    }
+}
+
+/// The folder of staged files of one account. Clones are the same folder.
+#[derive(Debug, Clone)]
+pub struct Staging {
+    directory: PathBuf,
+    /// Held shared: nobody sweeps.
+    lock: Arc<File>,
+}
+
+impl Staging {
+    /// Opens the folder in the account's media directory, and creates both for this user alone.
+    ///
+    /// # Errors
+    /// When they cannot be created or written. Waits while another process sweeps, which is short.
+    pub fn open(media: &Path) -> Result<Self, StageError> {
+        let (directory, lock) = prepared(media)?;
+        lock.lock_shared().map_err(failed(&directory))?;
+        Ok(Self {
+            directory,
+            lock: Arc::new(lock),
+        })
+    }
+
+    /// Removes what nobody owns, and returns how many files that were. Does nothing while any process, this one
+    /// included, has the folder open. `kept` names the files of the outbox; it is asked once nobody else can add to them.
+    ///
+    /// # Errors
+    /// When the folder cannot be read, a file cannot be removed, or `kept` fails.
+    pub fn sweep(
+        media: &Path,
+        kept: impl FnOnce() -> io::Result<HashSet<PathBuf>>,
+    ) -> Result<usize, StageError> {
+        let (directory, lock) = prepared(media)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(0),
+            Err(TryLockError::Error(error)) => return Err(failed(&directory)(error)),
+        }
+        let swept = (|| {
+            let kept = kept()?;
+            let mut removed = 0;
+            for entry in fs::read_dir(&directory)? {
+                let path = entry?.path();
+                if !kept.contains(&path) && path.file_name() != Some(LOCK.as_ref()) {
+                    fs::remove_file(&path)?;
+                    removed += 1;
+                }
+            }
+            Ok(removed)
+        })();
+        swept.map_err(failed(&directory))
+    }
+
+    /// A new file of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// When it cannot be created.
+    pub fn create(&self, limit: u64) -> Result<StageWriter, StageError> {
+        let file = tempfile::Builder::new()
+            .prefix("")
+            .rand_bytes(16)
+            .tempfile_in(&self.directory)
+            .map_err(failed(&self.directory))?;
+        Ok(StageWriter {
+            file,
+            hash: Sha256::new(),
+            size: 0,
+            limit,
+            lock: Arc::clone(&self.lock),
+        })
+    }
+
+    /// Decodes `text` into a new file, a small block at a time. White space, as in wrapped base64, is skipped, and
+    /// padding may be missing; everything else is an error, `data:` URLs included. A text that is too long for `limit`
+    /// is refused before anything is written.
+    ///
+    /// # Errors
+    /// When it is no base64, too large, or cannot be written.
+    pub fn from_base64(&self, text: &str, limit: u64) -> Result<Staged, StageError> {
+        super::base64::decode(text.as_bytes(), self.create(limit)?, BLOCK)
+    }
+}
+
+fn prepared(media: &Path) -> Result<(PathBuf, File), StageError> {
+    let directory = media.join(FOLDER);
+    private_directory(media, true).map_err(failed(media))?;
+    private_directory(&directory, true).map_err(failed(&directory))?;
+    let lock = directory.join(LOCK);
+    let file = private_file(&lock).map_err(failed(&lock))?;
+    Ok((directory, file))
+}
+
+fn failed(path: &Path) -> impl FnOnce(io::Error) -> StageError {
+    let path = path.to_owned();
+    move |source| StageError::Io { path, source }
+}
+
+/// A staged file that is being written. Dropped, it is gone.
+#[derive(Debug)]
+pub struct StageWriter {
+    file: NamedTempFile,
+    hash: Sha256,
+    size: u64,
+    limit: u64,
+    lock: Arc<File>,
+}
+
+impl StageWriter {
+    /// Appends.
+    ///
+    /// # Errors
+    /// When that would pass the limit, in which case nothing of `bytes` is written, or when the disk fails.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), StageError> {
+        self.size += bytes.len() as u64;
+        self.check(self.size)?;
+        self.hash.update(bytes);
+        let written = self.file.write_all(bytes);
+        written.map_err(failed(self.file.path()))
+    }
+
+    /// Whether a file of `size` bytes would pass the limit; for a source that says its size beforehand.
+    ///
+    /// # Errors
+    /// When it would.
+    pub fn check(&self, size: u64) -> Result<(), StageError> {
+        match self.limit {
+            limit if size > limit => Err(StageError::TooLarge { limit }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The finished file.
+    pub fn finish(self) -> Staged {
+        let (file, path) = self.file.into_parts();
+        Staged {
+            file,
+            path,
+            size: self.size,
+            sha256: self.hash.finalize().into(),
+            _lock: self.lock,
+        }
+    }
+}
+
+/// A file of ours with its size and hash. It is removed when this is dropped.
+#[derive(Debug)]
+pub struct Staged {
+    file: File,
+    path: TempPath,
+    size: u64,
+    sha256: [u8; 32],
+    _lock: Arc<File>,
+}
+
+impl Staged {
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its bytes, from the first one.
+    ///
+    /// # Errors
+    /// When it cannot be read any more.
+    pub fn open(&mut self) -> io::Result<&mut (impl Read + Seek + use<>)> {
+        self.file.seek(SeekFrom::Start(0))?;
+        Ok(&mut self.file)
+    }
+
+    /// How many bytes it has.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The SHA-256 of its bytes.
+    pub fn sha256(&self) -> &[u8; 32] {
+        &self.sha256
+    }
+
+    /// Makes sure that its bytes outlive a power cut; to be done before a row names the file.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn sync(&self) -> Result<(), StageError> {
+        self.file.sync_data().map_err(failed(&self.path))
+    }
+
+    /// Gives the file to whoever noted its path; from now on it is theirs to remove. To be called after the note was
+    /// committed: until then a failure must remove the file.
+    ///
+    /// # Errors
+    /// When the system cannot do that; the file is gone then.
+    pub fn keep(self) -> Result<PathBuf, StageError> {
+        let path = self.path.to_path_buf();
+        self.path.keep().map_err(|error| failed(&path)(error.error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(media: &Path) -> usize {
+        fs::read_dir(media.join(FOLDER)).unwrap().count() - 1
+    }
+
+    fn staged(staging: &Staging) -> Staged {
+        let mut file = staging.create(8).unwrap();
+        file.write(b"abc").unwrap();
+        file.finish()
+    }
+
+    #[test]
+    fn what_nobody_keeps_is_gone() {
+        let media = tempfile::tempdir().unwrap();
+        let staging = Staging::open(media.path()).unwrap();
+        let mut first = staged(&staging);
+        assert_eq!((first.size(), files(media.path())), (3, 1));
+        assert_eq!(first.sha256()[..2], [0xba, 0x78]);
+        let mut text = String::new();
+        first.open().unwrap().read_to_string(&mut text).unwrap();
+        assert_eq!(text, "abc");
+        let kept = staged(&staging).keep().unwrap();
+        drop((staging.create(8).unwrap(), first));
+        assert_eq!((files(media.path()), fs::read(kept).unwrap().len()), (1, 3));
+    }
+
+    #[test]
+    fn a_file_does_not_pass_its_limit() {
+        let media = tempfile::tempdir().unwrap();
+        let staging = Staging::open(media.path()).unwrap();
+        let mut file = staging.create(4).unwrap();
+        file.write(b"abcd").unwrap();
+        let error = file.write(b"e").unwrap_err();
+        assert_eq!(error.code(), "attachment_too_large");
+        assert_eq!(file.file.as_file().metadata().unwrap().len(), 4);
+    }
+
+    #[test]
+    fn a_sweep_removes_what_a_killed_process_left_and_nothing_else() {
+        let media = tempfile::tempdir().unwrap();
+        let staging = Staging::open(media.path()).unwrap();
+        let (kept, left) = (staged(&staging).keep().unwrap(), staged(&staging));
+        let left = left.keep().unwrap();
+        let sweep = || Staging::sweep(media.path(), || Ok([kept.clone()].into())).unwrap();
+        // Somebody may be about to have one noted.
+        assert_eq!((sweep(), files(media.path())), (0, 2));
+        drop(staging);
+        assert_eq!((sweep(), kept.exists(), left.exists()), (1, true, false));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_staged_file_is_private() {
+        use std::os::unix::fs::PermissionsExt;
+        let media = tempfile::tempdir().unwrap();
+        let staging = Staging::open(&media.path().join("media")).unwrap();
+        let staged = staged(&staging);
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(staged.path()), 0o600);
+        assert_eq!(mode(staged.path().parent().unwrap()), 0o700);
+    }
+}
