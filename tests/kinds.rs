@@ -3,7 +3,7 @@
 
 #![allow(clippy::needless_update)]
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 mod common;
 #[allow(dead_code)]
@@ -37,7 +37,7 @@ fn told(message: &Message, chat: &str, from: &Person) -> Option<Draft> {
             Some(sealed) => reveal::unknown_target(draft, sealed),
             None => draft,
         }),
-        Classified::Ignore(_) => None,
+        Classified::Own(_) | Classified::Ignore(_) => None,
     }
 }
 
@@ -64,9 +64,15 @@ async fn every_kind_arrives(world: World, chat_of: impl AsyncFn(&World, &Person)
     }
     let last = anna.text(chat.clone(), "the end").await.expect("text");
     let mut events = HashMap::new();
-    while !events.contains_key(&last) {
-        let event = host.event().await;
+    // Votes wait a while for their poll.
+    let mut missing: HashSet<&str> = sent.iter().map(|(_, id, _)| id.as_str()).collect();
+    missing.insert(&last);
+    while !missing.is_empty() {
+        let Ok(event) = tokio::time::timeout(common::PATIENCE / 2, host.event()).await else {
+            break;
+        };
         let id = event["message"]["id"].as_str().unwrap_or_default();
+        missing.remove(id);
         events.insert(id.to_owned(), event);
     }
     assert!(sent.len() > 80, "{}", sent.len());

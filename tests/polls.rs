@@ -6,10 +6,14 @@ use common::room::Room;
 use common::{Host, message};
 use serde_json::{Value, json};
 use wacore::reaction::encrypt_reaction_with_secret;
+use wacore::secret_enc_addon::{AddonContext, ModificationType, encrypt_addon};
+use wacore_binary::JidExt as _;
 use waproto::buffa::MessageField;
+use waproto::codec::message_to_vec;
 use waproto::whatsapp as wa;
 use waproto::whatsapp::message as m;
-use whatsapp_loopback::people::Person;
+use waproto::whatsapp::message::secret_encrypted_message::SecretEncType;
+use whatsapp_loopback::people::{Person, PersonSpec};
 use whatsapp_rust::Jid;
 use whatsapp_rust::features::{EventCreationParams, EventResponseType};
 
@@ -128,7 +132,7 @@ async fn votes_in_a_direct_chat() {
             content(&host.event().await),
             "Voted in the poll \"Lunch?\": Salad\n- Soup: 0\n- Salad: 1 (Anna)"
         );
-        // Forged with a secret of one's own; for a poll that nobody has.
+        // Forged with a secret of one's own.
         let forged = (poll.0.clone(), vec![9; 32]);
         room.vote(&room.anna, &chat, &forged, &["Soup"]).await;
         let event = host.event().await;
@@ -137,11 +141,94 @@ async fn votes_in_a_direct_chat() {
             "Voted in a poll; the vote could not be decrypted"
         );
         assert_eq!(event["message"]["metadata"]["encrypted"], "true");
-        let unknown = ("NOSUCHPOLL".to_owned(), vec![9; 32]);
-        room.vote(&room.anna, &chat, &unknown, &["Soup"]).await;
-        let event = host.event().await;
-        assert_eq!(content(&event), "Voted in a poll that is not kept here");
-        assert_eq!(event["event_type"], "poll.vote");
+    }
+}
+
+/// The owner of the account, on another device.
+async fn owner(room: &Room) -> Person {
+    let spec = PersonSpec::new("Owner").phone(&room.world.phone);
+    let owner = Person::join_as(&room.world.server, spec).await;
+    owner.expect("owner")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_owner_asks_and_chooses_on_the_phone_counts() {
+    for by_lid in [false, true] {
+        let room = Room::open(by_lid).await;
+        let owner = owner(&room).await;
+        let mut host = room.host(&config()).await;
+        let options = ["Soup".to_owned(), "Salad".to_owned()];
+        let client = owner.client().await.expect("client");
+        let polls = client.polls();
+        let author = room.plugin();
+        for chat in [room.group.clone(), room.member(&room.anna)] {
+            let direct = !chat.is_group();
+            let created = polls.create(chat.clone(), "Lunch?", &options, 2).await;
+            let (sent, secret) = created.expect("poll");
+            let poll = &sent.message_id;
+            let choice = &options[1..];
+            let own = polls.vote(chat.clone(), poll, &author, &secret, choice);
+            let own = own.await.expect("vote").message_id;
+            room.anna.wait_id(&own).await.expect("the owner's vote");
+            let taken = || room.world.unacknowledged().is_empty();
+            common::eventually("the plugin has it too", taken).await;
+            let anna = room.anna.client().await.expect("client");
+            let to = if direct { author.clone() } else { chat };
+            let voted = anna
+                .polls()
+                .vote(to, poll, &author, &secret, &options)
+                .await;
+            voted.expect("vote");
+            let event = host.event().await;
+            let name = room.world.server.core().account(&room.world.phone);
+            let name = name.expect("account").push_name;
+            let tally = format!(
+                "Voted in the poll \"Lunch?\": Soup, Salad\n- Soup: 1 (Anna)\n- Salad: 2 ({name}, Anna)"
+            );
+            assert!(content(&event).ends_with(&tally), "{event}");
+            assert_eq!(event["metadata"]["target_message_id"], *poll);
+            let kind = if direct { "private" } else { "group" };
+            assert_eq!(event["conversation"]["kind"], kind);
+            assert_eq!(event["actor"]["display_name"], "Anna");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_vote_before_its_poll_waits_for_it_a_while() {
+    let room = Room::open(true).await;
+    let mut host = room.host(&config()).await;
+    let secret = vec![7; 32];
+    let early = ("POLLTHATISLATE".to_owned(), secret.clone());
+    room.vote(&room.bob, &room.group, &early, &["Soup"]).await;
+    let never = ("NOSUCHPOLL".to_owned(), vec![9; 32]);
+    room.vote(&room.bob, &room.group, &never, &["Soup"]).await;
+    common::eventually("both are stored", || room.world.unacknowledged().is_empty()).await;
+    let option = |name: &str| m::poll_creation_message::Option {
+        option_name: Some(name.to_owned()),
+        ..Default::default()
+    };
+    let poll = wa::Message {
+        poll_creation_message: MessageField::some(m::PollCreationMessage {
+            name: Some("Lunch?".to_owned()),
+            options: vec![option("Soup"), option("Salad")],
+            ..Default::default()
+        }),
+        message_context_info: MessageField::some(wa::MessageContextInfo {
+            message_secret: Some(secret),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let sent = room.anna.send_as(&early.0, room.group.clone(), poll).await;
+    sent.expect("poll");
+    let expected = [
+        "Bob: Voted in the poll \"Lunch?\": Soup\n- Soup: 1 (Bob)\n- Salad: 0",
+        "Anna: Poll: Lunch?\n- Soup\n- Salad",
+        "Bob: Voted in a poll that is not kept here",
+    ];
+    for expected in expected {
+        assert_eq!(content(&host.event().await), expected);
     }
 }
 
@@ -207,6 +294,75 @@ async fn what_is_about_a_message_of_ours_is_for_us() {
             event["activation"]["referenced_message_author_id"],
             *account
         );
+    }
+}
+
+/// A change of a message of Anna's, encrypted with its secret.
+fn sealed(
+    room: &Room,
+    by: &Person,
+    (id, secret): (&str, &[u8]),
+    change: (ModificationType, SecretEncType),
+    inner: &wa::Message,
+) -> wa::Message {
+    let context = AddonContext {
+        stanza_id: id,
+        parent_msg_original_sender: &room.member(&room.anna).to_string(),
+        modification_sender: &room.member(by).to_string(),
+        modification_type: change.0,
+    };
+    let (payload, iv) = encrypt_addon(&message_to_vec(inner), secret, &context).expect("encrypted");
+    wa::Message {
+        secret_encrypted_message: MessageField::some(m::SecretEncryptedMessage {
+            target_message_key: MessageField::some(key(room, id)),
+            enc_payload: Some(payload),
+            enc_iv: Some(iv.to_vec()),
+            secret_enc_type: Some(change.1),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_option_that_is_added_to_a_poll_is_known_by_name() {
+    for by_lid in [false, true] {
+        let room = Room::open(by_lid).await;
+        let mut host = room.host(&config()).await;
+        let poll = room.poll(&room.group).await;
+        host.event().await;
+        let cake = wa::Message {
+            poll_add_option_message: MessageField::some(m::PollAddOptionMessage {
+                poll_creation_message_key: MessageField::some(key(&room, &poll.0)),
+                add_option: MessageField::some(m::poll_creation_message::Option {
+                    option_name: Some("Cake".to_owned()),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let kind = (
+            ModificationType::PollAddOption,
+            SecretEncType::POLL_ADD_OPTION,
+        );
+        let added = sealed(&room, &room.bob, (&poll.0, &poll.1), kind, &cake);
+        let sent = room.bob.send(room.group.clone(), added).await;
+        sent.expect("send");
+        let event = host.event().await;
+        assert_eq!(event["event_type"], "message.edited");
+        assert_eq!(content(&event), "Bob: Added an option to a poll: Cake");
+        let both = ["Soup", "Cake"];
+        room.vote(&room.anna, &room.group, &poll, &both).await;
+        let event = host.event().await;
+        assert_eq!(
+            content(&event),
+            "Anna: Voted in the poll \"Lunch?\": Soup, Cake\n- Soup: 1 (Anna)\n- Salad: 0\n- Cake: 1 (Anna)"
+        );
+        let metadata = &event["message"]["metadata"];
+        assert_eq!(metadata["poll_options"], r#"["Soup","Salad","Cake"]"#);
+        assert_eq!(metadata["poll_choice"], r#"["Soup","Cake"]"#);
+        assert!(metadata.get("poll_choice_unknown").is_none());
     }
 }
 
@@ -299,6 +455,21 @@ async fn what_else_is_encrypted_is_read() {
             .await
             .expect("event");
         host.event().await;
+        let bigger = wa::Message {
+            event_message: MessageField::some(m::EventMessage {
+                name: Some("Big party".to_owned()),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let kind = (ModificationType::EventEdit, SecretEncType::EVENT_EDIT);
+        let parent = (sent.message_id.as_str(), secret.as_slice());
+        let changed = sealed(&room, &room.anna, parent, kind, &bigger);
+        let changed = room.anna.send(room.group.clone(), changed).await;
+        changed.expect("send");
+        let event = host.event().await;
+        assert_eq!(event["event_type"], "message.edited");
+        assert_eq!(content(&event), "Anna: Event: Big party");
         let client = room.bob.client().await.expect("client");
         let events = client.events();
         let going = EventResponseType::GOING;

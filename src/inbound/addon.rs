@@ -63,6 +63,11 @@ pub fn open_event_answer(
     })
 }
 
+/// The secret with which what refers to a message is encrypted, if the message has one.
+pub fn secret(message: &wa::Message) -> Option<&[u8]> {
+    unwrap::secret(message)
+}
+
 fn each<T>(
     author: &[Address],
     sender: &[Address],

@@ -73,6 +73,8 @@ pub enum Classified {
     Ignore(&'static str),
     /// Something to tell, if its sender may.
     Draft(Draft),
+    /// Ours, from another device. It is not told, and kept for what others say of it: a poll, an event, or a vote.
+    Own(Draft),
 }
 
 /// Reads a message.
@@ -80,13 +82,13 @@ pub fn classify(message: &wa::Message, info: &Info) -> Classified {
     if info.is_peer {
         return Classified::Ignore("between our own devices");
     }
-    if info.is_from_me {
-        return Classified::Ignore("our own");
-    }
     if info.chat == Address::Status {
         return Classified::Ignore("status");
     }
     let (message, wrapped) = unwrap::peel(message);
+    if info.is_from_me && !is_shared(message) {
+        return Classified::Ignore("our own");
+    }
     let mut draft = match content::draft(message) {
         Ok(draft) => draft,
         Err(reason) => return Classified::Ignore(reason),
@@ -99,5 +101,16 @@ pub fn classify(message: &wa::Message, info: &Info) -> Classified {
         };
         draft.content_origin = "empty".to_owned();
     }
-    Classified::Draft(draft)
+    match info.is_from_me {
+        true => Classified::Own(draft),
+        false => Classified::Draft(draft),
+    }
+}
+
+/// Whether what others say of this message, or of the one that it is about, is told together with it.
+fn is_shared(message: &wa::Message) -> bool {
+    poll::of(message).is_some()
+        || message.event_message.is_set()
+        || message.poll_update_message.vote.is_set()
+        || message.poll_add_option_message.is_set()
 }

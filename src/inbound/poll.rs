@@ -90,11 +90,14 @@ pub(super) fn result(result: &wa::message::PollResultSnapshotMessage) -> Found<'
     (draft, result.context_info.as_option())
 }
 
+/// The option that was added to a poll.
+pub(super) const ADDED: &str = "poll_option";
+
 /// An option more.
 pub(super) fn option_added(added: &wa::message::PollAddOptionMessage) -> Found<'_> {
     let option = added.add_option.option_name.as_deref();
     let mut draft = summary(line("Added an option to a poll", [option]));
     draft.event_type = "message.edited".to_owned();
-    draft.set("poll_option", option);
+    draft.set(ADDED, option);
     (draft.about(&added.poll_creation_message_key), None)
 }

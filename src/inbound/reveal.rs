@@ -23,8 +23,35 @@ use super::{poll, unwrap};
 pub struct Ballot {
     /// The voter's name.
     pub voter: String,
-    /// The options chosen, by name.
+    /// What they chose.
+    pub choice: Choice,
+}
+
+/// The options that a vote is for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Choice {
+    /// Those that the poll had when it was made, by name, in its order.
     pub options: Vec<String>,
+    /// The others, each by the SHA-256 of its name in hexadecimal: they were added later.
+    pub later: Vec<String>,
+}
+
+/// An option that was added to a poll: the hash of its name, and the name.
+type Added<'a> = (String, &'a str);
+
+impl Choice {
+    /// The names of the options, as far as those that were `added` later are known, and how many more they are.
+    fn named<'a>(&'a self, added: &[Added<'a>]) -> (Vec<&'a str>, usize) {
+        let later = added.iter().filter(|(hash, _)| self.later.contains(hash));
+        let mut names: Vec<&str> = self.options.iter().map(String::as_str).collect();
+        names.extend(later.map(|(_, name)| name));
+        let unknown = (self.options.len() + self.later.len()).saturating_sub(names.len());
+        (names, unknown)
+    }
+}
+
+fn hash(sha256: &[u8]) -> String {
+    sha256.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What is encrypted in a draft.
@@ -68,55 +95,57 @@ pub fn unopened(mut closed: Draft, sealed: Sealed) -> Draft {
     closed
 }
 
-/// The names of the options that a vote is for, in the poll's order, and how many others it is for: options that were
-/// added to the poll later. `poll` is the message that made the poll, `selected` the SHA-256 of each option's name.
-/// `None` if that message is no poll.
-pub fn choice(poll: &wa::Message, selected: &[Vec<u8>]) -> Option<(Vec<String>, usize)> {
+/// What a vote is for. `poll` is the message that made the poll, `selected` the SHA-256 of each option's name. `None`
+/// if that message is no poll.
+pub fn choice(poll: &wa::Message, selected: &[Vec<u8>]) -> Option<Choice> {
     let poll = poll::of(unwrap::peel(poll).0)?;
     let mut open: HashSet<&[u8]> = selected.iter().map(Vec::as_slice).collect();
-    let chosen: Vec<String> = poll::options(poll)
+    let options = poll::options(poll)
         .into_iter()
         // Taken out once, so that a name that stands in the poll twice is not chosen twice.
         .filter(|name| !open.is_empty() && open.remove(&compute_option_hash(name)[..]))
         .map(str::to_owned)
         .collect();
-    Some((chosen, open.len()))
+    let mut later: Vec<String> = open.into_iter().map(hash).collect();
+    later.sort_unstable();
+    later.truncate(LISTED);
+    Some(Choice { options, later })
 }
 
-/// A vote that was decrypted, and the options that it chose. `None` if `poll` is no poll.
-pub fn vote(
-    closed: &Draft,
-    poll: &wa::Message,
-    selected: &[Vec<u8>],
-) -> Option<(Draft, Vec<String>)> {
-    let (chosen, unknown) = choice(poll, selected)?;
+/// A vote that was decrypted, and what it chose. `None` if `poll` is no poll.
+pub fn vote(closed: &Draft, poll: &wa::Message, selected: &[Vec<u8>]) -> Option<(Draft, Choice)> {
+    let choice = choice(poll, selected)?;
     let poll = poll::of(unwrap::peel(poll).0)?;
-    let name = poll.name.as_deref().unwrap_or_default();
     let mut draft = opened(closed.clone());
-    let more = (unknown > 0).then(|| format!("{unknown} added later"));
-    draft.content = match selected.is_empty() {
-        true => format!("Took back the vote in the poll \"{name}\""),
-        false => {
-            let named = chosen
-                .iter()
-                .take(LISTED)
-                .map(|option| Some(option.as_str()));
-            let cut = chosen.len().saturating_sub(LISTED);
-            let cut = (cut > 0).then(|| format!("{cut} more"));
-            let head = format!("Voted in the poll \"{name}\"");
-            line(&head, named.chain([cut.as_deref(), more.as_deref()]))
-        }
-    };
+    draft.set("poll_name", poll.name.as_deref());
     let options = poll::options(poll);
     let few = options.len() <= LISTED;
-    draft.set("poll_name", Some(name));
     draft.set(
         OPTIONS,
         few.then(|| serde_json::to_string(&options).ok()).flatten(),
     );
+    say_choice(&mut draft, &choice, &[]);
+    Some((draft, choice))
+}
+
+/// Says in an open vote what was chosen.
+fn say_choice(draft: &mut Draft, choice: &Choice, added: &[Added<'_>]) {
+    let (chosen, unknown) = choice.named(added);
+    let name = draft.metadata.get("poll_name").map_or("", String::as_str);
+    draft.content = match (chosen.len(), unknown) {
+        (0, 0) => format!("Took back the vote in the poll \"{name}\""),
+        _ => {
+            let named = chosen.iter().take(LISTED).map(|&option| Some(option));
+            let cut = chosen.len().saturating_sub(LISTED);
+            let cut = (cut > 0).then(|| format!("{cut} more"));
+            let more = (unknown > 0).then(|| format!("{unknown} added later"));
+            let head = format!("Voted in the poll \"{name}\"");
+            line(&head, named.chain([cut.as_deref(), more.as_deref()]))
+        }
+    };
     draft.set(CHOICE, serde_json::to_string(&chosen).ok());
-    draft.set("poll_choice_unknown", Some(unknown).filter(|&n| n > 0));
-    Some((draft, chosen))
+    draft.metadata.remove(CHOICE_UNKNOWN);
+    draft.set(CHOICE_UNKNOWN, Some(unknown).filter(|&n| n > 0));
 }
 
 /// Whether this is a vote whose choice is known.
@@ -124,27 +153,54 @@ pub fn is_open_vote(draft: &Draft) -> bool {
     draft.event_type == poll::VOTE && draft.metadata.contains_key(CHOICE)
 }
 
-/// Adds to an open vote how the poll stands. `ballots` are those of everybody, the voter's included, in the order of
-/// their last votes.
-pub fn tally(mut open: Draft, voter: &str, ballots: &[Ballot]) -> Draft {
+/// How a poll stands with a vote.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// What this vote chose.
+    pub choice: Choice,
+    /// The names of the options that were added to the poll.
+    pub added: Vec<String>,
+    /// The votes of everybody, the voter's included, in the order of their last votes.
+    pub ballots: Vec<Ballot>,
+}
+
+/// Adds to an open vote how the poll stands.
+pub fn tally(mut open: Draft, voter: &str, standing: &Standing) -> Draft {
     let options = open.metadata.get(OPTIONS);
     let options: Vec<String> = options
         .and_then(|options| serde_json::from_str(options).ok())
         .unwrap_or_default();
+    let added: Vec<Added<'_>> = standing
+        .added
+        .iter()
+        .filter(|name| !options.contains(name))
+        .map(|name| (hash(&compute_option_hash(name)), name.as_str()))
+        .collect();
+    say_choice(&mut open, &standing.choice, &added);
+    let votes: Vec<(&str, Vec<&str>)> = standing
+        .ballots
+        .iter()
+        .map(|ballot| (ballot.voter.as_str(), ballot.choice.named(&added).0))
+        .collect();
     let mut voters: HashMap<&str, Vec<&str>> = HashMap::new();
     let mut listed: Vec<&str> = Vec::new();
     // A poll too long to be listed shows the options that have votes.
-    let voted = ballots.iter().flat_map(|ballot| &ballot.options);
-    for option in options.iter().chain(voted) {
-        if listed.len() < LISTED && !voters.contains_key(option.as_str()) {
+    let voted = votes.iter().flat_map(|(_, options)| options).copied();
+    let known: Vec<&str> = options
+        .iter()
+        .map(String::as_str)
+        .chain(added.iter().map(|(_, name)| *name))
+        .collect();
+    for option in known.iter().copied().chain(voted) {
+        if listed.len() < LISTED && !voters.contains_key(option) {
             voters.insert(option, Vec::new());
             listed.push(option);
         }
     }
-    for ballot in ballots {
-        for option in &ballot.options {
-            if let Some(voters) = voters.get_mut(option.as_str()) {
-                voters.push(&ballot.voter);
+    for (voter, options) in &votes {
+        for option in options {
+            if let Some(voters) = voters.get_mut(option) {
+                voters.push(voter);
             }
         }
     }
@@ -156,6 +212,9 @@ pub fn tally(mut open: Draft, voter: &str, ballots: &[Ballot]) -> Draft {
             false => format!("\n- {option}: {} ({})", voters.len(), voters.join(", ")),
         });
         tally.push(json!({"option": option, "votes": voters.len(), "voters": voters}));
+    }
+    if !options.is_empty() {
+        open.set(OPTIONS, serde_json::to_string(&known).ok());
     }
     open.set("poll_voter", Some(voter));
     open.set("poll_tally", Some(serde_json::Value::from(tally)));
@@ -171,6 +230,18 @@ pub fn close_vote(mut open: Draft) -> Draft {
 
 const OPTIONS: &str = "poll_options";
 const CHOICE: &str = "poll_choice";
+const CHOICE_UNKNOWN: &str = "poll_choice_unknown";
+
+/// The name of the option that this draft adds to a poll, if it does that.
+pub fn added_option(draft: &Draft) -> Option<&str> {
+    draft.metadata.get(poll::ADDED).map(String::as_str)
+}
+
+/// Whether votes or answers may be about this message.
+pub fn is_answered(draft: &Draft) -> bool {
+    let kind = draft.metadata.get("whatsapp_kind").map(String::as_str);
+    kind.is_some_and(|kind| kind.starts_with("poll_creation_message") || kind == "event_message")
+}
 
 /// An answer to an event that was decrypted. `event` is the message that announced it, if it is known.
 pub fn event_answer(
@@ -253,6 +324,15 @@ pub fn not_the_author(mut draft: Draft, change: Change) -> Draft {
     draft.metadata.remove(REVOKED_BY);
     draft.set("refused_change", Some(word));
     draft
+}
+
+/// What came as an edit by the server's word. An encrypted edit of an event is handed over as the event that it makes;
+/// which one that was, nothing says.
+pub fn edited(draft: &mut Draft) {
+    let kind = draft.metadata.get("whatsapp_kind").map(String::as_str);
+    if draft.event_type == "message.received" && kind == Some("event_message") {
+        draft.event_type = "message.edited".to_owned();
+    }
 }
 
 /// Says by whom a revocation is. `admin`: the server vouches for an admin of the group.

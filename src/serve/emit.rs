@@ -373,7 +373,7 @@ impl Court<'_> {
             ChatKind::Group => self.context(policy, own, &message).await?,
             _ => Vec::new(),
         };
-        let message = polls::tallied(store, policy, message).await?;
+        let message = polls::tallied(store, policy, self.linked, message).await?;
         let passed = Passed {
             reason: activation,
             permission: permission.as_str(),

@@ -12,6 +12,8 @@ use wacore::stanza::groups::{GroupNotificationAction as Action, GroupParticipant
 use wacore::types::events::GroupUpdate;
 use wacore::types::message::AddressingMode;
 use wacore_binary::Jid;
+use waproto::whatsapp as wa;
+use waproto::whatsapp::message::protocol_message::Type;
 use whatsapp_rust::features::GroupMetadata;
 use whatsapp_rust::{Client, ErrorChainExt};
 
@@ -38,12 +40,37 @@ pub(super) struct Groups {
     changes: std::sync::atomic::AtomicU64,
 }
 
+/// What a message does in a group, as far as it needs more or less than being in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Deed {
+    /// Says something.
+    Write,
+    /// Reacts, which members may where only admins write.
+    React,
+    /// Deletes what somebody else wrote.
+    Delete,
+}
+
+impl Deed {
+    pub(super) fn of(message: &wa::Message) -> Self {
+        let protocol = &message.protocol_message;
+        if message.reaction_message.is_set() {
+            Self::React
+        } else if protocol.r#type == Some(Type::REVOKE) && protocol.key.from_me == Some(false) {
+            Self::Delete
+        } else {
+            Self::Write
+        }
+    }
+}
+
 /// Why a group takes no message from us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refusal {
     NotIn,
     OnlyAdmins,
     Community,
+    NotAdmin,
 }
 
 impl Refusal {
@@ -52,6 +79,7 @@ impl Refusal {
             Self::NotIn => "not_in_group",
             Self::OnlyAdmins => "only_admins_may_send",
             Self::Community => "not_sendable",
+            Self::NotAdmin => "not_group_admin",
         }
     }
 
@@ -65,6 +93,9 @@ impl Refusal {
             }
             Self::Community => {
                 "nobody writes in a community itself; write to its announcement group, or to one of its groups"
+            }
+            Self::NotAdmin => {
+                "only an admin of the group can delete what somebody else wrote; ask an admin to delete it, or to make this account one"
             }
         }
     }
@@ -175,26 +206,28 @@ fn read(told: &GroupMetadata) -> (Group, Vec<Member>) {
     (group, members.collect())
 }
 
-/// Whether a group takes a message from us now, as far as can be known before it is sent.
-pub(super) async fn may_write(
+/// Whether a group takes a message from us now that does this, as far as can be known before it is sent.
+pub(super) async fn may(
+    deed: Deed,
     shared: &Shared,
     client: &Arc<Client>,
     group: &Address,
 ) -> Result<(), Refusal> {
-    if let Some(Ok(())) = judge(shared, client, group).await {
+    if let Some(Ok(())) = judge(deed, shared, client, group).await {
         return Ok(());
     }
-    confirm(shared, client, group).await
+    confirm(deed, shared, client, group).await
 }
 
 /// The same on what the server says now.
 pub(super) async fn confirm(
+    deed: Deed,
     shared: &Shared,
     client: &Arc<Client>,
     group: &Address,
 ) -> Result<(), Refusal> {
     match fetch(shared, client, group).await {
-        Ok(()) => judge(shared, client, group).await.unwrap_or(Ok(())),
+        Ok(()) => judge(deed, shared, client, group).await.unwrap_or(Ok(())),
         Err(Failed::NotIn) => Err(Refusal::NotIn),
         // The message itself will show it.
         Err(Failed::Other) => Ok(()),
@@ -203,6 +236,7 @@ pub(super) async fn confirm(
 
 /// What is known says so; nothing if nothing is known.
 async fn judge(
+    deed: Deed,
     shared: &Shared,
     client: &Arc<Client>,
     group: &Address,
@@ -221,7 +255,9 @@ async fn judge(
     Some(match me {
         None => Err(Refusal::NotIn),
         Some(_) if known.group.community => Err(Refusal::Community),
-        Some(me) if known.group.announcement && !me.admin => Err(Refusal::OnlyAdmins),
+        Some(me) if me.admin => Ok(()),
+        Some(_) if deed == Deed::Delete => Err(Refusal::NotAdmin),
+        Some(_) if known.group.announcement && deed != Deed::React => Err(Refusal::OnlyAdmins),
         Some(_) => Ok(()),
     })
 }

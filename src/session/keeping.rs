@@ -40,6 +40,9 @@ pub(super) async fn keep(shared: Arc<Shared>) {
                 tracing::warn!(%error, "what strangers wrote could not be erased yet");
             }
         }
+        if let Err(error) = shared.store.release_sealed(now()).await {
+            tracing::debug!(%error, "what waits for a poll could not be let go");
+        }
         if Instant::now() < sweep_at {
             continue;
         }

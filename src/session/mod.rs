@@ -22,6 +22,7 @@ mod lookup;
 mod outbox;
 mod pending;
 mod reading;
+mod reaction;
 mod receive;
 mod runtime;
 mod state;

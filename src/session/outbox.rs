@@ -18,10 +18,11 @@ use whatsapp_rust::{Client, ClientError, Freshness};
 
 use super::addressed::Addressed;
 use super::fate::{Ack, Fate};
+use super::groups::{self, Deed};
 use super::lanes::Lane;
 use super::lookup::{self, Found};
 use super::state::Connection;
-use super::{Shared, groups, jid};
+use super::{Shared, jid, reaction};
 use crate::clock::now;
 use crate::identity::ChatKind;
 use crate::store::{Enqueued, OutboundRequest, Outgoing, Receipt, StoreError};
@@ -268,17 +269,25 @@ async fn hand_over(
     let Some(to) = jid(&part.chat.route) else {
         return rejected("invalid_target", "the address cannot be written to");
     };
-    let Ok(message) = message_decode(&part.payload) else {
+    let Ok(mut message) = message_decode(&part.payload) else {
         return rejected(
             "internal_error",
             "the stored message cannot be read; send it again",
         );
     };
     let group = Some(&part.chat.route).filter(|chat| chat.kind() == ChatKind::Group);
-    if let Some(group) = group
-        && let Err(refused) = groups::may_write(shared, client, group).await
-    {
-        return rejected(refused.code(), refused.sentence());
+    let deed = Deed::of(&message);
+    if let Some(group) = group {
+        if let Err(refused) = groups::may(deed, shared, client, group).await {
+            return rejected(refused.code(), refused.sentence());
+        }
+        let Some(sealed) = reaction::sealed(shared, client, group, message).await else {
+            return rejected(
+                "no_message_secret",
+                "in a community's announcements a reaction is encrypted with a secret of the message, which is not known here: the message is older than the link of this device, or no longer kept",
+            );
+        };
+        message = sealed;
     }
     shared.outbox.tell(&part.message_id, Fate::Handed);
     let mut connection = shared.connection.subscribe();
@@ -319,7 +328,7 @@ async fn hand_over(
             Ok(Ok(Ack { error: Some(code), .. })) => match group {
                 Some(group) if matches!(code.as_str(), "401" | "403" | "404") => {
                     // What is known of the group was wrong; the server says why.
-                    match groups::confirm(shared, client, group).await {
+                    match groups::confirm(deed, shared, client, group).await {
                         Err(refused) => rejected(refused.code(), refused.sentence()),
                         Ok(()) => nack(&code),
                     }

@@ -135,13 +135,13 @@ impl Inbox {
     }
 }
 
-/// The inbox row of a message, or why it is not to be seen: our own, status, protocol. Neither, if its address is none.
+/// The inbox row of a message, or why it is not to be seen: status, protocol, nearly all of our own. Neither, if its address is none.
 async fn row(client: &Client, message: &InboundMessage) -> Option<Result<NewInbound, Dropped>> {
     let Some(info) = info(client, &message.info).await else {
         tracing::warn!("a message from an address of unknown form is not for the inbox");
         return None;
     };
-    let mut draft = match inbound::classify(&message.message, &info) {
+    let (mut draft, own) = match inbound::classify(&message.message, &info) {
         Classified::Ignore(reason) => {
             tracing::debug!(
                 chat = info.chat.redacted(),
@@ -155,26 +155,34 @@ async fn row(client: &Client, message: &InboundMessage) -> Option<Result<NewInbo
                 reason: reason.to_owned(),
             }));
         }
-        Classified::Draft(draft) => draft,
+        Classified::Draft(draft) => (draft, false),
+        Classified::Own(draft) => (draft, true),
     };
     if let Some(target) = &message.info.comment_target {
         draft = reveal::comment(draft, target);
+    }
+    if message.info.edit == EditAttribute::MessageEdit {
+        reveal::edited(&mut draft);
     }
     // The server lets nobody but an admin send a stanza of this sort. Our own phone, which is asked for what could not
     // be decrypted, does not say of what sort it was.
     if message.info.unavailable_request_id.is_none() {
         reveal::revocation(&mut draft, message.info.edit == EditAttribute::AdminRevoke);
     }
-    let with_alternative = |first: &Address| {
-        let mut forms = vec![first.clone()];
-        forms.extend(info.sender_alt.clone());
-        forms
-    };
-    let sender = with_alternative(&info.sender);
+    let sender = forms(&info.sender, info.sender_alt.clone());
     // A direct chat is its peer, in every form that is known of them. What somebody sent to a broadcast list arrives
     // in the direct chat with them, where it can be answered.
-    let listed = matches!(info.chat, Address::Broadcast(_));
+    let listed = matches!(info.chat, Address::Broadcast(_)) && !own;
     let (chat, route) = match info.chat.is_user() || listed {
+        true if own => {
+            let source = &message.info.source;
+            let told = message.info.peer_recipient_pn.as_ref().and_then(address);
+            let other = match told {
+                Some(phone) => Some(phone),
+                None => other_form(client, &source.chat, &info.chat).await,
+            };
+            (forms(&info.chat, other), info.chat)
+        }
         true => (sender.clone(), if listed { info.sender } else { info.chat }),
         false => (vec![info.chat.clone()], info.chat),
     };
@@ -187,7 +195,15 @@ async fn row(client: &Client, message: &InboundMessage) -> Option<Result<NewInbo
         push_name: info.push_name,
         draft,
         raw: message_to_vec(&message.message),
+        own,
     }))
+}
+
+/// An address with the other one of the same account, if that is known.
+fn forms(first: &Address, other: Option<Address>) -> Vec<Address> {
+    let mut forms = vec![first.clone()];
+    forms.extend(other.filter(|other| other != first));
+    forms
 }
 
 /// After how many seconds messages of a direct chat disappear, if this message says so: whoever changes it tells the

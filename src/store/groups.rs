@@ -2,7 +2,7 @@
 //!
 //! A copy of what the server said, so that nobody asks it for each message: fetched once, moved on by the changes that
 //! are reported, and marked as `stale` by those that do not say enough. Nothing is decided by it against a person
-//! without asking the server again.
+//! without asking the server again. That two addresses are one person is learnt from it, with the rules of `numbers`.
 
 use std::collections::BTreeMap;
 
@@ -210,6 +210,19 @@ fn join(tx: &Tx<'_>, chat: &str, members: &[Member]) -> rusqlite::Result<()> {
             other,
             member.admin
         ])?;
+        same_person(tx, member)?;
+    }
+    Ok(())
+}
+
+/// Both addresses of a member are one person's, if that is somebody who was met. Others are met when they say something.
+fn same_person(tx: &Tx<'_>, member: &Member) -> rusqlite::Result<()> {
+    let Some(other) = &member.other else {
+        return Ok(());
+    };
+    let known = (peers::find(tx, &member.address)?, peers::find(tx, other)?);
+    if known.0 != known.1 {
+        peers::resolve(tx, &[member.address.clone(), other.clone()])?;
     }
     Ok(())
 }

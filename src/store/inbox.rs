@@ -10,10 +10,11 @@ use serde::{Deserialize, Serialize};
 use super::groups::{self, KnownGroup};
 use super::outbox::{self, OutboundRequest};
 use super::peers::{self, address};
+use super::targets::{self, Revealed};
 use super::trace::{self, Dropped, Ruling};
-use super::{Peer, PeerKey, Pending, SessionId, Store, Tx, targets, votes};
+use super::{Peer, PeerKey, Pending, SessionId, Store, Tx, sealed, votes};
 use crate::identity::{Address, ChatKind};
-use crate::inbound::Draft;
+use crate::inbound::{Draft, reveal};
 
 /// How far a row got. The numbers are stored.
 pub(super) mod state {
@@ -37,6 +38,10 @@ pub(super) mod state {
     pub const PAIRING: i64 = 8;
     /// Was given as context of another event.
     pub const GIVEN: i64 = 9;
+    /// Ours, written on another device; kept for what refers to it, and never told.
+    pub const OWN: i64 = 10;
+    /// Waits for the poll or event that it is about.
+    pub const SEALED: i64 = 11;
 }
 
 /// Key of a message in the inbox; grows with arrival.
@@ -62,12 +67,14 @@ pub struct NewInbound {
     pub draft: Draft,
     /// The `wa::Message`, encoded, for quoting it.
     pub raw: Vec<u8>,
+    /// Whether it is ours, written on another device, and only kept for what refers to it.
+    pub own: bool,
 }
 
 /// What became of one message of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Inserted {
-    /// It is new and waits to be emitted.
+    /// It is new and waits to be emitted, or is ours.
     Inserted(RowId),
     /// It had come before, possibly under other addresses.
     Duplicate,
@@ -354,6 +361,7 @@ pub(super) fn erase(tx: &Tx<'_>, id: RowId, verdict: &str) -> rusqlite::Result<b
              WHERE id = ?1 AND state IN (0, 7, 8)",
         )?
         .execute(params![id.0, state::DENIED, verdict])?;
+    sealed::forget(tx, id)?;
     Ok(erased > 0)
 }
 
@@ -362,12 +370,20 @@ fn insert(tx: &Tx<'_>, message: &NewInbound) -> rusqlite::Result<Inserted> {
     let sender = peers::arrived(tx, &message.sender)?;
     // The sender's addresses may have shown that the chat is an older peer.
     let chat = peers::arrived(tx, &message.chat)?;
+    let mut sealed = false;
     let (draft, vote) = match targets::reveal(tx, message, chat, sender)? {
-        Some((draft, vote)) => (Cow::Owned(draft), vote),
-        None => (Cow::Borrowed(&message.draft), None),
+        Revealed::Same => (Cow::Borrowed(&message.draft), None),
+        Revealed::Other(draft, vote) => (Cow::Owned(draft), vote),
+        Revealed::Nothing(draft) => {
+            sealed = true;
+            (Cow::Owned(draft), None)
+        }
     };
-    let draft = serde_json::to_string(&draft)
-        .map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))?;
+    let state = match (message.own, sealed) {
+        (true, _) => state::OWN,
+        (false, true) => state::SEALED,
+        (false, false) => state::WAITING,
+    };
     let public = |key| peers::load(tx, key).map(|p| p.public_id);
     let event_id = format!(
         "whatsapp:{}:{}:{}",
@@ -377,8 +393,8 @@ fn insert(tx: &Tx<'_>, message: &NewInbound) -> rusqlite::Result<Inserted> {
     );
     let new = tx
         .prepare_cached(
-            "INSERT INTO inbox (chat, sender, stanza, event_id, route, timestamp, push_name, draft, raw, stored)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, unixepoch()) ON CONFLICT DO NOTHING",
+            "INSERT INTO inbox (chat, sender, stanza, event_id, route, timestamp, push_name, draft, raw, state, stored)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, unixepoch()) ON CONFLICT DO NOTHING",
         )?
         .execute(params![
             chat.0,
@@ -388,8 +404,9 @@ fn insert(tx: &Tx<'_>, message: &NewInbound) -> rusqlite::Result<Inserted> {
             message.route.to_string(),
             message.timestamp,
             message.push_name,
-            draft,
-            message.raw
+            json(&draft)?,
+            message.raw,
+            state
         ])?;
     if new == 0 {
         trace::note(
@@ -407,6 +424,19 @@ fn insert(tx: &Tx<'_>, message: &NewInbound) -> rusqlite::Result<Inserted> {
     if let Some(vote) = vote {
         votes::record(tx, id, sender, &vote)?;
     }
+    if let Some(target) = message.draft.target_message_id.as_deref() {
+        if sealed {
+            sealed::wait(tx, id, target)?;
+        } else if let Some(option) = reveal::added_option(&message.draft) {
+            votes::option_added(tx, id, target, option)?;
+        }
+    }
+    if reveal::is_answered(&message.draft) {
+        sealed::open(tx, chat, &message.stanza_id)?;
+    }
+    if message.own {
+        return Ok(Inserted::Inserted(id));
+    }
     let name = message.push_name.as_deref();
     if chat == sender {
         peers::seen(tx, chat, Some(&message.route), name, message.timestamp)?;
@@ -415,6 +445,11 @@ fn insert(tx: &Tx<'_>, message: &NewInbound) -> rusqlite::Result<Inserted> {
         peers::seen(tx, chat, Some(&message.route), None, message.timestamp)?;
     }
     Ok(Inserted::Inserted(id))
+}
+
+/// A draft as it is stored.
+pub(super) fn json(draft: &Draft) -> rusqlite::Result<String> {
+    serde_json::to_string(draft).map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))
 }
 
 /// Rows that match `condition`, which may order and limit. A draft that cannot be read is set aside, not returned:

@@ -2,7 +2,8 @@
 //! forwards. The messages themselves are in the inbox and in the outbox; here is how they are found, and what is kept
 //! of their chats.
 //!
-//! Invariant: nothing of a message that was refused, or whose sender still waits for approval, can be referred to.
+//! Invariant: nothing of a message that was refused, or whose sender still waits for approval, can be referred to, nor
+//! what the owner wrote on another device: the agent never saw it.
 
 use rusqlite::{OptionalExtension, Row, params};
 
@@ -89,7 +90,7 @@ impl Store {
             };
             let upto: Option<(i64, Address)> = tx
                 .prepare_cached(
-                    "SELECT id, route FROM inbox WHERE chat = ?1 AND stanza = ?2 AND state NOT IN (3, 8) ORDER BY id DESC LIMIT 1",
+                    "SELECT id, route FROM inbox WHERE chat = ?1 AND stanza = ?2 AND state NOT IN (3, 8, 10) ORDER BY id DESC LIMIT 1",
                 )?
                 .query_row(params![chat.0, stanza_id], |row| {
                     Ok((row.get(0)?, address(row, 1)?))
@@ -99,7 +100,7 @@ impl Store {
             let group = !route.is_user();
             let mut statement = tx.prepare_cached(
                 "SELECT stanza, sender FROM inbox
-                 WHERE chat = ?1 AND id <= ?2 AND id > (SELECT read_upto FROM peer WHERE key = ?1) AND state NOT IN (3, 8)
+                 WHERE chat = ?1 AND id <= ?2 AND id > (SELECT read_upto FROM peer WHERE key = ?1) AND state NOT IN (3, 8, 10)
                  ORDER BY id DESC LIMIT ?3",
             )?;
             let mut rows = statement.query(params![chat.0, upto, MARKED])?;
@@ -178,13 +179,13 @@ fn within(tx: &Tx<'_>, stanza: &str, chat: Option<PeerKey>) -> rusqlite::Result<
         Some(chat) => tx
             .prepare_cached(
                 "SELECT chat, sender, raw, timestamp FROM inbox
-                 WHERE chat = ?2 AND stanza = ?1 AND state NOT IN (3, 8) ORDER BY id DESC",
+                 WHERE chat = ?2 AND stanza = ?1 AND state NOT IN (3, 8, 10) ORDER BY id DESC",
             )?
             .query_map(params![stanza, chat], one)?
             .collect::<rusqlite::Result<_>>()?,
         None => tx
             .prepare_cached(
-                "SELECT chat, sender, raw, timestamp FROM inbox WHERE stanza = ?1 AND state NOT IN (3, 8) ORDER BY id DESC",
+                "SELECT chat, sender, raw, timestamp FROM inbox WHERE stanza = ?1 AND state NOT IN (3, 8, 10) ORDER BY id DESC",
             )?
             .query_map(params![stanza], one)?
             .collect::<rusqlite::Result<_>>()?,
@@ -278,4 +279,4 @@ fn beyond(
     Ok(dropped)
 }
 
-const _: () = assert!(state::DENIED == 3 && state::PAIRING == 8);
+const _: () = assert!(state::DENIED == 3 && state::PAIRING == 8 && state::OWN == 10);

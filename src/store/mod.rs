@@ -24,6 +24,7 @@ mod reader;
 mod repair;
 mod retention;
 mod schema;
+mod sealed;
 mod sending;
 mod space;
 mod targets;
@@ -57,7 +58,7 @@ pub use retention::Swept;
 pub use sending::{Outgoing, Receipt};
 pub use space::{RESERVE, Space, available};
 pub use trace::{Dropped, Explained, Gate, Ruling, Trace};
-pub use votes::Cast;
+pub use votes::{Cast, Standing};
 pub use writer::Pending;
 
 use reader::Reader;

@@ -122,8 +122,21 @@ fn channel(path: &Path, new: &Path) -> Result<Built, StoreError> {
     let mut lost = false;
     if let Ok(from) = read_only(path) {
         for table in [
-            "peer", "alias", "number", "approval", "pairing", "inbox", "pending", "ingress",
-            "emission", "request", "part", "vote", "meta",
+            "peer",
+            "alias",
+            "number",
+            "approval",
+            "pairing",
+            "inbox",
+            "pending",
+            "ingress",
+            "emission",
+            "request",
+            "part",
+            "vote",
+            "poll_option",
+            "sealed",
+            "meta",
         ] {
             let copied = copy(&from, &to, table).map_err(|e| failed(&e))?;
             rows.push((table.to_owned(), copied.rows));
@@ -378,7 +391,9 @@ fn settle(to: &Connection, lost: bool) -> rusqlite::Result<()> {
              WHERE request NOT IN (SELECT id FROM request) GROUP BY request;
          DELETE FROM pairing WHERE peer NOT IN (SELECT key FROM peer);
          DELETE FROM vote WHERE voter NOT IN (SELECT key FROM peer)
-             OR (sent = 0 AND poll NOT IN (SELECT id FROM inbox)) OR (sent = 1 AND poll NOT IN (SELECT pos FROM part));",
+             OR (sent = 0 AND poll NOT IN (SELECT id FROM inbox)) OR (sent = 1 AND poll NOT IN (SELECT pos FROM part));
+         DELETE FROM poll_option WHERE message NOT IN (SELECT id FROM inbox);
+         DELETE FROM sealed WHERE message NOT IN (SELECT id FROM inbox);",
     )?;
     // Emitted, and the record of when and to whom is lost.
     to.execute(

@@ -190,6 +190,18 @@ const MIGRATIONS: &[&str] = &["
         reason TEXT NOT NULL
     ) STRICT;
     CREATE INDEX dropped_stanza ON dropped (stanza);
+", "
+    -- The hashes of the options that the poll did not have when it was made.
+    ALTER TABLE vote ADD COLUMN later TEXT NOT NULL DEFAULT '[]';
+    -- One row an option that a message added to the poll of this id in its chat.
+    CREATE TABLE poll_option (message INTEGER PRIMARY KEY, target TEXT NOT NULL, name TEXT NOT NULL) STRICT;
+    CREATE INDEX poll_option_target ON poll_option (target, message);
+    CREATE TRIGGER poll_option_inbox AFTER DELETE ON inbox BEGIN DELETE FROM poll_option WHERE message = old.id; END;
+    -- Votes and answers whose poll or event is not here yet, by its id.
+    CREATE TABLE sealed (message INTEGER PRIMARY KEY, target TEXT NOT NULL) STRICT;
+    CREATE INDEX sealed_target ON sealed (target, message);
+    CREATE TRIGGER sealed_inbox AFTER DELETE ON inbox BEGIN DELETE FROM sealed WHERE message = old.id; END;
+    CREATE INDEX inbox_sealed ON inbox (stored) WHERE state = 11;
 "];
 
 /// Opens or creates the file and brings its schema up to date.

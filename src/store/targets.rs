@@ -27,88 +27,113 @@ struct Target {
     message: wa::Message,
 }
 
-/// What the message says in the light of the one that it is about; `None` if that changes nothing.
+/// What a message says in the light of the one that it is about.
+pub(super) enum Revealed {
+    /// The same.
+    Same,
+    /// Something else, which may be a vote.
+    Other(Draft, Option<Vote>),
+    /// Nothing before the one that it is about is here.
+    Nothing(Draft),
+}
+
+/// A vote or an answer that is not opened yet.
+pub(super) struct Closed<'a> {
+    pub(super) draft: &'a Draft,
+    pub(super) raw: &'a [u8],
+    pub(super) timestamp: i64,
+    /// Every address of its sender.
+    pub(super) sender: Vec<Address>,
+}
+
+/// What the message says, whose chat and sender these are.
 pub(super) fn reveal(
     tx: &Tx<'_>,
     message: &NewInbound,
     chat: PeerKey,
     sender: PeerKey,
-) -> rusqlite::Result<Option<(Draft, Option<Vote>)>> {
+) -> rusqlite::Result<Revealed> {
     let draft = &message.draft;
     let Some(target) = draft.target_message_id.as_deref() else {
-        return Ok(None);
+        return Ok(Revealed::Same);
     };
     if let Some(sealed) = reveal::sealed(draft) {
-        return open(tx, message, sealed, chat, sender, target).map(Some);
+        let mut forms = peers::load(tx, sender)?.aliases;
+        forms.extend(message.sender.iter().cloned());
+        let closed = Closed {
+            draft,
+            raw: &message.raw,
+            timestamp: message.timestamp,
+            sender: forms,
+        };
+        let targets = targets(tx, chat, &closed)?;
+        if targets.is_empty() {
+            let closed = reveal::unknown_target(draft.clone(), sealed);
+            return Ok(Revealed::Nothing(closed));
+        }
+        return Ok(match open_with(&closed, sealed, &targets) {
+            Some((open, vote)) => Revealed::Other(open, vote),
+            None => Revealed::Other(reveal::unopened(draft.clone(), sealed), None),
+        });
     }
     let Some(change) = reveal::by_author_alone(draft) else {
-        return Ok(None);
+        return Ok(Revealed::Same);
     };
-    let foreign = is_foreign(tx, chat, sender, target)?;
-    Ok(foreign.then(|| (reveal::not_the_author(draft.clone(), change), None)))
+    Ok(match is_foreign(tx, chat, sender, target)? {
+        true => Revealed::Other(reveal::not_the_author(draft.clone(), change), None),
+        false => Revealed::Same,
+    })
 }
 
-fn open(
+/// What a vote or an answer says, if the message that it is about is here and opens it.
+pub(super) fn open(
     tx: &Tx<'_>,
-    message: &NewInbound,
-    sealed: Sealed,
     chat: PeerKey,
-    sender: PeerKey,
-    target: &str,
-) -> rusqlite::Result<(Draft, Option<Vote>)> {
-    let closed = &message.draft;
-    let author = match closed.refers_to() {
-        Some(author) => peers::find(tx, &author)?,
-        None => None,
+    closed: &Closed<'_>,
+) -> rusqlite::Result<Option<(Draft, Option<Vote>)>> {
+    let Some(sealed) = reveal::sealed(closed.draft) else {
+        return Ok(None);
     };
-    let targets = targets(tx, chat, target, author)?;
-    if targets.is_empty() {
-        return Ok((reveal::unknown_target(closed.clone(), sealed), None));
-    }
-    let mut voter = peers::load(tx, sender)?.aliases;
-    voter.extend(message.sender.iter().cloned());
-    let opened = message_decode(&message.raw).ok().and_then(|raw| {
-        let mut targets = targets.iter();
-        targets.find_map(|target| open_with(&raw, target, &voter, message, sealed))
-    });
-    Ok(opened.unwrap_or_else(|| (reveal::unopened(closed.clone(), sealed), None)))
+    let targets = targets(tx, chat, closed)?;
+    Ok(open_with(closed, sealed, &targets))
 }
 
 fn open_with(
-    raw: &wa::Message,
-    target: &Target,
-    sender: &[Address],
-    message: &NewInbound,
+    closed: &Closed<'_>,
     sealed: Sealed,
+    targets: &[Target],
 ) -> Option<(Draft, Option<Vote>)> {
-    let (about, author, closed) = (&target.message, &target.author, &message.draft);
-    match sealed {
-        Sealed::Vote => {
-            let selected = addon::open_vote(raw, about, author, sender)?;
-            let (draft, options) = reveal::vote(closed, about, &selected)?;
-            let vote = Vote {
-                sent: target.sent,
-                poll: target.row,
-                at: addon::voted_at(raw, message.timestamp),
-                options,
-            };
-            Some((draft, Some(vote)))
+    let raw = message_decode(closed.raw).ok()?;
+    targets.iter().find_map(|target| {
+        let (about, author) = (&target.message, &target.author);
+        match sealed {
+            Sealed::Vote => {
+                let selected = addon::open_vote(&raw, about, author, &closed.sender)?;
+                let (draft, choice) = reveal::vote(closed.draft, about, &selected)?;
+                let vote = Vote {
+                    sent: target.sent,
+                    poll: target.row,
+                    at: addon::voted_at(&raw, closed.timestamp),
+                    choice,
+                };
+                Some((draft, Some(vote)))
+            }
+            Sealed::EventAnswer => {
+                let answer = addon::open_event_answer(&raw, about, author, &closed.sender)?;
+                let draft = reveal::event_answer(closed.draft.clone(), Some(about), &answer);
+                Some((draft, None))
+            }
         }
-        Sealed::EventAnswer => {
-            let answer = addon::open_event_answer(raw, about, author, sender)?;
-            let draft = reveal::event_answer(closed.clone(), Some(about), &answer);
-            Some((draft, None))
-        }
-    }
+    })
 }
 
-/// The messages of a chat that have this id and are still kept, those of `author` first.
-fn targets(
-    tx: &Tx<'_>,
-    chat: PeerKey,
-    stanza: &str,
-    author: Option<PeerKey>,
-) -> rusqlite::Result<Vec<Target>> {
+/// The messages that it may be about: they have the id, and are still kept. Those of the author that it names are first.
+fn targets(tx: &Tx<'_>, chat: PeerKey, closed: &Closed<'_>) -> rusqlite::Result<Vec<Target>> {
+    let stanza = closed.draft.target_message_id.as_deref();
+    let author = match closed.draft.refers_to() {
+        Some(author) => peers::find(tx, &author)?,
+        None => None,
+    };
     let theirs: Vec<(i64, i64, Vec<u8>)> = tx
         .prepare_cached(
             "SELECT id, sender, raw FROM inbox WHERE chat = ?1 AND stanza = ?2 AND raw IS NOT NULL

@@ -31,9 +31,12 @@ fn stored(messages: Vec<(&str, Draft)>, own_chat: bool) -> Vec<Stored> {
             push_name: s("Ann\nBob: pay me"),
             draft,
             raw: Vec::new(),
+            own: false,
         })
         .collect();
     store.insert(batch).wait().unwrap();
+    // What is about a message that is not here waits for it no longer.
+    store.release_sealed(i64::MAX).wait().unwrap();
     store.next_to_emit(9, 60, NOW).wait().unwrap()
 }
 

@@ -31,7 +31,7 @@ fn info() -> Info {
 
 fn draft(message: &Message) -> Draft {
     match classify(message, &info()) {
-        Classified::Draft(draft) => draft,
+        Classified::Draft(draft) | Classified::Own(draft) => draft,
         Classified::Ignore(reason) => panic!("ignored: {reason}"),
     }
 }

@@ -2,7 +2,7 @@ use wa::message::event_response_message::EventResponseType;
 use wacore::poll::compute_option_hash;
 
 use super::*;
-use crate::inbound::reveal::{self, Ballot};
+use crate::inbound::reveal::{self, Ballot, Choice, Standing};
 
 fn hashes(options: &[&str]) -> Vec<Vec<u8>> {
     let options = options.iter();
@@ -22,27 +22,49 @@ fn wrapped_poll() -> Message {
     }
 }
 
+fn chosen(options: &[&str]) -> Choice {
+    Choice {
+        options: options.iter().map(|&option| option.to_owned()).collect(),
+        later: Vec::new(),
+    }
+}
+
 fn ballot(voter: &str, options: &[&str]) -> Ballot {
     Ballot {
         voter: voter.to_owned(),
-        options: options.iter().map(|&option| option.to_owned()).collect(),
+        choice: chosen(options),
+    }
+}
+
+/// The poll as it stands with these votes, the last of which is told.
+fn standing(choice: &Choice, ballots: &[Ballot]) -> Standing {
+    Standing {
+        choice: choice.clone(),
+        added: Vec::new(),
+        ballots: ballots.to_vec(),
     }
 }
 
 #[test]
 fn a_vote_names_the_choice_and_how_the_poll_stands() {
     let both = hashes(&["Salad", "Soup", "Cake"]);
-    let (vote, options) = reveal::vote(&closed(), &wrapped_poll(), &both).unwrap();
-    assert_eq!(options, ["Soup", "Salad"]);
+    let (vote, choice) = reveal::vote(&closed(), &wrapped_poll(), &both).unwrap();
+    assert_eq!(choice.options, ["Soup", "Salad"]);
     assert!(reveal::is_open_vote(&vote) && !reveal::is_open_vote(&closed()));
     let ballots = [ballot("Bob", &["Soup"]), ballot("Ann", &["Soup", "Salad"])];
-    insta::assert_json_snapshot!("vote", reveal::tally(vote.clone(), "Ann", &ballots));
-    let (none, options) = reveal::vote(&closed(), &wrapped_poll(), &[]).unwrap();
-    assert!(options.is_empty());
+    let mut stands = standing(&choice, &ballots);
+    insta::assert_json_snapshot!("vote", reveal::tally(vote.clone(), "Ann", &stands));
+    // Once it is known what the third option is.
+    stands.added = vec!["Salad".to_owned(), "Cake".to_owned()];
+    stands.ballots[0].choice.later = choice.later;
+    insta::assert_json_snapshot!("vote_added", reveal::tally(vote.clone(), "Ann", &stands));
+    let (none, choice) = reveal::vote(&closed(), &wrapped_poll(), &[]).unwrap();
+    assert_eq!(choice, Choice::default());
     let ballots = [ballot("Bob", &["Soup"]), ballot("Ann", &[])];
-    insta::assert_json_snapshot!("vote_taken_back", reveal::tally(none, "Ann", &ballots));
+    let stands = standing(&choice, &ballots);
+    insta::assert_json_snapshot!("vote_taken_back", reveal::tally(none, "Ann", &stands));
     // Nothing of a poll that was let go stays behind.
-    let again = reveal::close_vote(reveal::tally(vote, "Ann", &ballots));
+    let again = reveal::close_vote(reveal::tally(vote, "Ann", &stands));
     assert_eq!(
         again,
         reveal::unknown_target(closed(), reveal::Sealed::Vote)
@@ -55,7 +77,7 @@ fn a_vote_on_what_is_no_poll_stays_closed() {
     let selected = hashes(&["Soup"]);
     assert_eq!(reveal::vote(&closed(), &text("no poll"), &selected), None);
     assert_eq!(reveal::choice(&text("no poll"), &selected), None);
-    let soup = (vec!["Soup".to_owned()], 0);
+    let soup = chosen(&["Soup"]);
     assert_eq!(reveal::choice(&wrapped_poll(), &selected), Some(soup));
 }
 
@@ -71,23 +93,21 @@ fn a_poll_of_ten_thousand_options_does_not_fill_the_event() {
         name: s("Which?"), options: options.collect(),
     }));
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let (vote, chosen) = reveal::vote(&closed(), &poll, &hashes(&names)).unwrap();
+    let (vote, choice) = reveal::vote(&closed(), &poll, &hashes(&names)).unwrap();
     // A name that stands there twice is chosen once.
-    assert_eq!(chosen.len(), 10_000);
+    assert_eq!(choice.options.len(), 10_000);
     assert!(
         vote.content.ends_with("option 99, 9900 more"),
         "{}",
         vote.content
     );
-    let all = reveal::tally(
-        vote,
-        "Ann",
-        &[ballot("Ann", &names), ballot("Bob", &names[7..8])],
-    );
+    let ballots = [ballot("Ann", &names), ballot("Bob", &names[7..8])];
+    let all = reveal::tally(vote, "Ann", &standing(&choice, &ballots));
     assert_eq!(all.content.lines().count(), 101);
     assert!(all.content.contains("\n- option 7: 2 (Ann, Bob)"));
-    let (one, _) = reveal::vote(&closed(), &poll, &hashes(&names[9_000..9_001])).unwrap();
-    let one = reveal::tally(one, "Ann", &[ballot("Ann", &names[9_000..9_001])]);
+    let (one, choice) = reveal::vote(&closed(), &poll, &hashes(&names[9_000..9_001])).unwrap();
+    let ballots = [ballot("Ann", &names[9_000..9_001])];
+    let one = reveal::tally(one, "Ann", &standing(&choice, &ballots));
     assert_eq!(
         one.content,
         "Voted in the poll \"Which?\": option 9000\n- option 9000: 1 (Ann)"

@@ -142,6 +142,7 @@ pub(super) fn message(chat: &[&str], sender: &[&str], id: &str) -> NewInbound {
             ..Draft::default()
         },
         raw: format!("raw of {id}").into_bytes(),
+        own: false,
     }
 }
 

@@ -79,17 +79,19 @@ fn came(chat: &[&str], sender: &[&str], id: &str, message: &wa::Message) -> NewI
         chat: jid(chat[0]),
         sender: jid(sender[0]),
         sender_alt: None,
-        is_from_me: false,
+        is_from_me: [ME, ME_LID].contains(&sender[0]),
         is_group: chat[0] == GROUP,
         stanza_id: id.to_owned(),
         timestamp: NOW,
         push_name: None,
         is_peer: false,
     };
-    let Classified::Draft(draft) = inbound::classify(message, &info) else {
+    let (Classified::Draft(draft) | Classified::Own(draft)) = inbound::classify(message, &info)
+    else {
         panic!("{id} is ignored");
     };
     NewInbound {
+        own: info.is_from_me,
         draft,
         raw: message_to_vec(message),
         push_name: None,
@@ -108,11 +110,11 @@ fn find(store: &TestStore, id: &str) -> Stored {
 
 /// Each voter's public id and choice, as the poll stood with this vote.
 fn stands(store: &TestStore, id: &str) -> Option<Vec<(String, Vec<String>)>> {
-    let ballots = store.ballots(find(store, id).id).wait().unwrap()?;
-    let ballots = ballots.into_iter();
+    let standing = store.standing(find(store, id).id).wait().unwrap()?;
+    let ballots = standing.cast.into_iter();
     Some(
         ballots
-            .map(|cast| (cast.voter.public_id.to_string(), cast.options))
+            .map(|cast| (cast.voter.public_id.to_string(), cast.choice.options))
             .collect(),
     )
 }
@@ -205,10 +207,6 @@ fn a_poll_that_we_sent_is_voted_in_as_well() {
 #[test]
 fn a_vote_that_does_not_open_is_told_closed_and_counts_for_nothing() {
     let store = TestStore::new();
-    store.put(in_group(&[BOB], "EARLY", &vote(ANN, BOB, &["Soup"], NOW)));
-    let early = find(&store, "EARLY").draft;
-    assert_eq!(early.content, "Voted in a poll that is not kept here");
-    assert_eq!(early.event_type, "poll.vote");
     store.put(in_group(&[ANN], "POLL", &poll_of(&["Soup"])));
     // With another secret; in somebody else's name; for an option that is none.
     let forged = vote_with(&[8; 32], ANN, BOB, &["Soup"], NOW);
@@ -331,14 +329,143 @@ fn an_answer_to_an_event_is_opened() {
     });
     let store = TestStore::new();
     store.put(in_group(&[BOB], "EARLY", &answer));
+    assert!(store.waiting().is_empty());
     store.put(in_group(&[ANN], "EVENT", &event));
     store.put(in_group(&[BOB], "ANSWER", &answer));
     let content = |id| find(&store, id).draft.content;
     assert_eq!(content("ANSWER"), "Answered the event \"Party\": going");
-    assert_eq!(
-        content("EARLY"),
-        "Answered an invitation to an event that is not kept here"
-    );
+    assert_eq!(content("EARLY"), "Answered the event \"Party\": going");
+}
+
+fn waits(store: &TestStore, id: &str) -> bool {
+    let mut waiting = store.waiting().into_iter();
+    !waiting.any(|row| row.stanza_id == id)
+}
+
+#[test]
+fn a_vote_before_its_poll_waits_for_it() {
+    let store = TestStore::new();
+    store.put(in_group(&[BOB], "EARLY", &vote(ANN, BOB, &["Soup"], NOW)));
+    // Another poll of that id, and one in another chat, are not the one.
+    store.put(in_group(&[BOB], "POLL", &poll_of(&["Trap"])));
+    store.put(came(&[ANN], &[ANN], "POLL", &poll_of(&["Soup"])));
+    store.release_sealed(crate::clock::now()).wait().unwrap();
+    assert!(waits(&store, "EARLY"));
+    let store = store.reopen();
+    store.put(in_group(&[ANN], "POLL", &poll_of(&["Soup"])));
+    let early = find(&store, "EARLY").draft;
+    assert_eq!(early.content, "Voted in the poll \"Lunch?\": Soup");
+    assert_eq!(stands(&store, "EARLY"), Some(vec![ballot(BOB, &["Soup"])]));
+}
+
+#[test]
+fn a_vote_waits_for_its_poll_no_longer_than_a_while() {
+    let store = TestStore::new();
+    store.put(in_group(&[BOB], "EARLY", &vote(ANN, BOB, &["Soup"], NOW)));
+    store
+        .release_sealed(crate::clock::now() + 10)
+        .wait()
+        .unwrap();
+    let early = find(&store, "EARLY");
+    assert_eq!(early.draft.content, "Voted in a poll that is not kept here");
+    assert_eq!(early.draft.event_type, "poll.vote");
+    let session = store.begin(Mode::Websocket, None).session;
+    let rule = "dm_policy".to_owned();
+    let number = store.assign_emission(early.id, session, rule, NOW).wait();
+    assert!(number.unwrap().is_some());
+    // It was told; the poll that comes now counts it all the same.
+    store.put(in_group(&[ANN], "POLL", &poll_of(&["Soup"])));
+    store.put(in_group(&[ANN], "V1", &vote(ANN, ANN, &["Soup"], NOW)));
+    let both = [ballot(BOB, &["Soup"]), ballot(ANN, &["Soup"])];
+    assert_eq!(stands(&store, "V1").unwrap(), both);
+    assert!(waits(&store, "EARLY"));
+}
+
+#[test]
+fn no_more_than_a_thousand_votes_wait() {
+    let store = TestStore::new();
+    let closed = vote(ANN, BOB, &["Soup"], NOW);
+    let votes = (0..1002).map(|n| in_group(&[BOB], &format!("V{n}"), &closed));
+    store.insert(votes.collect()).wait().unwrap();
+    let told: Vec<String> = store.waiting().into_iter().map(|v| v.stanza_id).collect();
+    assert_eq!(told, ["V0", "V1"]);
+}
+
+#[test]
+fn what_the_owner_shares_on_the_phone_is_not_told_and_counts() {
+    for own in [ME, ME_LID] {
+        let store = TestStore::new();
+        store.put(in_group(&[own], "POLL", &poll_of(&["Soup", "Salad"])));
+        store.put(in_group(
+            &[own],
+            "OWN",
+            &vote(own, own, &["Salad"], NOW - 2),
+        ));
+        assert!(store.waiting().is_empty());
+        store.put(in_group(&[BOB], "V1", &vote(own, BOB, &["Soup"], NOW - 1)));
+        let both = [ballot(own, &["Salad"]), ballot(BOB, &["Soup"])];
+        assert_eq!(stands(&store, "V1").unwrap(), both);
+        // The agent never saw it, and nobody else made it.
+        let found = store.kept(jid(GROUP), "POLL".to_owned()).wait().unwrap();
+        assert_eq!(found, None);
+        store.put(in_group(&[BOB], "E1", &edit("POLL")));
+        assert_eq!(find(&store, "E1").draft.event_type, "message.received");
+    }
+}
+
+/// Somebody adds an option to the poll.
+fn option(name: &str) -> wa::Message {
+    wa::Message {
+        poll_add_option_message: MessageField::some(m::PollAddOptionMessage {
+            poll_creation_message_key: key("POLL", ANN),
+            add_option: MessageField::some(m::poll_creation_message::Option {
+                option_name: Some(name.to_owned()),
+                ..Default::default()
+            }),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+fn added(store: &TestStore, id: &str) -> Vec<String> {
+    let standing = store.standing(find(store, id).id).wait().unwrap();
+    standing.unwrap().added
+}
+
+#[test]
+fn options_that_are_added_are_known_by_name() {
+    let store = TestStore::new();
+    store.put(in_group(&[ANN], "POLL", &poll_of(&["Soup"])));
+    store.put(in_group(&[BOB], "O1", &option("Cake")));
+    store.put(in_group(&[BOB], "O2", &option("Cake")));
+    store.put(in_group(&[ANN], "O3", &option("Pie")));
+    store.put(came(&[BOB], &[BOB], "O4", &option("Elsewhere")));
+    store.put(in_group(
+        &[BOB],
+        "V1",
+        &vote(ANN, BOB, &["Soup", "Cake"], NOW),
+    ));
+    store.put(in_group(&[ANN], "O5", &option("Too late")));
+    assert_eq!(added(&store, "V1"), ["Cake", "Pie"]);
+    let standing = store.standing(find(&store, "V1").id).wait().unwrap();
+    let choice = standing.unwrap().choice;
+    assert_eq!((choice.options.len(), choice.later.len()), (1, 1));
+    // Who may not speak says nothing this way either; what nobody asked for is an option all the same.
+    let refuse = |id| {
+        let rule = "dm_policy".to_owned();
+        store.drop_denied(find(&store, id).id, rule).wait().unwrap();
+    };
+    refuse("O1");
+    assert_eq!(added(&store, "V1"), ["Cake", "Pie"]);
+    refuse("O2");
+    assert_eq!(added(&store, "V1"), ["Pie"]);
+    let pie = find(&store, "O3").id;
+    store
+        .drop_unwanted(pie, "events".to_owned())
+        .wait()
+        .unwrap();
+    assert_eq!(added(&store, "V1"), ["Pie"]);
 }
 
 fn edit(id: &str) -> wa::Message {
