@@ -8,3 +8,4 @@ mod base64;
 pub mod name;
 pub mod probe;
 pub mod stage;
+pub mod url;

@@ -1,5 +1,7 @@
 //! File names that come from others: they are shown and sent on, and never used as a path.
 
+use percent_encoding::percent_decode_str;
+
 /// Longest name in bytes, as common file systems have it.
 const LONGEST: usize = 255;
 
@@ -32,6 +34,62 @@ fn turns(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
+/// The name in a `Content-Disposition` header (RFC 6266), made safe.
+pub fn of_disposition(header: &str) -> Option<String> {
+    let (mut plain, mut extended) = (None, None);
+    let mut rest = header.split_once(';')?.1;
+    while !rest.is_empty() {
+        let (key, after) = rest.split_once('=')?;
+        let after = after.trim_start();
+        let value;
+        (value, rest) = match after.strip_prefix('"') {
+            Some(quoted) => unquoted(quoted),
+            None => {
+                let (value, rest) = after.split_once(';').unwrap_or((after, ""));
+                (value.trim().to_owned(), rest)
+            }
+        };
+        match key.trim().to_ascii_lowercase().as_str() {
+            "filename" => plain = Some(value),
+            "filename*" => extended = Some(value),
+            _ => {}
+        }
+    }
+    let extended = extended.and_then(|value| {
+        let encoded = value.splitn(3, '\'').nth(2)?.to_owned();
+        value
+            .to_ascii_lowercase()
+            .starts_with("utf-8")
+            .then(|| unescaped(&encoded))?
+    });
+    sanitised(&extended.or(plain)?)
+}
+
+/// The last part of a URL's path, made safe.
+pub fn of_url_path(path: &str) -> Option<String> {
+    sanitised(&unescaped(path.rsplit('/').next()?)?)
+}
+
+/// A quoted string up to its end, and what follows the next semicolon.
+fn unquoted(quoted: &str) -> (String, &str) {
+    let mut value = String::new();
+    let mut characters = quoted.chars();
+    while let Some(c) = characters.next() {
+        match c {
+            '"' => break,
+            '\\' => value.extend(characters.next()),
+            c => value.push(c),
+        }
+    }
+    let rest = characters.as_str();
+    (value, rest.split_once(';').map_or("", |(_, rest)| rest))
+}
+
+fn unescaped(text: &str) -> Option<String> {
+    let decoded = percent_decode_str(text).decode_utf8().ok()?;
+    Some(decoded.into_owned())
+}
+
 /// The extension in lower case, without its dot; empty if there is none.
 pub fn extension(name: &str) -> String {
     let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
@@ -59,6 +117,35 @@ mod tests {
         ] {
             assert_eq!(sanitised(given).as_deref(), expected, "{given:?}");
         }
+    }
+
+    #[test]
+    fn names_from_servers() {
+        for (header, expected) in [
+            ("attachment; filename=a.pdf", Some("a.pdf")),
+            (
+                r#"attachment; filename="a \"b\"; c.pdf"; x=1"#,
+                Some(r#"a "b"; c.pdf"#),
+            ),
+            (
+                "inline; filename=\"x.txt\"; filename*=UTF-8''%e2%82%ac%20rates.txt",
+                Some("€ rates.txt"),
+            ),
+            (
+                r#"attachment; FileName = "../../etc/passwd""#,
+                Some("passwd"),
+            ),
+            ("attachment; filename*=utf-8''..%2F..%2Fx", Some("x")),
+            ("attachment; filename*=utf-8''%ff; filename=y", Some("y")),
+            ("attachment", None),
+            ("attachment; filename", None),
+            ("attachment; filename=\"open", Some("open")),
+        ] {
+            assert_eq!(of_disposition(header).as_deref(), expected, "{header}");
+        }
+        assert_eq!(of_url_path("/a/b%20c.png").as_deref(), Some("b c.png"));
+        assert_eq!(of_url_path("/a/..%2f..%5cx"), Some("x".to_owned()));
+        assert_eq!(of_url_path("/"), None);
     }
 
     #[test]
