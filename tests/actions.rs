@@ -168,6 +168,26 @@ impl Chat {
         let text = seen.extended_text_message.as_option().expect("text");
         assert_eq!(text.text.as_deref(), Some("what shall we do?"));
         assert_eq!(text.context_info.is_forwarded, Some(true));
+        // Her words, changed: whatever is about the change is about them.
+        let edited = self.anna.edit(self.to.clone(), &self.asked, "what now?");
+        edited.await.expect("edit");
+        let host = self.host.as_ref().expect("host");
+        let event = host.lock().await.event().await;
+        let about = &event["message"]["metadata"]["target_message_id"];
+        assert_eq!(*about, self.asked.as_str(), "{event}");
+        let edit = event["message"]["id"].clone();
+        assert_ne!(edit, self.asked.as_str());
+        let answer = json!({"reply_to_message_id": edit, "quote": "true"});
+        let (_, seen) = self.seen("we eat", answer).await;
+        let quoted = &seen.extended_text_message.context_info;
+        assert_eq!(quoted.stanza_id.as_deref(), Some(self.asked.as_str()));
+        assert_eq!(quoted.quoted_message.text_content(), Some("what now?"));
+        let author = quoted.participant.as_deref().expect("author");
+        assert!(self.anna.is(&author.parse().expect("JID")), "{author}");
+        let react = json!({"action": "react", "target_message_id": edit, "emoji": "🅰️"});
+        let (_, seen) = self.seen("", react).await;
+        let key = &seen.reaction_message.key;
+        assert_eq!(key.id.as_deref(), Some(self.asked.as_str()));
         // The blue ticks.
         let read = json!({"action": "read", "target_message_id": self.asked});
         let result = self.pushed(self.params("", read)).await;

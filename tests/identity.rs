@@ -5,6 +5,7 @@ mod common;
 
 use common::{World, message, open};
 use serde_json::{Value, json};
+use waproto::whatsapp as wa;
 use whatsapp_loopback::people::{Person, PersonSpec};
 
 /// A number of nobody.
@@ -73,6 +74,29 @@ async fn met_by_number_then_by_lid_then_known_to_be_one() {
     // Both are answered; nothing comes again.
     assert_eq!(world.poll(open()).await, Vec::<Value>::new());
     assert_eq!(lookups(&world), 1);
+}
+
+/// What is first heard of a person need not be words.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn met_by_a_setting_of_the_chat() {
+    let world = World::linked().await;
+    let spec = PersonSpec::new("Anna").lid_migrated();
+    let anna = Person::join_as(&world.server, spec).await.expect("Anna");
+    let setting = wa::message::ProtocolMessage {
+        r#type: Some(wa::message::protocol_message::Type::EPHEMERAL_SETTING),
+        ephemeral_expiration: Some(86_400),
+        ..wa::message::ProtocolMessage::default()
+    };
+    let setting = wa::Message {
+        protocol_message: setting.into(),
+        ..wa::Message::default()
+    };
+    let id = anna.send(world.lid(), setting).await.expect("setting");
+    assert_eq!(anna.wait_ack(&id).await.expect("ack"), None);
+    assert_eq!(world.poll(open()).await, Vec::<Value>::new());
+    write(&anna, world.lid(), "hello").await;
+    let events = world.poll(open()).await;
+    assert_eq!(events[0]["conversation"]["id"], anna.pn().to_string());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

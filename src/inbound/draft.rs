@@ -33,7 +33,7 @@ pub struct Draft {
     pub metadata: BTreeMap<String, String>,
 }
 
-const TARGET_SENDER: &str = "target_sender";
+pub(super) const TARGET_SENDER: &str = "target_sender";
 
 impl Draft {
     /// Adds a detail, if it is known and not empty.

@@ -3,10 +3,12 @@
 //! Invariant: the host's plain prompt shows the agent nothing but `content`, so who speaks in a group and what was
 //! said before stand there too.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, SecondsFormat};
 use serde_json::json;
 
-use super::draft::{AttachmentMeta, Draft};
+use super::draft::{AttachmentMeta, Draft, TARGET_SENDER};
 use crate::identity::{Address, ChatKind};
 use crate::protocol::PLATFORM;
 use crate::protocol::event::{
@@ -62,7 +64,7 @@ pub fn event(message: &Stored, passed: &Passed<'_>, own: &Linked) -> InboundEven
             agent_account_id: Some(account.clone()),
             referenced_message_author_id: author.map(|author| match is_own(&author, own) {
                 true => account.clone(),
-                false => author.to_string(),
+                false => id_of(&author, message).to_string(),
             }),
         }),
         account_id: Some(account),
@@ -114,33 +116,40 @@ fn single_line(name: &str) -> String {
     words.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-fn text(message: &Stored, own: &Linked) -> String {
-    let mut text = message.draft.content.clone();
-    for mention in &message.draft.mentions {
-        let known = match is_own(mention, own) {
-            true => own.push_name.as_ref(),
-            false => message.names.get(mention),
-        };
-        if let Some(name) = known
-            .map(|name| single_line(name))
-            .filter(|name| !name.is_empty())
-        {
-            text = rename(&text, mention.user(), &name);
-        }
-    }
-    text
+/// What a person is called, if that is known; on one line.
+fn known_name(address: &Address, message: &Stored, own: &Linked) -> Option<String> {
+    let name = match is_own(address, own) {
+        true => own.push_name.as_deref(),
+        false => message.people.get(address)?.name.as_deref(),
+    };
+    name.map(single_line).filter(|name| !name.is_empty())
 }
 
-/// Puts the name in the place of every `@user`, but not of one that only begins so.
-fn rename(text: &str, user: &str, name: &str) -> String {
-    let mention = format!("@{user}");
-    let mut pieces = text.split(&mention);
+/// The id of a person whom a message names by some address of theirs.
+fn id_of<'a>(address: &'a Address, message: &'a Stored) -> &'a Address {
+    let known = message.people.get(address);
+    known.map_or(address, |person| &person.id)
+}
+
+/// What was said, with the names of the mentioned in the place of every `@user`. The text is gone through once: a name
+/// is its owner's choice, and one that reads like a mention stays what it is.
+fn text(message: &Stored, own: &Linked) -> String {
+    let draft = &message.draft;
+    let mentions = draft.mentions.iter();
+    let names: HashMap<&str, String> = mentions
+        .filter_map(|one| Some((one.user(), known_name(one, message, own)?)))
+        .collect();
+    if names.is_empty() {
+        return draft.content.clone();
+    }
+    let mut pieces = draft.content.split('@');
     let mut out = pieces.next().unwrap_or_default().to_owned();
     for piece in pieces {
-        let longer = piece.starts_with(|c: char| c.is_ascii_digit());
+        let digits = piece.bytes().take_while(u8::is_ascii_digit).count();
+        let (user, rest) = piece.split_at(digits);
         out.push('@');
-        out.push_str(if longer { user } else { name });
-        out.push_str(piece);
+        out.push_str(names.get(user).map_or(user, String::as_str));
+        out.push_str(rest);
     }
     out
 }
@@ -154,7 +163,9 @@ fn content(message: &Stored, context: &[Stored], own: &Linked) -> String {
     if context.is_empty() {
         return content;
     }
-    let before: Vec<String> = context.iter().map(said).collect();
+    // A line of its own is a person's first: what else they said must not pass for somebody else's words.
+    let line = |earlier: &Stored| said(earlier).lines().collect::<Vec<_>>().join("\n  ");
+    let before: Vec<String> = context.iter().map(line).collect();
     format!("{CONTEXT_HEADING}\n{}\n\n{content}", before.join("\n"))
 }
 
@@ -203,6 +214,12 @@ fn message_metadata(message: &Stored, own: &Linked) -> Metadata {
         "target_message_id",
         draft.target_message_id.as_ref(),
     );
+    let author = metadata.get(TARGET_SENDER).and_then(|jid| jid.parse().ok());
+    set(
+        &mut metadata,
+        TARGET_SENDER,
+        author.map(|author| id_of(&author, message).to_string()),
+    );
     if !draft.attachments.is_empty() {
         set(
             &mut metadata,
@@ -212,12 +229,16 @@ fn message_metadata(message: &Stored, own: &Linked) -> Metadata {
     }
     if let Some(quoted) = &draft.reply_to {
         set(&mut metadata, "quoted_text", quoted.text.as_ref());
-        set(&mut metadata, "quoted_sender", quoted.sender.as_ref());
         let author = quoted.sender.as_ref();
         set(
             &mut metadata,
+            "quoted_sender",
+            author.map(|author| id_of(author, message)),
+        );
+        set(
+            &mut metadata,
             "quoted_sender_name",
-            author.and_then(|author| message.names.get(author)),
+            author.and_then(|author| known_name(author, message, own)),
         );
         set(
             &mut metadata,
@@ -255,12 +276,11 @@ fn names_us(people: &str, own: &Linked) -> bool {
 
 fn mentions(draft: &Draft, message: &Stored, own: &Linked) -> serde_json::Value {
     let mention = |address: &Address| {
-        let is_self = is_own(address, own);
-        let name = match is_self {
-            true => own.push_name.as_ref(),
-            false => message.names.get(address),
-        };
-        json!({"id": address, "name": name, "is_self": is_self})
+        json!({
+            "id": id_of(address, message),
+            "name": known_name(address, message, own),
+            "is_self": is_own(address, own),
+        })
     };
     draft.mentions.iter().map(mention).collect()
 }

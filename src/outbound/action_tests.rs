@@ -1,5 +1,6 @@
 use super::tests::{ANN, GROUP, config, message, peer};
 use super::*;
+use waproto::codec::message_decode;
 
 const NOW: i64 = 1_800_000_000;
 
@@ -13,6 +14,7 @@ fn text(text: &str) -> wa::Message {
 fn kept(sender: Option<&str>, body: &wa::Message, age: i64) -> Known {
     Known {
         target: Some(Kept {
+            id: "M1".to_owned(),
             sender: sender.map(|jid| jid.parse().unwrap()),
             own: Some("99@lid".parse().unwrap()),
             raw: Some(message_to_vec(body)),
@@ -55,6 +57,8 @@ fn every_wrong_key_is_named() {
         ("react", vec![m1, ("emoji", "ok")], "metadata.emoji"),
         ("react", vec![m1, ("emoji", "👍👍")], "metadata.emoji"),
         ("react", vec![m1, ("emoji", "é")], "metadata.emoji"),
+        ("react", vec![m1, ("emoji", "€")], "metadata.emoji"),
+        ("react", vec![m1, ("emoji", "…")], "metadata.emoji"),
         (
             "react",
             vec![("target_message_id", "a b"), ("emoji", "")],
@@ -204,6 +208,32 @@ fn a_reaction_names_its_message() {
     let with_text = acted_on(ANN, "great", &keys, &kept(Some(ANN), &text("x"), 1)).unwrap();
     let kinds: Vec<&str> = with_text.iter().map(|(kind, _)| kind.as_str()).collect();
     assert_eq!(kinds, ["reaction", "text"]);
+}
+
+#[test]
+fn every_emoji_is_one() {
+    for emoji in [
+        "👍",
+        "👍🏽",
+        "❤",
+        "❤️",
+        "ℹ️",
+        "Ⓜ️",
+        "🅰️",
+        "㊗️",
+        "#️⃣",
+        "🇩🇪",
+        "👩‍👩‍👧",
+        "🏴󠁧󠁢󠁥󠁮󠁧󠁿",
+    ] {
+        let keys = [
+            ("action", "react"),
+            ("target_message_id", "M1"),
+            ("emoji", emoji),
+        ];
+        let reaction = one(ANN, "", &keys, &kept(Some(ANN), &text("x"), 1));
+        assert_eq!(reaction.reaction_message.text.as_deref(), Some(emoji));
+    }
 }
 
 #[test]

@@ -127,7 +127,9 @@ pub(super) fn forward(id: &str, kept: &Kept) -> Result<wa::Message, OutboundErro
     let raw = kept.raw.as_ref();
     let body = raw.and_then(|raw| message_decode(raw).ok());
     let body = body.ok_or_else(|| refused("it is no longer kept"))?;
-    let inner = body.get_base_message();
+    let said = body.get_base_message();
+    let edited = said.protocol_message.edited_message.as_option();
+    let inner = edited.map_or(said, MessageExt::get_base_message);
     if body.is_view_once() || inner.is_view_once() {
         return Err(refused("it may be seen once only"));
     }

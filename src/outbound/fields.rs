@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use unicode_properties::UnicodeEmoji;
 use unicode_segmentation::UnicodeSegmentation;
 
 use crate::identity::Phone;
@@ -60,8 +61,11 @@ impl TryFrom<String> for Emoji {
 
     fn try_from(text: String) -> Result<Self, String> {
         let one = text.graphemes(true).count() == 1 && text.len() <= 64;
-        // `1️⃣` begins with a digit.
-        let picture = !text.is_ascii() && !text.chars().any(char::is_alphabetic);
+        let picture = text.chars().next().is_some_and(|first| match first {
+            // `1️⃣` begins with a digit.
+            '0'..='9' | '#' | '*' => text.ends_with('\u{20e3}'),
+            _ => first.is_emoji_char(),
+        });
         match text.is_empty() || one && picture {
             true => Ok(Self(text)),
             false => Err(format!(

@@ -11,6 +11,7 @@ mod markup;
 mod mentions;
 mod place;
 mod poll;
+mod quote;
 mod split;
 mod verbatim;
 
@@ -22,8 +23,8 @@ mod tests;
 pub use actions::{Action, Metadata};
 pub use poll::SECRET;
 
-use wacore::proto_helpers::{MessageExt, build_quote_context};
-use waproto::codec::{message_decode, message_to_vec};
+use wacore::proto_helpers::MessageExt;
+use waproto::codec::message_to_vec;
 use waproto::whatsapp as wa;
 
 pub use mentions::{Forms, candidates};
@@ -231,7 +232,7 @@ pub fn build(
             what,
         )?;
     }
-    let mut quote = quotation(message, to, quoted);
+    let mut quote = quote::quotation(message, to, quoted);
     let text = match config.text_format {
         TextFormat::Markdown => markup::render(&message.content),
         TextFormat::Plain => message.content.clone(),
@@ -276,7 +277,7 @@ fn acted(
         let kept = known.target.as_ref();
         let kept = kept.ok_or_else(|| OutboundError::UnknownTarget(id.to_owned()))?;
         Ok(About {
-            id,
+            id: &kept.id,
             kept,
             chat: to,
             now_ms: known.now_ms,
@@ -377,25 +378,6 @@ fn text_message(text: &str, context: Option<wa::ContextInfo>, forms: &Forms) -> 
         .into(),
         ..wa::Message::default()
     }
-}
-
-/// The quotation of the answered message: in groups always, where it shows whom the answer is for; in direct chats
-/// when asked for. A message of our own is not quoted.
-fn quotation(
-    message: &OutboundMessage,
-    to: &Peer,
-    quoted: Option<Original>,
-) -> Option<wa::ContextInfo> {
-    let id = message.metadata.get("reply_to_message_id")?;
-    let asked = message.metadata.get("quote").map(String::as_str);
-    let wanted = match to.kind() {
-        ChatKind::Group => asked != Some("false"),
-        _ => asked == Some("true"),
-    };
-    let original = quoted.filter(|_| wanted)?;
-    let sender = original.sender?;
-    let body = message_decode(&original.raw).ok()?;
-    Some(build_quote_context(id, sender.to_string(), &body))
 }
 
 /// FNV-1a over everything that makes the message what it is. Two calls with the same key are compared by it, so it

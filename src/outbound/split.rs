@@ -3,6 +3,8 @@
 //! Invariants: no part is empty or longer than the limit, no grapheme is cut, every part closes the fences that it
 //! opens, and nothing is lost but white space at the cuts. A single grapheme longer than the limit is a part of its own.
 
+use std::ops::Range;
+
 use unicode_segmentation::UnicodeSegmentation;
 
 use super::verbatim::{Fence, fences};
@@ -18,10 +20,12 @@ pub(super) fn split(text: &str, limit: usize) -> Vec<String> {
         ..LEAST_FOR_FENCES => Vec::new(),
         _ => fences(text),
     };
+    let words = fences.iter().map(|fence| words(text, fence)).collect();
     let whole = Text {
         text,
         limit: limit.max(1),
         fences,
+        words,
     };
     let mut parts = Vec::new();
     let mut from = 0;
@@ -37,6 +41,14 @@ fn push(parts: &mut Vec<String>, part: String) {
     if !part.trim().is_empty() {
         parts.push(part);
     }
+}
+
+/// From the first to the last of what stands in a fence besides white space.
+fn words(text: &str, fence: &Fence) -> Range<usize> {
+    let inner = fence.range.start + fence.ticks.0..fence.range.end - fence.ticks.1;
+    let trimmed = text[inner.clone()].trim_start();
+    let start = inner.end - trimmed.len();
+    start..start + trimmed.trim_end().len()
 }
 
 fn is_blank(text: &str) -> bool {
@@ -62,7 +74,7 @@ enum Rank {
 /// What a place is to the fences.
 enum Place<'a> {
     Outside,
-    Inside(&'a Fence),
+    Inside(&'a Fence, &'a Range<usize>),
     /// Between the backticks of a mark.
     Mark,
 }
@@ -72,6 +84,8 @@ struct Text<'a> {
     limit: usize,
     /// In order.
     fences: Vec<Fence>,
+    /// Where the words of each are.
+    words: Vec<Range<usize>>,
 }
 
 impl Text<'_> {
@@ -82,7 +96,7 @@ impl Text<'_> {
                 let (open, close) = fence.ticks;
                 let inside = fence.range.start + open..=fence.range.end - close;
                 match inside.contains(&at) {
-                    true => Place::Inside(fence),
+                    true => Place::Inside(fence, &self.words[next]),
                     false => Place::Mark,
                 }
             }
@@ -93,7 +107,7 @@ impl Text<'_> {
     /// The part, with the marks of the fences that it was cut out of.
     fn part(&self, from: usize, end: usize) -> String {
         let mut part = String::new();
-        if let Place::Inside(fence) = self.place(from) {
+        if let Place::Inside(fence, _) = self.place(from) {
             part.push_str(&"`".repeat(fence.ticks.0));
             part.push('\n');
         }
@@ -101,7 +115,7 @@ impl Text<'_> {
             true => part.push_str(trim_end(&self.text[from..end])),
             false => part.push_str(&self.text[from..end]),
         }
-        if let Place::Inside(fence) = self.place(end) {
+        if let Place::Inside(fence, _) = self.place(end) {
             part.push('\n');
             part.push_str(&"`".repeat(fence.ticks.1));
         }
@@ -109,16 +123,13 @@ impl Text<'_> {
     }
 
     /// How many characters a cut here costs besides the text, and whether something is left in the fence on both
-    /// sides; `None` if it would tear a mark.
-    fn cost(&self, from: usize, at: usize) -> Option<(usize, bool)> {
+    /// sides, where the part's own words begin at `first`; `None` if it would tear a mark.
+    fn cost(&self, first: usize, at: usize) -> Option<(usize, bool)> {
         match self.place(at) {
             Place::Outside => Some((0, true)),
             Place::Mark => None,
-            Place::Inside(fence) => {
-                let opened = from.max(fence.range.start + fence.ticks.0);
-                let closing = fence.range.end - fence.ticks.1;
-                let filled =
-                    !is_blank(&self.text[opened..at]) && !is_blank(&self.text[at..closing]);
+            Place::Inside(fence, words) => {
+                let filled = first.max(words.start) < at && at < words.end;
                 Some((1 + fence.ticks.1, filled))
             }
         }
@@ -127,10 +138,11 @@ impl Text<'_> {
     /// The cut for the part that begins at `from`; `None` if all of the rest fits.
     fn cut(&self, from: usize) -> Option<Cut> {
         let limit = match self.place(from) {
-            Place::Inside(fence) => self.limit - fence.ticks.0 - 1,
+            Place::Inside(fence, _) => self.limit - fence.ticks.0 - 1,
             _ => self.limit,
         };
         let rest = &self.text[from..];
+        let first = self.text.len() - rest.trim_start().len();
         let mut chars = 0;
         let mut best: Option<(Rank, usize)> = None;
         let mut word: Option<usize> = None;
@@ -141,7 +153,7 @@ impl Text<'_> {
         for (offset, grapheme) in rest.grapheme_indices(true) {
             let at = from + offset;
             // White space just behind the limit is as good a place as any within.
-            if let Some((cost, filled)) = self.cost(from, at)
+            if let Some((cost, filled)) = self.cost(first, at)
                 && chars + cost <= limit
                 && at > from
             {
@@ -183,7 +195,7 @@ impl Text<'_> {
 
     /// The cut before the fence that a cut at `end` would tear though it fits into a part.
     fn before_fence(&self, from: usize, end: usize) -> Option<Cut> {
-        let Place::Inside(fence) = self.place(end) else {
+        let Place::Inside(fence, _) = self.place(end) else {
             return None;
         };
         let start = fence.range.start;

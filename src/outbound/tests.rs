@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 use serde_json::json;
 use unicode_segmentation::UnicodeSegmentation;
+use waproto::codec::message_decode;
 
 use super::split::split;
 use super::*;
@@ -42,6 +43,7 @@ fn original() -> Option<Original> {
     Some(Original {
         sender: Some(ANN.parse().unwrap()),
         raw: message_to_vec(&body),
+        edits: false,
     })
 }
 
@@ -129,6 +131,7 @@ fn an_original_that_cannot_be_read_is_not_quoted() {
     let broken = Original {
         sender: Some(ANN.parse().unwrap()),
         raw: vec![0xff; 9],
+        edits: false,
     };
     let ours = Original {
         sender: None,
@@ -148,6 +151,111 @@ fn an_original_that_cannot_be_read_is_not_quoted() {
         let part = message_decode(&built.parts[0].payload).unwrap();
         assert_eq!(part.conversation.as_deref(), Some("text"));
     }
+}
+
+/// What a reply in a group quotes of this message: the id, and the message.
+fn quoted(body: &wa::Message, edits: bool) -> Option<(String, wa::Message)> {
+    let original = Original {
+        sender: Some(ANN.parse().unwrap()),
+        raw: message_to_vec(body),
+        edits,
+    };
+    let message = message("the answer", &[("reply_to_message_id", "M1")]);
+    let (config, to, known) = (config(4000), peer(GROUP), Known::default());
+    let built = build(&message, &config, &to, Some(original), &known, false).unwrap();
+    let part = message_decode(&built.parts[0].payload).unwrap();
+    let context = &part.extended_text_message.context_info;
+    let id = context.stanza_id.clone()?;
+    Some((id, context.quoted_message.as_option()?.clone()))
+}
+
+#[test]
+fn an_edit_is_quoted_as_the_message_that_it_changed() {
+    let edit = wa::Message {
+        protocol_message: wa::message::ProtocolMessage {
+            r#type: Some(wa::message::protocol_message::Type::MESSAGE_EDIT),
+            key: wa::MessageKey {
+                id: Some("FIRST".to_owned()),
+                ..wa::MessageKey::default()
+            }
+            .into(),
+            edited_message: wa::Message {
+                conversation: Some("the new question".to_owned()),
+                ..wa::Message::default()
+            }
+            .into(),
+            ..wa::message::ProtocolMessage::default()
+        }
+        .into(),
+        ..wa::Message::default()
+    };
+    let wrapped = wa::Message {
+        edited_message: wa::message::FutureProofMessage {
+            message: edit.clone().into(),
+        }
+        .into(),
+        ..wa::Message::default()
+    };
+    for edit in [&edit, &wrapped] {
+        let (id, body) = quoted(edit, true).unwrap();
+        assert_eq!(id, "FIRST");
+        assert_eq!(body.conversation.as_deref(), Some("the new question"));
+        // It was somebody else's to change.
+        assert_eq!(quoted(edit, false), None);
+    }
+}
+
+#[test]
+fn what_stands_in_no_chat_is_not_quoted_and_no_secret_is_given_on() {
+    let reaction = wa::Message {
+        reaction_message: wa::message::ReactionMessage::default().into(),
+        ..wa::Message::default()
+    };
+    let revocation = wa::Message {
+        protocol_message: wa::message::ProtocolMessage::default().into(),
+        ..wa::Message::default()
+    };
+    let vote = wa::Message {
+        poll_update_message: wa::message::PollUpdateMessage::default().into(),
+        ..wa::Message::default()
+    };
+    for body in [reaction, revocation, vote] {
+        assert_eq!(quoted(&body, false), None, "{body:?}");
+    }
+    let photo = |url: Option<&str>, caption: Option<&str>, once| wa::Message {
+        image_message: wa::message::ImageMessage {
+            url: url.map(str::to_owned),
+            media_key: url.map(|_| vec![1; 32]),
+            caption: caption.map(str::to_owned),
+            view_once: once,
+            ..wa::message::ImageMessage::default()
+        }
+        .into(),
+        ..wa::Message::default()
+    };
+    let url = Some("https://mmg.whatsapp.net/x");
+    let mut plain = photo(url, Some("a dog"), None);
+    let (_, body) = quoted(&plain, false).unwrap();
+    assert_eq!(body, plain);
+    let once = photo(url, Some("a dog"), Some(true));
+    let wrapped = wa::Message {
+        view_once_message_v2: wa::message::FutureProofMessage {
+            message: plain.clone().into(),
+        }
+        .into(),
+        ..wa::Message::default()
+    };
+    for once in [once, wrapped] {
+        let (_, body) = quoted(&once, false).unwrap();
+        assert_eq!(body, photo(None, None, Some(true)));
+    }
+    plain.message_context_info = wa::MessageContextInfo {
+        message_secret: Some(vec![7; 32]),
+        ..wa::MessageContextInfo::default()
+    }
+    .into();
+    let (_, body) = quoted(&plain, false).unwrap();
+    assert!(!body.message_context_info.is_set());
 }
 
 #[test]

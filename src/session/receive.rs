@@ -65,9 +65,11 @@ impl Inbox {
         if !rows.is_empty() {
             self.insert(rows).await?;
         }
-        for (chat, seconds) in batch.iter().filter_map(timer) {
-            // The next message of the chat says it again.
-            drop(self.store.learn_timer(vec![chat], seconds));
+        for message in batch {
+            if let Some((chat, seconds)) = timer(client, message).await {
+                // The next message of the chat says it again.
+                drop(self.store.learn_timer(chat, seconds));
+            }
         }
         crate::crash::point("after_commit");
         self.heard.send_replace(Instant::now());
@@ -208,7 +210,7 @@ fn forms(first: &Address, other: Option<Address>) -> Vec<Address> {
 
 /// After how many seconds messages of a direct chat disappear, if this message says so: whoever changes it tells the
 /// others, and each message of such a chat carries it. A group's is in its metadata.
-fn timer(message: &InboundMessage) -> Option<(Address, u32)> {
+async fn timer(client: &Client, message: &InboundMessage) -> Option<(Vec<Address>, u32)> {
     let changed = message
         .message
         .protocol_message
@@ -216,8 +218,19 @@ fn timer(message: &InboundMessage) -> Option<(Address, u32)> {
         .filter(|said| said.r#type == Some(Type::EPHEMERAL_SETTING))
         .map(|said| said.ephemeral_expiration.unwrap_or_default());
     let seconds = changed.or(message.info.ephemeral_expiration)?;
-    let chat = address(&message.info.source.chat).filter(Address::is_user)?;
-    Some((chat, seconds))
+    let source = &message.info.source;
+    let chat = address(&source.chat).filter(Address::is_user)?;
+    // It may be the first that is heard of the chat, whose id is made of what is known of it then.
+    let told = match source.is_from_me {
+        true => &source.recipient_alt,
+        false => &source.sender_alt,
+    };
+    let other = match told.as_ref().and_then(address) {
+        Some(other) => Some(other),
+        None => other_form(client, &source.chat, &chat).await,
+    };
+    let other = other.filter(|other| other.is_user() && *other != chat);
+    Some(([Some(chat), other].into_iter().flatten().collect(), seconds))
 }
 
 /// What the conversion needs of the library's description. None only for addresses that are no JIDs.

@@ -10,7 +10,7 @@ use rusqlite::{OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
 use super::peers::{self, address};
-use super::{Pending, Store, Tx};
+use super::{Pending, Store, Tx, numbers};
 use crate::identity::Address;
 
 /// What a group says about itself. Stored as JSON, so every field has a default.
@@ -180,7 +180,7 @@ impl Store {
             for phone in phones {
                 let lid = match member(tx, &chat, &phone)? {
                     Some(member) => Some(member.address),
-                    None => match peers::find(tx, &phone)? {
+                    None => match numbers::owner(tx, &phone)? {
                         Some(key) => peers::load(tx, key)?.lid().cloned(),
                         None => None,
                     },

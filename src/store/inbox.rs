@@ -10,9 +10,10 @@ use serde::{Deserialize, Serialize};
 use super::groups::{self, KnownGroup};
 use super::outbox::{self, OutboundRequest};
 use super::peers::{self, address};
+use super::people::{self, Named};
 use super::targets::{self, Revealed};
 use super::trace::{self, Dropped, Ruling};
-use super::{Peer, PeerKey, Pending, SessionId, Store, Tx, sealed, votes};
+use super::{Peer, PeerKey, Pending, SessionId, Store, Tx, messages, sealed, votes};
 use crate::identity::{Address, ChatKind};
 use crate::inbound::{Draft, reveal};
 
@@ -101,8 +102,8 @@ pub struct Stored {
     pub push_name: Option<String>,
     /// What it says.
     pub draft: Draft,
-    /// The names of the people that it mentions or quotes, as far as they are known.
-    pub names: BTreeMap<Address, String>,
+    /// The people that it mentions or quotes, as far as they are known, by the addresses that it has for them.
+    pub people: BTreeMap<Address, Named>,
     /// What is known of the group that it was said in.
     pub group: Option<KnownGroup>,
     /// Which attempt its next emission is, from 1.
@@ -137,6 +138,8 @@ pub struct Original {
     pub sender: Option<Address>,
     /// The `wa::Message`, encoded.
     pub raw: Vec<u8>,
+    /// It is an edit that changed a message.
+    pub edits: bool,
 }
 
 impl Store {
@@ -290,7 +293,7 @@ impl Store {
                 stanza_id: happened.stanza_id,
                 timestamp: happened.timestamp,
                 push_name: None,
-                names: names(tx, &chat, &happened.draft)?,
+                people: people::named(tx, &chat, &happened.draft)?,
                 group: group_of(tx, &chat)?,
                 chat,
                 sender,
@@ -308,20 +311,18 @@ impl Store {
             let Some(chat) = peers::find(tx, &chat)? else {
                 return Ok(None);
             };
-            let theirs = tx
+            let theirs: Option<(i64, Vec<u8>, bool)> = tx
                 .prepare_cached(
-                    "SELECT p.route, i.raw FROM inbox i JOIN peer p ON p.key = i.sender
-                     WHERE i.chat = ?1 AND i.stanza = ?2 AND i.raw IS NOT NULL ORDER BY i.id DESC LIMIT 1",
+                    "SELECT sender, raw, coalesce(json_extract(draft, '$.event_type') = 'message.edited', 0) FROM inbox
+                     WHERE chat = ?1 AND stanza = ?2 AND raw IS NOT NULL AND state NOT IN (3, 8) ORDER BY id DESC LIMIT 1",
                 )?
                 .query_row(params![chat.0, stanza_id], |row| {
-                    Ok(Original {
-                        sender: Some(address(row, 0)?),
-                        raw: row.get(1)?,
-                    })
+                    Ok((row.get(0)?, row.get(1)?, row.get(2)?))
                 })
                 .optional()?;
-            if theirs.is_some() {
-                return Ok(theirs);
+            if let Some((sender, raw, edits)) = theirs {
+                let sender = messages::form_in(tx, chat, PeerKey(sender))?;
+                return Ok(Some(Original { sender, raw, edits }));
             }
             tx.prepare_cached(
                 "SELECT payload FROM part WHERE message_id = ?1 AND chat = ?2 AND payload IS NOT NULL",
@@ -330,6 +331,7 @@ impl Store {
                 Ok(Original {
                     sender: None,
                     raw: row.get(0)?,
+                    edits: false,
                 })
             })
             .optional()
@@ -509,7 +511,7 @@ impl Known {
             stanza_id: row.get(5)?,
             timestamp: row.get(6)?,
             push_name: row.get(7)?,
-            names: names(tx, &chat, &draft)?,
+            people: people::named(tx, &chat, &draft)?,
             group: self.group(tx, &chat)?,
             chat,
             sender,
@@ -544,38 +546,4 @@ fn group_of(tx: &Tx<'_>, chat: &Peer) -> rusqlite::Result<Option<KnownGroup>> {
         ChatKind::Group => groups::known(tx, &chat.public_id),
         _ => Ok(None),
     }
-}
-
-fn names(tx: &Tx<'_>, chat: &Peer, draft: &Draft) -> rusqlite::Result<BTreeMap<Address, String>> {
-    let quoted = draft
-        .reply_to
-        .as_ref()
-        .and_then(|quoted| quoted.sender.as_ref());
-    let mut names = BTreeMap::new();
-    for address in draft.mentions.iter().chain(quoted) {
-        let mut found = name(tx, address)?;
-        if found.is_none() && chat.kind() == ChatKind::Group {
-            // Met so far under the other address alone, which the group knows.
-            found = match groups::member(tx, &chat.public_id, address)? {
-                Some(member) => match member.other.filter(|other| other != address) {
-                    Some(other) => name(tx, &other)?,
-                    None => name(tx, &member.address)?,
-                },
-                None => None,
-            };
-        }
-        if let Some(name) = found {
-            names.insert(address.clone(), name);
-        }
-    }
-    Ok(names)
-}
-
-fn name(tx: &Tx<'_>, of: &Address) -> rusqlite::Result<Option<String>> {
-    tx.prepare_cached(
-        "SELECT p.push_name FROM alias a JOIN peer p ON p.key = a.peer WHERE a.address = ?1",
-    )?
-    .query_row([of.to_string()], |row| row.get(0))
-    .optional()
-    .map(Option::flatten)
 }

@@ -6,8 +6,8 @@
 //! what the owner wrote on another device: the agent never saw it.
 
 use rusqlite::{OptionalExtension, Row, params};
-
 use serde::{Deserialize, Serialize};
+use waproto::codec::message_decode;
 
 use super::groups;
 use super::inbox::{RowId, state};
@@ -18,6 +18,8 @@ use crate::identity::Address;
 /// A message that another one may refer to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kept {
+    /// Its id: for an edit that of the message that was edited, by which everybody has it.
+    pub id: String,
     /// Who wrote it, in the address form of its chat; absent if it was us.
     pub sender: Option<Address>,
     /// Our own address in the form of its chat, if it is known.
@@ -54,14 +56,20 @@ pub enum Search {
 const MARKED: i64 = 512;
 
 impl Store {
-    /// A message of this chat. An id is its sender's choice, so an own message goes before another one of that id.
+    /// A message of this chat; by the id of an edit the message that was edited. An id is its sender's choice, so an own message goes before another one of that id.
     pub fn kept(&self, chat: Address, stanza_id: String) -> Pending<Option<Kept>> {
         self.look(move |tx| {
             let Some(chat) = peers::find(tx, &chat)? else {
                 return Ok(None);
             };
-            let found = within(tx, &stanza_id, Some(chat))?;
-            Ok(found.into_iter().next())
+            let edited = edited(tx, chat, &stanza_id)?;
+            let meant = edited.as_ref().unwrap_or(&stanza_id);
+            if let Some(found) = within(tx, meant, Some(chat))?.into_iter().next() {
+                return Ok(Some(found));
+            }
+            // What was edited is no longer kept; the edit says who wrote it.
+            let edit = within(tx, &stanza_id, Some(chat))?.into_iter().next();
+            Ok(edit.zip(edited).map(|(edit, id)| Kept { id, ..edit }))
         })
     }
 
@@ -138,7 +146,7 @@ impl Store {
     /// Notes after how many seconds messages of this chat disappear; 0 for never.
     pub fn learn_timer(&self, chat: Vec<Address>, seconds: u32) -> Pending<()> {
         self.submit(move |tx| {
-            let chat = peers::resolve(tx, &chat)?;
+            let chat = peers::arrived(tx, &chat)?;
             tx.prepare_cached("UPDATE peer SET timer = ?2 WHERE key = ?1 AND timer <> ?2")?
                 .execute(params![chat.0, seconds])?;
             Ok(())
@@ -169,6 +177,7 @@ fn within(tx: &Tx<'_>, stanza: &str, chat: Option<PeerKey>) -> rusqlite::Result<
         .optional()?;
     if let Some((chat, _, raw, at)) = ours {
         found.push(Kept {
+            id: stanza.to_owned(),
             sender: None,
             own: own_form(tx, chat)?,
             raw,
@@ -192,6 +201,7 @@ fn within(tx: &Tx<'_>, stanza: &str, chat: Option<PeerKey>) -> rusqlite::Result<
     };
     for (chat, sender, raw, at) in theirs {
         found.push(Kept {
+            id: stanza.to_owned(),
             sender: form_in(tx, chat, sender)?,
             own: own_form(tx, chat)?,
             raw,
@@ -201,8 +211,35 @@ fn within(tx: &Tx<'_>, stanza: &str, chat: Option<PeerKey>) -> rusqlite::Result<
     Ok(found)
 }
 
+/// The message that this one is an edit of, theirs or ours.
+fn edited(tx: &Tx<'_>, chat: PeerKey, stanza: &str) -> rusqlite::Result<Option<String>> {
+    let theirs: Option<Option<String>> = tx
+        .prepare_cached(
+            "SELECT json_extract(draft, '$.target_message_id') FROM inbox
+             WHERE chat = ?1 AND stanza = ?2 AND state NOT IN (3, 8)
+               AND json_extract(draft, '$.event_type') = 'message.edited' ORDER BY id DESC LIMIT 1",
+        )?
+        .query_row(params![chat.0, stanza], |row| row.get(0))
+        .optional()?;
+    if let Some(theirs) = theirs.flatten() {
+        return Ok(Some(theirs));
+    }
+    let ours: Option<Vec<u8>> = tx
+        .prepare_cached(
+            "SELECT payload FROM part WHERE message_id = ?1 AND chat = ?2 AND kind = 'edit' AND payload IS NOT NULL",
+        )?
+        .query_row(params![stanza, chat.0], |row| row.get(0))
+        .optional()?;
+    let edit = ours.and_then(|payload| message_decode(&payload).ok());
+    Ok(edit.and_then(|edit| edit.protocol_message.key.id.clone()))
+}
+
 /// A person's address in the form of this chat, or else the one that they used last.
-fn form_in(tx: &Tx<'_>, chat: PeerKey, person: PeerKey) -> rusqlite::Result<Option<Address>> {
+pub(super) fn form_in(
+    tx: &Tx<'_>,
+    chat: PeerKey,
+    person: PeerKey,
+) -> rusqlite::Result<Option<Address>> {
     let peer = peers::load(tx, person)?;
     let form = match group(tx, chat)?.map(|group| group.by_lid) {
         Some(true) => peer.lid(),

@@ -165,6 +165,15 @@ pub(super) fn holder(tx: &Tx<'_>, phone: &Address) -> rusqlite::Result<Option<Ad
         .optional()
 }
 
+/// The peer with this address; of a number the one who has it now.
+pub(super) fn owner(tx: &Tx<'_>, address: &Address) -> rusqlite::Result<Option<PeerKey>> {
+    let holder = match address.phone() {
+        Some(_) => holder(tx, address)?,
+        None => None,
+    };
+    peers::find(tx, holder.as_ref().unwrap_or(address))
+}
+
 /// Notes that an address of this peer turned up with somebody else's LID.
 pub(super) fn passed_on(
     tx: &Tx<'_>,

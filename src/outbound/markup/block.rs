@@ -14,13 +14,22 @@ pub(super) fn trimmed(source: &str, range: &Range<usize>) -> Range<usize> {
     range.start..range.start + text.len()
 }
 
+/// Nobody nests quotations and lists any deeper, in bytes: without a bound a text of marks and breaks would grow by its
+/// square.
+const DEEPEST: usize = 32;
+
 /// What a further line of the block at `at` begins with: the marks of the quotations and the indentation of the
 /// lists that it is in.
 pub(super) fn prefix(source: &str, at: usize) -> String {
     let line = source[..at].rfind('\n').map_or(0, |newline| newline + 1);
-    let mut rest = &source[line..at];
+    marks(&source[line..at])
+}
+
+/// The same of the line that begins so.
+pub(super) fn marks(line: &str) -> String {
+    let mut rest = line;
     let mut prefix = String::new();
-    while let Some(c) = rest.chars().next() {
+    while let Some(c) = rest.chars().next().filter(|_| prefix.len() < DEEPEST) {
         let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
         let marker = match &rest[digits..] {
             after if digits > 0 && after.starts_with(['.', ')']) => digits + 1,

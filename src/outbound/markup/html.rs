@@ -122,9 +122,10 @@ pub(super) fn tag(text: &str) -> Option<(Tag, usize)> {
 pub(super) fn strip(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let (mut rest, mut line, mut tags, mut break_due) = (text, 0, false, false);
+    // Whether the line has no words so far.
+    let mut blank = true;
     while let Some(c) = rest.chars().next() {
         if let Some((tag, length)) = tag(rest) {
-            let blank = out[line..].trim().is_empty();
             match tag {
                 Tag::Inline => {}
                 Tag::Block | Tag::Break => break_due = !blank,
@@ -134,14 +135,13 @@ pub(super) fn strip(text: &str) -> String {
                         line = out.len();
                     }
                     out.push_str("- ");
-                    break_due = false;
+                    (blank, break_due) = (false, false);
                 }
             }
             tags = true;
             rest = &rest[length..];
             continue;
         }
-        let blank = out[line..].trim().is_empty();
         if c == '\n' {
             if blank && tags {
                 out.truncate(line);
@@ -149,19 +149,20 @@ pub(super) fn strip(text: &str) -> String {
                 out.push('\n');
             }
             line = out.len();
-            (tags, break_due) = (false, false);
+            (tags, break_due, blank) = (false, false, true);
         } else {
-            if break_due && !blank && !c.is_whitespace() {
+            if break_due && !c.is_whitespace() {
                 out.truncate(out.trim_end_matches(' ').len());
                 out.push('\n');
                 line = out.len();
                 break_due = false;
             }
+            blank &= c.is_whitespace();
             out.push(c);
         }
         rest = &rest[c.len_utf8()..];
     }
-    if tags && out[line..].trim().is_empty() {
+    if tags && blank {
         out.truncate(line);
     }
     out

@@ -187,9 +187,18 @@ impl Pass<'_> {
         if !self.links.is_empty() {
             self.out.push(' ');
         } else if !after.is_empty() && !after.starts_with(['\r', '\n']) {
-            let prefix = block::prefix(self.source, range.start);
+            let prefix = block::marks(self.line_before(range.start));
             self.between_lines(&format!("\n{prefix}"));
         }
+    }
+
+    /// The source's line as far as `at`. Asked for from left to right.
+    fn line_before(&mut self, at: usize) -> &str {
+        let (line, searched) = self.source_line;
+        let newline = self.source[searched..at].rfind('\n');
+        let line = newline.map_or(line, |newline| searched + newline + 1);
+        self.source_line = (line, at);
+        &self.source[line..at]
     }
 
     fn between_lines(&mut self, between: &str) {

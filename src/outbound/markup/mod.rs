@@ -21,9 +21,15 @@ mod tests;
 /// another.
 const MOST_PASSES: usize = 8;
 
+/// Quotations and lists within each other, at most. The parser's work grows with the square of it.
+const DEEPEST: usize = 100;
+
 /// The text in WhatsApp's markup. A text that does not come to rest is given back as it was, so that rendering
-/// twice is always the same as rendering once.
+/// twice is always the same as rendering once. So is one that nests as nobody writes.
 pub(super) fn render(markdown: &str) -> String {
+    if markdown.lines().any(|line| depth(line) > DEEPEST) {
+        return markdown.to_owned();
+    }
     let mut text = markdown.to_owned();
     for _ in 0..MOST_PASSES {
         let rendered = pass::render(&text);
@@ -33,4 +39,23 @@ pub(super) fn render(markdown: &str) -> String {
         text = rendered;
     }
     markdown.to_owned()
+}
+
+/// How many marks of quotations and lists a line begins with, as far as it matters.
+fn depth(line: &str) -> usize {
+    let mut words = line.split([' ', '\t']);
+    let mut depth = 0;
+    while depth <= DEEPEST
+        && let Some(word) = words.next()
+    {
+        let quotations = word.bytes().take_while(|&b| b == b'>').count();
+        let rest = &word[quotations..];
+        let digits = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+        let item = matches!(rest, "-" | "*" | "+") || digits != rest && matches!(digits, "." | ")");
+        depth += quotations + usize::from(item);
+        if !rest.is_empty() && !item {
+            break;
+        }
+    }
+    depth
 }

@@ -39,6 +39,7 @@ pub(super) fn render(source: &str) -> String {
         seen: 0,
         spans: Vec::new(),
         links: Vec::new(),
+        source_line: (0, 0),
         lists: Vec::new(),
     };
     let mut at = 0;
@@ -132,6 +133,8 @@ pub(super) struct Pass<'a> {
     pub(super) seen: usize,
     pub(super) spans: Vec<Span>,
     pub(super) links: Vec<Link>,
+    /// Where the source's line begins, and as far as where that was looked for.
+    pub(super) source_line: (usize, usize),
     lists: Vec<List>,
 }
 

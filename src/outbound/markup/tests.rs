@@ -245,6 +245,57 @@ fn escapes_and_entities() {
     ]);
 }
 
+/// Texts whose parts are as many as they are long, or as long as they are many: none costs more than its length.
+#[test]
+fn what_is_long_takes_no_longer_than_that() {
+    let long = 64 << 10;
+    let spaces = " ".repeat(long);
+    let many = |unit: &str| unit.repeat(long / unit.len());
+    let texts = [
+        many("*["),
+        many("[a](b) "),
+        many("> "),
+        many("- "),
+        many("*a **b "),
+        many("a<br>"),
+        many("\\*"),
+        many("<a href=\""),
+        many("`a``b"),
+        many("```\n"),
+        many("|a|b|\n"),
+        many("ab\n"),
+        format!("|a|b|\n|-|-|\n{}", many("|a|`b`|\n")),
+        format!("{}{}", many("> "), many("a<br>")),
+        format!("<div>{spaces}x"),
+        format!("<div>a{spaces}</div>{spaces}x"),
+        format!("```\n{spaces}x{spaces}y\n```"),
+    ];
+    for text in texts {
+        let start = std::time::Instant::now();
+        let rendered = render(&text);
+        for limit in [100, 65_536] {
+            let parts = super::super::split::split(&rendered, limit);
+            assert!(parts.iter().all(|part| part.chars().count() <= limit));
+        }
+        let (took, shown) = (start.elapsed(), &text[..20]);
+        // A second or so on a busy machine; what grows by the square takes minutes.
+        assert!(took.as_secs() < 15, "{shown:?} took {took:?}");
+        assert!(rendered.len() < 100 * text.len(), "{shown:?}");
+    }
+}
+
+#[test]
+fn what_nests_as_nobody_writes_stays() {
+    for mark in [">", "> ", "- ", "1. "] {
+        let nested = |depth: usize| format!("{}**a**", mark.repeat(depth));
+        assert_eq!(render(&nested(300)), nested(300));
+        assert!(render(&nested(10)).ends_with("*a*"), "{mark}");
+        assert!(!render(&nested(10)).contains("**"), "{mark}");
+    }
+    let rule = format!("{} **a**", ">".repeat(99));
+    assert!(render(&rule).ends_with(" *a*"));
+}
+
 #[test]
 fn a_long_answer() {
     insta::assert_snapshot!(render(include_str!("answer.md")));

@@ -132,7 +132,7 @@ fn a_message_comes_with_its_group_and_the_names_that_the_group_explains() {
     assert_eq!(rows[0].group, None);
     let group = &rows[1].group.as_ref().unwrap().group;
     assert_eq!(group.subject, "Cooks");
-    assert_eq!(rows[1].names[&jid(BOB_LID)], "Bob");
+    assert_eq!(rows[1].people[&jid(BOB_LID)].name.as_deref(), Some("Bob"));
 }
 
 #[test]

@@ -1,5 +1,7 @@
 use super::*;
 use crate::store::{Group, Linked, Member, Search};
+use waproto::codec::message_to_vec;
+use waproto::whatsapp as wa;
 
 fn ours() -> OutboundRequest {
     OutboundRequest {
@@ -27,7 +29,7 @@ fn linked(store: &TestStore) {
 }
 
 #[test]
-fn a_message_is_found_in_its_chat_in_the_form_of_the_chjid() {
+fn a_message_is_found_in_its_chat_in_the_form_of_the_chat() {
     let store = TestStore::new();
     linked(&store);
     let said = message(&[GROUP], &[ANN_LID, ANN], "M1");
@@ -51,6 +53,8 @@ fn a_message_is_found_in_its_chat_in_the_form_of_the_chjid() {
         };
         assert_eq!(found.sender, Some(jid(theirs)));
         assert_eq!(found.own, Some(jid(ours)));
+        let quoted = store.message(jid(GROUP), "M1".to_owned()).wait().unwrap();
+        assert_eq!(quoted.unwrap().sender, Some(jid(theirs)));
         let group = store.peer(jid(GROUP)).wait().unwrap().unwrap();
         assert_eq!(group.timer, 60);
     }
@@ -77,6 +81,58 @@ fn an_id_that_somebody_else_took_too_does_not_stand_for_ours() {
         .wait()
         .unwrap();
     assert!(matches!(search("OURS"), Search::One(kept) if kept.sender.is_some()));
+}
+
+#[test]
+fn the_id_of_an_edit_stands_for_the_message_that_it_changed() {
+    let store = TestStore::new();
+    linked(&store);
+    let edit = |id: &str, of: &str| {
+        let mut edit = direct(ANN, id);
+        edit.draft.event_type = "message.edited".to_owned();
+        edit.draft.target_message_id = Some(of.to_owned());
+        edit
+    };
+    let batch = vec![direct(ANN, "M1"), edit("E1", "M1"), edit("E2", "GONE")];
+    store.insert(batch).wait().unwrap();
+    let kept = |id: &str| store.kept(jid(ANN), id.to_owned()).wait().unwrap().unwrap();
+    assert_eq!(kept("E1"), kept("M1"));
+    assert_eq!(
+        (kept("E2").id, kept("E2").sender),
+        ("GONE".to_owned(), Some(jid(ANN)))
+    );
+    let quoted = |id: &str| {
+        store
+            .message(jid(ANN), id.to_owned())
+            .wait()
+            .unwrap()
+            .unwrap()
+    };
+    assert!(quoted("E1").edits && !quoted("M1").edits);
+    // Our own, by the id in the receipt of the edit.
+    store.enqueue(ours(), NOW).wait().unwrap();
+    let protocol = wa::message::ProtocolMessage {
+        key: wa::MessageKey {
+            id: Some("OURS".to_owned()),
+            ..wa::MessageKey::default()
+        }
+        .into(),
+        ..wa::message::ProtocolMessage::default()
+    };
+    let body = wa::Message {
+        protocol_message: protocol.into(),
+        ..wa::Message::default()
+    };
+    let edit = OutboundRequest {
+        parts: vec![NewPart {
+            message_id: "EDIT".to_owned(),
+            payload: message_to_vec(&body),
+            kind: "edit".to_owned(),
+        }],
+        ..ours()
+    };
+    store.enqueue(edit, NOW).wait().unwrap();
+    assert_eq!(kept("EDIT"), kept("OURS"));
 }
 
 #[test]

@@ -127,6 +127,20 @@ fn a_number_with_a_new_owner_speaks_for_nobody() {
         assert_eq!(credentials(&heir), [jid(BOB_LID)], "{heir:?}");
     }
     assert_eq!(credentials(&[ANN_LID, BOB]), addresses(&[BOB, ANN_LID]));
+    // Who mentions the number means him, and he is mentioned as himself.
+    let mut asks = message(&[GROUP], &[ANN_LID], "G1");
+    asks.draft.mentions = vec![jid(ANN)];
+    store.put(asks);
+    let rows = store.waiting();
+    assert_eq!(rows.last().unwrap().people[&jid(ANN)].id, jid(BOB_LID));
+    let by_lid = Group {
+        by_lid: true,
+        ..Group::default()
+    };
+    let set = store.set_group(jid(GROUP), by_lid, Vec::new(), false, NOW);
+    set.wait().unwrap();
+    let forms = store.mention_forms(jid(GROUP), vec![jid(ANN)]).wait();
+    assert_eq!(forms.unwrap(), [(jid(ANN), jid(BOB_LID))].into());
     // She is still who she was.
     store.put(message(&[ANN_LID, BOB], &[ANN_LID, BOB], "M5"));
     let ann = resolve(&store, &[ANN_LID]);

@@ -315,7 +315,8 @@ fn our_own_messages_can_be_quoted() {
         store.message(jid(ANN), "A1".to_owned()).wait().unwrap(),
         Some(Original {
             sender: None,
-            raw: b"A1".to_vec()
+            raw: b"A1".to_vec(),
+            edits: false,
         })
     );
 }
