@@ -2,13 +2,17 @@
 
 use std::io::{Read, Seek};
 
-use super::picture::{self, Picture};
+use super::picture::Picture;
 use super::{Kind, ProbeError, Probed, Wanted};
+use super::{boxes, opus, picture, sound};
 
 /// Longest side of a sticker in pixels; larger ones are not shown by all phones.
 const STICKER_SIDE: u32 = 512;
 /// Largest sticker in bytes, still and moving.
 const STICKER_BYTES: (u64, u64) = (100 << 10, 500 << 10);
+
+/// The type of a voice note, as phones write it.
+const VOICE: &str = "audio/ogg; codecs=opus";
 
 /// What a file of the type `found` is sent as; none for a document about which nothing more is to be known.
 pub(super) fn of(
@@ -38,6 +42,40 @@ pub(super) fn of(
             };
             Some(drawn(kind, found, picture))
         }
+        "video/mp4" | "video/3gpp" | "video/x-m4v" | "audio/mp4" => {
+            let movie = boxes::read(file).map_err(unreadable)?;
+            let (kind, mime) = match (movie.video, found) {
+                (true, "video/3gpp") => (Kind::Video, found),
+                (true, _) => (Kind::Video, "video/mp4"),
+                (false, _) => (Kind::Audio, "audio/mp4"),
+            };
+            Some(Probed {
+                width: movie.size.map(|size| size.0),
+                height: movie.size.map(|size| size.1),
+                seconds: movie.seconds,
+                ..Probed::new(kind, mime)
+            })
+        }
+        "audio/ogg" => {
+            let recording = opus::read(file).map_err(unreadable)?;
+            recording.map(|recording| Probed {
+                seconds: Some(recording.seconds),
+                waveform: recording.waveform,
+                ..Probed::new(Kind::Voice, VOICE)
+            })
+        }
+        "audio/mpeg" | "audio/aac" => {
+            let seconds = match found {
+                "audio/mpeg" => sound::mp3(file, size),
+                _ => sound::aac(file),
+            };
+            Some(Probed {
+                seconds: Some(seconds.map_err(unreadable)?),
+                ..Probed::new(Kind::Audio, found)
+            })
+        }
+        "audio/amr" => Some(Probed::new(Kind::Audio, found)),
+        // Other sound, video and pictures are for other programs: WhatsApp does not play or show them.
         _ => None,
     })
 }

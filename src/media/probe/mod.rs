@@ -3,10 +3,13 @@
 //! Invariant: a claim about a file never decides what it is, it can only be refuted. Sizes are read before anything is
 //! decoded, and every loop over a file's inside has a bound that does not come from the file.
 
+mod boxes;
 mod claim;
 mod kind;
+mod opus;
 mod picture;
 mod sniff;
+mod sound;
 
 use std::io::{self, Read, Seek, SeekFrom};
 
@@ -152,11 +155,16 @@ pub fn probe(file: &mut (impl Read + Seek), wanted: &Wanted) -> Result<Probed, P
     if let Some(claimed) = &claimed {
         claim::check(claimed, found)?;
     }
-    let mut probed = match found {
-        Some(found) => kind::of(file, found, size)?,
+    let read = match found {
+        // Of what is not known to be a picture, sound or video, broken ones are just files.
+        Some(found) => match kind::of(file, found, size) {
+            Err(ProbeError::Unreadable { .. }) if claimed.is_none() => None,
+            read => read?,
+        },
         None => None,
-    }
-    .unwrap_or_else(|| Probed::new(Kind::Document, claim::settled(claimed, found, &head)));
+    };
+    let mut probed =
+        read.unwrap_or_else(|| Probed::new(Kind::Document, claim::settled(claimed, found, &head)));
     probed.unmet = kind::wish(&mut probed, wanted);
     Ok(probed)
 }

@@ -5,6 +5,10 @@ pub(super) fn sniff(head: &[u8], size: u64) -> Option<&'static str> {
     if head.get(4..8) == Some(b"ftyp") {
         return Some(brand(head.get(8..12)?));
     }
+    // To the library below this is a script.
+    if head.starts_with(b"#!AMR\n") {
+        return Some("audio/amr");
+    }
     match infer::get(head)?.mime_type() {
         // Two letters are its whole mark, and words begin with them; what follows is the file's size.
         "image/bmp" if !bitmap(head, size) => None,

@@ -219,11 +219,18 @@ fn each_redirect_is_checked_anew() {
 #[test]
 fn what_is_dialled_is_checked_whatever_was_resolved() {
     let inside = server(PRIVATE, [ok("", b"secret")]);
-    let connector = Dial { admits }.chain(TcpConnector::default());
-    let agent = Agent::with_parts(config(&limits()), connector, Names::new(&[PRIVATE]));
     let url = format!("http://name.test:{}/", inside.port);
-    let error = why(agent.get(url).call().unwrap_err(), "name.test");
-    assert_eq!(error.code(), "attachment_url_refused");
+    let refused = |agent: Agent| {
+        let error = why(agent.get(&url).call().unwrap_err(), "name.test");
+        assert_eq!(error.code(), "attachment_url_refused");
+    };
+    let names = || Names::new(&[PRIVATE]);
+    let dial = Dial { admits }.chain(TcpConnector::default());
+    refused(Agent::with_parts(config(&limits()), dial, names()));
+    // Nor does the other check need this one.
+    let inner = names();
+    let (dial, guard) = (().chain(TcpConnector::default()), Guard { admits, inner });
+    refused(Agent::with_parts(config(&limits()), dial, guard));
     assert_eq!(inside.visits.load(Ordering::SeqCst), 0);
 }
 
