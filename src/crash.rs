@@ -9,6 +9,10 @@
 mod armed {
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicI64, Ordering};
+    use std::time::Duration;
+
+    /// What the other threads get before the process dies at a [`late_point`].
+    const LATE: Duration = Duration::from_millis(200);
 
     struct Armed {
         name: String,
@@ -33,9 +37,20 @@ mod armed {
         armed.left.fetch_sub(1, Ordering::SeqCst) == 0
     }
 
-    pub fn point(name: &str) {
+    fn crashes(name: &str) -> bool {
         static ARMED: OnceLock<Option<Armed>> = OnceLock::new();
-        if reached(&ARMED, "CHANNEL_WHATSAPP_CRASH", name) {
+        reached(&ARMED, "CHANNEL_WHATSAPP_CRASH", name)
+    }
+
+    pub fn point(name: &str) {
+        if crashes(name) {
+            std::process::abort();
+        }
+    }
+
+    pub fn late_point(name: &str) {
+        if crashes(name) {
+            std::thread::sleep(LATE);
             std::process::abort();
         }
     }
@@ -49,11 +64,15 @@ mod armed {
 }
 
 #[cfg(feature = "loopback")]
-pub(crate) use armed::{point, stall};
+pub(crate) use armed::{late_point, point, stall};
 
 /// Where the process may be told to die.
 #[cfg(not(feature = "loopback"))]
 pub(crate) const fn point(_name: &str) {}
+
+/// The same, a moment after this was reached: what the other threads must not do meanwhile would show.
+#[cfg(not(feature = "loopback"))]
+pub(crate) const fn late_point(_name: &str) {}
 
 /// Where a task may be told to stand still.
 #[cfg(not(feature = "loopback"))]

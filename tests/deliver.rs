@@ -570,3 +570,28 @@ async fn a_one_shot_push_stays_for_a_device_that_asks_again() {
     );
     assert!(begun.elapsed() < Duration::from_secs(10));
 }
+
+/// A message is encrypted while the outbox's commit is on its way; nothing of it may leave before that is on the disk.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_leaves_before_it_is_in_the_outbox() {
+    let world = World::linked().await;
+    let anna = world.person("Anna").await;
+    let push = |text: &str| params(text, json!({"conversation_id": anna.pn().to_string()}));
+    let mut command = world.command();
+    command.env("CHANNEL_WHATSAPP_CRASH", "before_outbox_commit:2");
+    let mut host = Host::new(command);
+    host.ask("start_ingress", json!({"config": open()})).await;
+    // The first may still wait for the connection.
+    let mut texts = (1..).map(|n| format!("number {n}"));
+    let last = loop {
+        let text = texts.next().expect("a number");
+        host.send(&request("push", push(&text))).await;
+        if host.line_or_end().await.is_none() {
+            break text;
+        }
+        anna.wait_text(&text).await.expect("arrives");
+    };
+    world.ok("push", push("the end")).await;
+    anna.wait_text("the end").await.expect("arrives");
+    assert_eq!(anna.seen(|seen| seen.count_text(&last)), 0);
+}

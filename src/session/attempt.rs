@@ -79,6 +79,7 @@ pub(super) async fn connect_once(shared: &Arc<Shared>) -> Ended {
     let setup = Setup {
         backend: shared.backend.clone(),
         endpoint: &shared.endpoint,
+        barrier: shared.barrier.clone(),
         version: version::current(shared).await,
         device_name: "",
     };

@@ -12,6 +12,7 @@ use whatsapp_rust::{CacheConfig, Client, InboundDurabilityHook};
 
 use super::SessionError;
 use super::backend::Backend;
+use super::barrier::Barrier;
 use super::endpoint::{Dialler, Endpoint, Http};
 use super::runtime::CurrentThread;
 
@@ -44,6 +45,7 @@ pub(super) async fn open_store(path: &Path) -> Result<SqliteStore, SessionError>
 pub(super) struct Setup<'a> {
     pub backend: Backend,
     pub endpoint: &'a Endpoint,
+    pub barrier: Barrier,
     pub version: WebVersion,
     /// Name in WhatsApp's list of linked devices; used when linking.
     pub device_name: &'a str,
@@ -57,7 +59,7 @@ pub(super) async fn build(
 ) -> Result<Bot, SessionError> {
     let bot = Bot::builder()
         .with_backend_arc(Arc::new(setup.backend))
-        .with_transport_factory(Dialler::new(setup.endpoint.clone()))
+        .with_transport_factory(Dialler::new(setup.endpoint.clone(), setup.barrier))
         .with_http_client(Http::new())
         .with_runtime(CurrentThread)
         .with_version(setup.version)

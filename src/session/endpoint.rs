@@ -17,6 +17,8 @@ use wacore::net::{WHATSAPP_WEB_ORIGIN, WHATSAPP_WEB_WS_URL};
 use whatsapp_rust_tokio_transport::{default_tls_connector, from_websocket};
 use whatsapp_rust_ureq_http_client::UreqHttpClient;
 
+use super::barrier::Barrier;
+
 /// Points the session elsewhere, for proxies and tests.
 pub const URL_VARIABLE: &str = "CHANNEL_WHATSAPP_WS_URL";
 
@@ -118,14 +120,15 @@ fn host_is_loopback(host: &str) -> bool {
 
 /// Dials with TCP_NODELAY: without it the handshake's small frames wait 40 ms for delayed acknowledgements.
 #[derive(Debug, Clone)]
-pub struct Dialler {
+pub(super) struct Dialler {
     endpoint: Endpoint,
+    barrier: Barrier,
 }
 
 impl Dialler {
-    /// A dialler for one server.
-    pub fn new(endpoint: Endpoint) -> Self {
-        Self { endpoint }
+    /// A dialler for one server; its connections' frames wait at the barrier.
+    pub(super) fn new(endpoint: Endpoint, barrier: Barrier) -> Self {
+        Self { endpoint, barrier }
     }
 
     async fn connect(&self) -> anyhow::Result<TcpStream> {
@@ -155,14 +158,15 @@ impl TransportFactory for Dialler {
             header::ORIGIN,
             HeaderValue::from_static(WHATSAPP_WEB_ORIGIN),
         )?;
-        if self.endpoint.tls {
+        let (transport, events) = if self.endpoint.tls {
             let stream = default_tls_connector()
                 .wrap(&self.endpoint.host, stream)
                 .await?;
-            Ok(from_websocket(builder.connect_on(stream).await?.0))
+            from_websocket(builder.connect_on(stream).await?.0)
         } else {
-            Ok(from_websocket(builder.connect_on(stream).await?.0))
-        }
+            from_websocket(builder.connect_on(stream).await?.0)
+        };
+        Ok((self.barrier.guard(transport), events))
     }
 }
 

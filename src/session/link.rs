@@ -17,6 +17,7 @@ use whatsapp_rust::pair_code::PairCodeOptions;
 use whatsapp_rust::{Client, bot::Bot};
 
 use super::backend::Backend;
+use super::barrier::Barrier;
 use super::client::{self, Setup, WebVersion};
 use super::receive::Inbox;
 use super::{Endpoint, SessionError, address};
@@ -186,6 +187,8 @@ async fn round(
     let setup = Setup {
         backend: backend.clone(),
         endpoint,
+        // Nothing is in the outbox yet.
+        barrier: Barrier::default(),
         version,
         device_name: &request.device_name,
     };

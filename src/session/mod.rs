@@ -10,6 +10,7 @@ mod addressed;
 mod again;
 mod attempt;
 mod backend;
+mod barrier;
 mod client;
 mod endpoint;
 mod fate;
@@ -106,6 +107,7 @@ pub struct Manners {
 struct Shared {
     store: Store,
     backend: backend::Backend,
+    barrier: barrier::Barrier,
     endpoint: Endpoint,
     manners: Manners,
     connection: watch::Sender<Connection>,
@@ -174,6 +176,7 @@ impl Session {
             inbox: receive::Inbox::new(store.clone()),
             backend: backend::Backend::new(sqlite, store.clone(), outbox.clone()),
             store,
+            barrier: barrier::Barrier::default(),
             endpoint,
             manners,
             connection: watch::Sender::new(Connection::Connecting),

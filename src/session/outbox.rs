@@ -25,7 +25,7 @@ use super::state::Connection;
 use super::{Shared, jid, reaction};
 use crate::clock::now;
 use crate::identity::ChatKind;
-use crate::store::{Enqueued, OutboundRequest, Outgoing, Receipt, StoreError};
+use crate::store::{Commit, Enqueued, Foreseen, OutboundRequest, Outgoing, Receipt, StoreError};
 
 /// How long WhatsApp may take to acknowledge. An acknowledgement takes milliseconds; one that has not come by now
 /// will not come on this connection.
@@ -83,7 +83,8 @@ fn online(shared: &Shared) -> Option<Arc<Client>> {
 }
 
 /// Enters a request into the outbox, and sends its first message at once if the connection is there and nothing of
-/// the chat waits before it: then one commit both enters it and notes that it may leave.
+/// the chat waits before it: then one commit both enters it and notes that it may leave, and the message is encrypted
+/// while that commit is on its way.
 pub(super) async fn enter(
     shared: &Arc<Shared>,
     request: OutboundRequest,
@@ -95,19 +96,30 @@ pub(super) async fn enter(
     // A task of its own: a caller that goes away must not take along what is noted as handed over.
     let task = shared.clone();
     shared.lanes.spawn(async move {
-        let (entered, head) = match task.store.enqueue_handed(request, now()).await {
-            Ok((entered, head)) => (Ok(entered), head),
-            Err(error) => (Err(error), None),
+        let Foreseen { value, mut commit } = task.store.enqueue_handed(request, now());
+        let (entered, head) = match value.await {
+            Ok(foreseen) => foreseen,
+            Err(_) => {
+                let failed = commit.done().await.and(Err(StoreError::Stopped));
+                let _ = reply.send(failed);
+                return;
+            }
         };
-        let _ = reply.send(entered);
-        let Some(head) = head else { return };
+        let kept = commit.clone();
+        let tell = async {
+            let _ = reply.send(commit.done().await.map(|()| entered));
+        };
+        let Some(head) = head else {
+            return tell.await;
+        };
         match Lane::enter(&task, head.chat.key) {
             Some(lane) => {
-                send(task, client, head, true).await;
+                tokio::join!(tell, send_foreseen(task, client, head, kept));
                 lane.leave();
             }
             // The one before it is settled and its sender not gone yet.
             None => {
+                tell.await;
                 if let Err(error) = task.store.mark_not_handed(head.message_id).await {
                     tracing::error!(%error, "how far a message got could not be stored");
                     recover(&task).await;
@@ -116,6 +128,22 @@ pub(super) async fn enter(
         }
     });
     entered.await.unwrap_or(Err(StoreError::Stopped))
+}
+
+/// Sends a message whose commit is still on its way, and must be on the disk before anything leaves.
+async fn send_foreseen(shared: Arc<Shared>, client: Arc<Client>, part: Outgoing, mut kept: Commit) {
+    shared.barrier.hold(kept.clone());
+    let id = part.message_id.clone();
+    let lost = async {
+        if kept.done().await.is_ok() {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        () = send(shared.clone(), client, part, true) => {}
+        // It was never entered, and who asked is told.
+        () = lost => shared.outbox.forget_ack(&id),
+    }
 }
 
 /// What was with a connection and has no outcome is of unknown fate, and tried again.

@@ -64,6 +64,7 @@ pub use votes::{Cast, Standing};
 pub use writer::Pending;
 
 use reader::Reader;
+pub(crate) use writer::{Commit, Foreseen};
 use writer::{Haste, Tx, Writer};
 
 /// A handle to an account's `channel.db`. Clones share it; dropping the last one waits until everything that was
@@ -155,6 +156,15 @@ impl Store {
         F: FnOnce(&Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
         self.0.writer.submit(Haste::Now, work)
+    }
+
+    /// For what can be prepared while the commit is on its way.
+    fn submit_foreseen<T, F>(&self, work: F) -> Foreseen<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
+    {
+        self.0.writer.submit_foreseen(work)
     }
 
     /// For what may be lost with the process.

@@ -6,7 +6,7 @@
 use rusqlite::{OptionalExtension, params};
 
 use super::outbox::{self, DeliveryState, Enqueued, OutboundRequest};
-use super::{Peer, PeerKey, Pending, RequestId, Store, numbers, peers};
+use super::{Foreseen, Peer, PeerKey, Pending, RequestId, Store, numbers, peers};
 use crate::identity::Address;
 
 /// So often is a message handed over before the chat goes on without knowing.
@@ -85,13 +85,14 @@ impl Store {
     }
 
     /// Enters a call like [`enqueue`](Self::enqueue), for who can send at once. If nothing of its chat waits before it,
-    /// and WhatsApp need not be asked about its number ([`before_first`](Self::before_first)), its first message is noted as handed over, as by [`mark_handed`](Self::mark_handed), and given back.
-    pub fn enqueue_handed(
+    /// and WhatsApp need not be asked about its number ([`before_first`](Self::before_first)), its first message is noted as
+    /// handed over, as by [`mark_handed`](Self::mark_handed), and given back. It may leave once that is on the disk.
+    pub(crate) fn enqueue_handed(
         &self,
         request: OutboundRequest,
         now: i64,
-    ) -> Pending<(Enqueued, Option<Outgoing>)> {
-        self.submit(move |tx| {
+    ) -> Foreseen<(Enqueued, Option<Outgoing>)> {
+        self.submit_foreseen(move |tx| {
             let mut entered = outbox::enqueue(tx, &request, now)?;
             let mut head = None;
             if let Enqueued::New {

@@ -1,6 +1,7 @@
 //! The one thread that writes to SQLite, and the group commit.
 //!
-//! Invariant: a [`Pending`] resolves to `Ok` only after the transaction that holds its work is on the disk.
+//! Invariant: a [`Pending`] and a [`Commit`] resolve to `Ok` only after the transaction that holds their work is on the
+//! disk. What a [`Foreseen`] says before that is not to leave the process before its commit.
 //! Whatever waits in the channel shares one transaction and so one sync. The thread waits for more to come only while
 //! it holds nothing but work that is patient.
 //! Each piece of work has a savepoint of its own, so that a failing one takes nothing else with it.
@@ -109,6 +110,44 @@ impl<T> Future for Pending<T> {
     }
 }
 
+/// What work came to, while its transaction is still on its way to the disk.
+pub(crate) struct Foreseen<T> {
+    /// Ends without a value if the work itself failed; the commit says why.
+    pub(crate) value: oneshot::Receiver<T>,
+    pub(crate) commit: Commit,
+}
+
+#[cfg(test)]
+impl<T> Foreseen<T> {
+    /// What it came to, once it is on the disk.
+    pub(super) fn wait(mut self) -> Result<T, StoreError> {
+        let value = self.value.blocking_recv();
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        runtime.expect("a runtime").block_on(self.commit.done())?;
+        value.map_err(|_| StoreError::Stopped)
+    }
+}
+
+/// A transaction on its way to the disk. Clones follow the same one.
+#[derive(Debug, Clone)]
+pub(crate) struct Commit(watch::Receiver<Option<Result<(), StoreError>>>);
+
+impl Commit {
+    /// A commit to come, and where it is told.
+    pub(crate) fn awaited() -> (watch::Sender<Option<Result<(), StoreError>>>, Self) {
+        let (told, outcome) = watch::channel(None);
+        (told, Self(outcome))
+    }
+
+    /// Waits until the transaction is on the disk, or has failed.
+    pub(crate) async fn done(&mut self) -> Result<(), StoreError> {
+        match self.0.wait_for(Option::is_some).await {
+            Ok(outcome) => outcome.clone().unwrap_or(Err(StoreError::Stopped)),
+            Err(_) => Err(StoreError::Stopped),
+        }
+    }
+}
+
 /// How soon work has to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Haste {
@@ -154,6 +193,35 @@ where
     }
 }
 
+/// Work whose result is told before it is committed.
+struct Forerun<T, F> {
+    work: Option<(F, oneshot::Sender<T>)>,
+    told: watch::Sender<Option<Result<(), StoreError>>>,
+}
+
+impl<T, F> Job for Forerun<T, F>
+where
+    T: Send,
+    F: FnOnce(&Tx<'_>) -> rusqlite::Result<T> + Send,
+{
+    fn haste(&self) -> Haste {
+        Haste::Now
+    }
+
+    fn run(&mut self, tx: &Tx<'_>) -> rusqlite::Result<()> {
+        if let Some((work, value)) = self.work.take() {
+            // Who asked may have gone away; the work is done all the same.
+            let _ = value.send(work(tx)?);
+            crate::crash::late_point("before_outbox_commit");
+        }
+        Ok(())
+    }
+
+    fn answer(self: Box<Self>, outcome: Result<(), StoreError>) {
+        self.told.send_replace(Some(outcome));
+    }
+}
+
 /// The sending half. Dropping it ends the thread after what is queued has been committed.
 pub(super) struct Writer {
     queue: Option<SyncSender<Box<dyn Job>>>,
@@ -193,17 +261,35 @@ impl Writer {
         F: FnOnce(&Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let task = Task {
+        self.queue(Box::new(Task {
             haste,
             work: Some(work),
             value: None,
             reply,
-        };
-        if let Some(queue) = &self.queue {
-            // A thread that is gone drops the task and with it the reply, which reads as `Stopped`.
-            let _ = queue.send(Box::new(task));
-        }
+        }));
         Pending(answer)
+    }
+
+    /// The same for work whose result is of use before it is committed.
+    pub(super) fn submit_foreseen<T, F>(&self, work: F) -> Foreseen<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let (reply, value) = oneshot::channel();
+        let (told, commit) = Commit::awaited();
+        self.queue(Box::new(Forerun {
+            work: Some((work, reply)),
+            told,
+        }));
+        Foreseen { value, commit }
+    }
+
+    fn queue(&self, job: Box<dyn Job>) {
+        if let Some(queue) = &self.queue {
+            // A thread that is gone drops the job and with it who it answers to, which reads as `Stopped`.
+            let _ = queue.send(job);
+        }
     }
 }
 
@@ -247,11 +333,11 @@ fn run(
         if tx.inbound.get() {
             inbound.send_modify(|n| *n += 1);
         }
-        if tx.outbound.get() && something_to_send(&tx) {
-            outbound.send_modify(|n| *n += 1);
-        }
         for (job, outcome) in batch.into_iter().zip(outcomes) {
             job.answer(outcome);
+        }
+        if tx.outbound.get() && something_to_send(&tx) {
+            outbound.send_modify(|n| *n += 1);
         }
     }
 }
