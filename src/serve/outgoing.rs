@@ -56,12 +56,13 @@ pub(super) async fn send(
     };
     account.check_linked()?;
     let store = account.store().await?;
+    let known_peer = store.peer(target.clone()).await?;
     if let Some(text) = named.or(config.default_recipient.as_deref())
-        && store.peer(target.clone()).await?.is_none()
+        && known_peer.is_none()
     {
         check_typed(text, &target)?;
     }
-    let peer = match admitted(account, config, &target).await {
+    let peer = match admit(&store, config, &target, known_peer).await {
         Ok(peer) => peer,
         Err(error) if degrade && error.code == "unauthorized_destination" => {
             if let Some(id) = reply_to {
@@ -361,6 +362,16 @@ pub(super) async fn admitted(
 ) -> Result<Peer, WireError> {
     let store = account.store().await?;
     let known = store.peer(target.clone()).await?;
+    admit(&store, config, target, known).await
+}
+
+/// The same with what the store knows of the address.
+async fn admit(
+    store: &Store,
+    config: &Config,
+    target: &Address,
+    known: Option<Peer>,
+) -> Result<Peer, WireError> {
     let (forms, approved) = match &known {
         Some(peer) => (peer.credentials(), peer.approved),
         None => (vec![target.clone()], false),

@@ -261,10 +261,17 @@ pub(super) fn enqueue(tx: &Tx<'_>, call: &OutboundRequest, now: i64) -> rusqlite
         .execute(params![part.message_id, request.0, chat.0, part.kind, part.payload])?;
     }
     tx.outbound_changed();
+    let parts = call.parts.iter().map(|part| PartState {
+        message_id: part.message_id.clone(),
+        state: DeliveryState::Queued,
+        open: true,
+        error: None,
+        sent_at: None,
+    });
     Ok(Enqueued::New {
         request,
         chat: peers::load(tx, chat)?,
-        parts: parts(tx, request)?,
+        parts: parts.collect(),
     })
 }
 

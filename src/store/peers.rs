@@ -162,8 +162,10 @@ pub(super) fn resolve(tx: &Tx<'_>, addresses: &[Address]) -> rusqlite::Result<Pe
     };
     let lid = addresses.iter().find(|a| matches!(a, Address::Lid(_)));
     let mut known: Vec<PeerKey> = Vec::new();
+    let mut news = Vec::new();
     for address in addresses {
         let Some(key) = find(tx, address)? else {
+            news.push(address);
             continue;
         };
         // A LID is the person; a phone number is something that the person has at the moment. So a peer with
@@ -193,7 +195,7 @@ pub(super) fn resolve(tx: &Tx<'_>, addresses: &[Address]) -> rusqlite::Result<Pe
             oldest
         }
     };
-    for address in addresses {
+    for address in news {
         add(tx, address, key)?;
     }
     if let Some(phone) = addresses.iter().find(|a| a.phone().is_some())
