@@ -6,11 +6,14 @@ mod common;
 use common::{Host, World, message, open};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
+use wacore::download::MediaType;
 use wacore::proto_helpers::MessageExt as _;
 use wacore::types::presence::ReceiptType;
 use wacore_binary::JidExt as _;
 use waproto::whatsapp as wa;
+use waproto::whatsapp::message::protocol_message::Type;
 use whatsapp_loopback::people::{Person, PersonSpec};
+use whatsapp_rust::media::{ImageOptions, image_message};
 
 /// A chat with Anna, who has written its first message.
 struct Chat {
@@ -238,6 +241,12 @@ async fn in_a_group_by_lid() {
 async fn as_admin_the_messages_of_others_can_be_deleted() {
     let world = World::linked().await;
     let chat = Chat::group(world, PersonSpec::new("Anna")).await;
+    let revoke = json!({"action": "revoke", "target_message_id": chat.asked});
+    let refused = chat
+        .world
+        .refused("push", chat.params("", revoke.clone()))
+        .await;
+    assert_eq!(refused, "not_group_admin");
     let client = chat.anna.client().await.expect("client");
     let plugin = [chat.world.jid()];
     let promoted = client
@@ -245,13 +254,52 @@ async fn as_admin_the_messages_of_others_can_be_deleted() {
         .promote_participants(&chat.to, &plugin)
         .await;
     promoted.expect("promoted");
-    let revoke = json!({"action": "revoke", "target_message_id": chat.asked});
+    let revoked = |seen: &whatsapp_loopback::people::Seen| {
+        let messages = seen.messages.iter().map(|m| m.message.get_base_message());
+        messages
+            .filter(|m| m.protocol_message.r#type == Some(Type::REVOKE))
+            .count()
+    };
+    assert_eq!(chat.anna.seen(revoked), 0);
     let (_, seen) = chat.seen("", revoke).await;
     let protocol = seen.protocol_message.as_option().expect("revoke");
     assert_eq!(protocol.key.id.as_deref(), Some(chat.asked.as_str()));
     assert_eq!(protocol.key.from_me, Some(false));
     let author = protocol.key.participant.as_deref().expect("author");
     assert!(chat.anna.is(&author.parse().expect("JID")), "{author}");
+}
+
+/// Media go on as they lie on WhatsApp's servers; what is to be seen once goes nowhere.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn media_are_forwarded_and_what_is_seen_once_is_not() {
+    let chat = Chat::direct().await;
+    let picture = b"\xff\xd8\xff picture \xff\xd9";
+    let sent = chat.anna.image(chat.to.clone(), picture, Some("look"));
+    let sent = sent.await.expect("sent");
+    assert_eq!(chat.anna.wait_ack(&sent).await.expect("ack"), None);
+    let upload = chat.anna.upload(picture, MediaType::Image).await;
+    let mut image = image_message(upload.expect("upload"), ImageOptions::default());
+    if let Some(image) = image.image_message.as_option_mut() {
+        image.view_once = Some(true);
+    }
+    let once = chat.anna.send(chat.to.clone(), image).await.expect("sent");
+    assert_eq!(chat.anna.wait_ack(&once).await.expect("ack"), None);
+    let events = chat.world.poll(config()).await;
+    let arrived = |id: &str| events.iter().any(|event| event["message"]["id"] == id);
+    assert!(arrived(&sent) && arrived(&once), "{events:?}");
+
+    let forward = |id: &str| json!({"action": "forward", "target_message_id": id});
+    let (id, seen) = chat.seen("", forward(&sent)).await;
+    let image = seen.image_message.as_option().expect("image");
+    assert_eq!(image.caption.as_deref(), Some("look"));
+    assert_eq!(image.context_info.is_forwarded, Some(true));
+    let got = chat.anna.wait_id(&id).await.expect("arrives");
+    let bytes = chat.anna.download(&got).await.expect("download");
+    assert_eq!(bytes, picture);
+    let params = chat.params("", forward(&once));
+    let refused = chat.world.call("push", params.clone()).await;
+    assert_eq!(common::code(&refused), "not_forwardable");
+    assert!(refused.to_string().contains("seen once"), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

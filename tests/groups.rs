@@ -324,6 +324,25 @@ async fn a_community_and_its_groups() {
     assert_eq!(event["metadata"]["community_announcements"], "true");
     assert_eq!(event["metadata"]["only_admins_may_send"], "true");
 
+    // A device that was not there knows no secret of what was said before, so it shows what went over the wire.
+    let blind = anna.add_device().await.expect("device");
+    for emoji in ["🎉", ""] {
+        let to = json!({
+            "conversation_id": news.to_string(), "action": "react", "target_message_id": id, "emoji": emoji,
+        });
+        let push = json!({"config": config, "message": message("", to)});
+        let result = host.ask("push", push).await;
+        let reaction = result["delivery"]["message_id"].as_str().expect("id");
+        let opened = anna.wait_id(reaction).await.expect("arrives");
+        let opened = opened.message.reaction_message.as_option();
+        let opened = opened.expect("it opens").clone();
+        assert_eq!(opened.text.as_deref(), Some(emoji));
+        assert_eq!(opened.key.id.as_deref(), Some(id.as_str()));
+        let closed = blind.wait_id(reaction).await.expect("arrives");
+        assert!(closed.message.enc_reaction_message.is_set());
+        assert!(!closed.message.reaction_message.is_set());
+    }
+
     for (to, refused) in [
         (&news, Some("only_admins_may_send")),
         (&village, Some("not_sendable")),

@@ -100,6 +100,97 @@ async fn met_by_a_setting_of_the_chat() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_tells_who_is_one() {
+    let world = World::linked_lid().await;
+    let mut spec = PersonSpec::new("Anna").lid_migrated();
+    spec.account.secretive = true;
+    let anna = Person::join_as(&world.server, spec).await.expect("Anna");
+    let group = world.group(&anna, "Two").await;
+    let to = json!({"conversation_id": format!("+{}", anna.phone())});
+    world.ok("push", params("hello", to)).await;
+    write(&anna, world.lid(), "who is this?").await;
+    let events = world.poll(open()).await;
+    assert_eq!(events.len(), 1, "{events:?}");
+    assert_eq!(events[0]["conversation"]["id"], anna.lid().to_string());
+    // The server says of the group's members what it does not say of who writes.
+    let mut config = open();
+    config["allow_group_messages"] = json!(true);
+    config["allowed_conversation_ids"] = json!(["*"]);
+    let metadata = json!({"conversation_id": group.to_string()});
+    let push = json!({"config": config, "message": message("all", metadata)});
+    world.ok("push", push).await;
+    let id = write(&anna, world.lid(), "well?").await;
+    let events = world.poll(open()).await;
+    let event = events.iter().find(|event| event["message"]["id"] == id);
+    let event = event.expect("event");
+    assert_eq!(event["conversation"]["id"], anna.pn().to_string());
+    assert_eq!(event["actor"]["metadata"]["lid"], anna.lid().to_string());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_takes_another_number_stays_who_they_are() {
+    for by_lid in [false, true] {
+        let (world, spec) = match by_lid {
+            true => (
+                World::linked_lid().await,
+                PersonSpec::new("Anna").lid_migrated(),
+            ),
+            false => (World::linked().await, PersonSpec::new("Anna")),
+        };
+        let plugin = if by_lid { world.lid() } else { world.jid() };
+        let anna = Person::join_as(&world.server, spec.clone())
+            .await
+            .expect("Anna");
+        let mut config = open();
+        config["events"] = json!(["message", "contact"]);
+        let mut host = world.host();
+        host.ask("start_ingress", json!({"config": config})).await;
+        write(&anna, plugin.clone(), "hello").await;
+        let first = host.event().await;
+        let conversation = first["conversation"]["id"].clone();
+        let to = json!({"conversation_id": conversation});
+        host.ask(
+            "push",
+            json!({"config": config, "message": message("hello Anna", to.clone())}),
+        )
+        .await;
+        anna.wait_text("hello Anna").await.expect("arrives");
+
+        let number = "9990000000077";
+        let core = world.server.core();
+        core.change_number(anna.phone(), number).expect("free");
+        let changed = host.event().await;
+        assert_eq!(changed["event_type"], "contact.number_changed", "{changed}");
+        assert_eq!(changed["conversation"]["id"], conversation);
+        let anew = Person::join_as(&world.server, spec.phone(number)).await;
+        let anew = anew.expect("Anna anew");
+        assert_ne!(anew.lid(), anna.lid());
+        let asked = write(&anew, plugin, "my new number").await;
+        let event = host.event().await;
+        assert_eq!(event["message"]["content"], "my new number");
+        assert_eq!(event["conversation"]["id"], conversation);
+        assert_eq!(
+            event["actor"]["metadata"]["phone_jid"],
+            anew.pn().to_string()
+        );
+        // By the old name, by the new number, and as an answer.
+        let mut reply = to.clone();
+        reply["reply_to_message_id"] = json!(asked);
+        let new = json!({"conversation_id": format!("+{number}")});
+        for (kind, to, text) in [
+            ("deliver", reply, "noted"),
+            ("push", to, "to the old name"),
+            ("push", new, "to the new number"),
+        ] {
+            let params = json!({"config": config, "message": message(text, to)});
+            let result = host.ask(kind, params).await;
+            assert_eq!(result["delivery"]["conversation_id"], conversation);
+            anew.wait_text(text).await.expect("arrives");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_number_without_an_account() {
     let world = World::linked().await;
     let to = json!({"conversation_id": NOBODY});

@@ -78,7 +78,7 @@ fn check(session: &Session, message: &Node) -> Result<Jid, Refused> {
         return Err(400);
     }
     match to.server {
-        Server::Group => groups::may_send(session, &to).map(|()| to),
+        Server::Group => groups::may_send(session, &to, message).map(|()| to),
         _ if to.is_status_broadcast() => Ok(to),
         _ => match session.core.by_jid(&to) {
             Some(_) => Ok(to),

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use wacore_binary::Jid;
+use wacore_binary::{Jid, SERVER_JID, builder::NodeBuilder};
 
 use crate::{
     account::{Account, AccountInfo, AccountSpec, Family, is_phone, made_up_phone},
@@ -99,6 +99,44 @@ impl Core {
         people.by_phone.remove(phone);
         people.by_lid.remove(&account.lid);
         true
+    }
+
+    /// Lets the owner of an account take another number, on a new phone: the account goes on under that number and a new
+    /// LID, its devices have to be linked again, and who wrote to it is told. `None` if there is no such account, or the
+    /// new number is taken or none.
+    pub fn change_number(&self, old: &str, new: &str) -> Option<AccountInfo> {
+        let account = self.by_phone(old)?;
+        if self.by_phone(new).is_some() {
+            return None;
+        }
+        let (watchers, spec) = {
+            let state = lock(&account.state);
+            let spec = AccountSpec {
+                phone: Some(new.to_owned()),
+                push_name: Some(state.push_name.clone()),
+                lid_migrated: state.lid_migrated,
+                ..AccountSpec::default()
+            };
+            (state.watchers.clone(), spec)
+        };
+        let now = self.open_account(spec).ok()?;
+        self.close_account(old);
+        let modify = NodeBuilder::new("modify")
+            .attr("old", account.jid(Family::Pn))
+            .attr("new", now.jid(Family::Pn))
+            .attr("old_lid", account.jid(Family::Lid))
+            .attr("new_lid", now.jid(Family::Lid))
+            .build();
+        for watcher in watchers.iter().filter_map(|phone| self.by_phone(phone)) {
+            self.notify(&watcher, None, |notification| {
+                notification
+                    .attr("from", SERVER_JID)
+                    .attr("type", "contacts")
+                    .children([modify.clone()])
+                    .build()
+            });
+        }
+        Some(now.info())
     }
 
     /// Sets whether nobody is told which LID belongs to the number.

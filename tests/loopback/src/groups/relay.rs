@@ -12,14 +12,18 @@ use crate::{
     wire::node::{self},
 };
 
-/// Whether a device's account may write to a group.
+/// Whether a device's account may send this to a group. Members of a community react to its announcements, which only
+/// admins write.
 ///
 /// # Errors
 /// 404 there is no such group, 403 the account may not, or nobody may: a community is no chat.
-pub fn may_send(session: &Session, jid: &Jid) -> Result<(), u16> {
+pub fn may_send(session: &Session, jid: &Jid, message: &Node) -> Result<(), u16> {
     let group = session.core.groups.get(jid).ok_or(404_u16)?;
     let rank = group.rank(&session.account.phone).ok_or(403_u16)?;
-    if group.place == Place::Community || (group.announcement && !rank.is_admin()) {
+    let reaction =
+        matches!(group.place, Place::Announcements(_)) && node::text(message, "type") == "reaction";
+    let closed = group.announcement && !rank.is_admin() && !reaction;
+    if group.place == Place::Community || closed {
         return Err(403);
     }
     Ok(())
