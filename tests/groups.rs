@@ -185,9 +185,13 @@ async fn only_admins(room: Room) {
     let refused = host.ask_refused("push", room.push("no")).await;
     assert_eq!(refused, "not_in_group");
     assert_eq!(anna.seen(|seen| seen.count_text("no")), 0);
+    anna.subject(group, "Eaters").await.expect("subject");
     add(&room).await;
     told(&room).await;
     pushed(&room, &mut host, "back again").await;
+    room.asks(anna, "still hungry?").await;
+    let event = host.event().await;
+    assert_eq!(event["metadata"]["conversation_title"], "Eaters");
 }
 
 /// Waits until the plugin has taken what it was told so far.

@@ -273,7 +273,10 @@ impl FromStr for Address {
             "newsletter" => Self::Newsletter(account.to_owned()),
             "broadcast" if account == "status" => Self::Status,
             "broadcast" => Self::Broadcast(account.to_owned()),
-            server => Self::Other(format!("{user}@{server}")),
+            server => {
+                let account = user.split(':').next().unwrap_or_default();
+                Self::Other(format!("{account}@{server}"))
+            }
         };
         if address.user().is_empty() {
             Err(AddressError)
@@ -484,7 +487,7 @@ mod tests {
             prop_assert_eq!(address.to_string().parse::<Address>(), Ok(address.clone()));
             let json = serde_json::to_string(&address).unwrap();
             prop_assert_eq!(serde_json::from_str::<Address>(&json).unwrap(), address.clone());
-            if address.is_user() {
+            if address.is_user() || matches!(address, Address::Other(_)) {
                 let (user, server) = (address.user(), address.server());
                 let with_device = format!("{user}:{device}@{server}");
                 prop_assert_eq!(with_device.parse::<Address>(), Ok(address));

@@ -139,6 +139,11 @@ impl Groups {
         in_vain.insert(group.clone(), Instant::now());
     }
 
+    fn forget_in_vain(&self, group: &Address) {
+        let mut in_vain = self.in_vain.lock().unwrap_or_else(PoisonError::into_inner);
+        in_vain.remove(group);
+    }
+
     fn changes(&self) -> u64 {
         self.changes.load(std::sync::atomic::Ordering::Relaxed)
     }
@@ -241,11 +246,7 @@ async fn judge(
     client: &Arc<Client>,
     group: &Address,
 ) -> Option<Result<(), Refusal>> {
-    let own: Vec<Address> = [client.pn(), client.lid()]
-        .iter()
-        .flatten()
-        .filter_map(address)
-        .collect();
+    let own = own(client);
     // One transaction after the other: what changes between them is as if the question had come later.
     let known = shared.store.group(group.clone()).await.ok().flatten()?;
     let me = shared.store.member(group.clone(), own).await.ok()?;
@@ -271,11 +272,39 @@ pub(super) fn changed(shared: &Shared, update: &GroupUpdate) {
         .groups
         .changes
         .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    shared.groups.forget_in_vain(&group);
+    // While we were not in it nothing was reported.
+    if concerns_us(shared, &update.action) {
+        drop(shared.store.change_group(group.clone(), GroupChange::Other));
+    }
     let Some(change) = change(&update.action) else {
         return;
     };
     // Nobody waits for it; lost with the process, it is fetched again in a day.
     drop(shared.store.change_group(group, change));
+}
+
+/// Whether we are among those who came or went.
+fn concerns_us(shared: &Shared, action: &Action) -> bool {
+    let (Action::Add { participants, .. } | Action::Remove { participants, .. }) = action else {
+        return false;
+    };
+    let Some(client) = shared.client() else {
+        return true;
+    };
+    let own = own(&client);
+    let mut forms = participants
+        .iter()
+        .flat_map(|one| [Some(&one.jid), one.phone_number.as_ref(), one.lid.as_ref()])
+        .flatten()
+        .filter_map(address);
+    forms.any(|form| own.contains(&form))
+}
+
+/// The addresses of the linked account.
+fn own(client: &Client) -> Vec<Address> {
+    let own = [client.pn(), client.lid()];
+    own.iter().flatten().filter_map(address).collect()
 }
 
 /// What an action changes of what is kept.

@@ -194,6 +194,24 @@ impl Store {
     }
 }
 
+/// How often a group is fetched again at most because its members are addressed otherwise than it says, seconds.
+const OTHERWISE: i64 = 600;
+
+/// Somebody spoke in a group under this address. Groups change from phone numbers to LIDs, which nobody reports: then
+/// what is known is to be fetched again.
+pub(super) fn spoken_in(tx: &Tx<'_>, chat: &Address, sender: &Address) -> rusqlite::Result<()> {
+    if !sender.is_user() {
+        return Ok(());
+    }
+    let by_lid = matches!(sender, Address::Lid(_));
+    tx.prepare_cached(
+        "UPDATE known_group SET stale = 1 WHERE address = ?1 AND stale = 0
+         AND json_extract(info, '$.by_lid') <> ?2 AND fetched < unixepoch() - ?3",
+    )?
+    .execute(params![chat.to_string(), by_lid, OTHERWISE])?;
+    Ok(())
+}
+
 fn json(group: &Group) -> rusqlite::Result<String> {
     serde_json::to_string(group).map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))
 }

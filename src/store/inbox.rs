@@ -314,7 +314,8 @@ impl Store {
             let theirs: Option<(i64, Vec<u8>, bool)> = tx
                 .prepare_cached(
                     "SELECT sender, raw, coalesce(json_extract(draft, '$.event_type') = 'message.edited', 0) FROM inbox
-                     WHERE chat = ?1 AND stanza = ?2 AND raw IS NOT NULL AND state NOT IN (3, 8) ORDER BY id DESC LIMIT 1",
+                     WHERE chat = ?1 AND stanza = ?2 AND raw IS NOT NULL AND state NOT IN (3, 8, 10)
+                     ORDER BY emission IS NULL, id DESC LIMIT 1",
                 )?
                 .query_row(params![chat.0, stanza_id], |row| {
                     Ok((row.get(0)?, row.get(1)?, row.get(2)?))
@@ -439,6 +440,12 @@ fn insert(tx: &Tx<'_>, message: &NewInbound) -> rusqlite::Result<Inserted> {
     if message.own {
         return Ok(Inserted::Inserted(id));
     }
+    if message.route.kind() == ChatKind::Group {
+        groups::spoken_in(tx, &message.route, &message.sender[0])?;
+        if draft.event_type == "message.revoked" {
+            taken_back(tx, chat, &draft)?;
+        }
+    }
     let name = message.push_name.as_deref();
     if chat == sender {
         peers::seen(tx, chat, Some(&message.route), name, message.timestamp)?;
@@ -447,6 +454,19 @@ fn insert(tx: &Tx<'_>, message: &NewInbound) -> rusqlite::Result<Inserted> {
         peers::seen(tx, chat, Some(&message.route), None, message.timestamp)?;
     }
     Ok(Inserted::Inserted(id))
+}
+
+/// What was deleted before it was given to the agent as context is not given any more. Who may delete it was looked at.
+fn taken_back(tx: &Tx<'_>, chat: PeerKey, revocation: &Draft) -> rusqlite::Result<()> {
+    tx.prepare_cached(
+        "UPDATE inbox SET state = ?3, draft = NULL, raw = NULL WHERE chat = ?1 AND stanza = ?2 AND state = 7",
+    )?
+    .execute(params![
+        chat.0,
+        revocation.target_message_id,
+        state::DENIED
+    ])?;
+    Ok(())
 }
 
 /// A draft as it is stored.

@@ -56,7 +56,8 @@ pub enum Search {
 const MARKED: i64 = 512;
 
 impl Store {
-    /// A message of this chat; by the id of an edit the message that was edited. An id is its sender's choice, so an own message goes before another one of that id.
+    /// A message of this chat; by the id of an edit the message that was edited. An id is its sender's choice, so an
+    /// own message goes before another one of that id.
     pub fn kept(&self, chat: Address, stanza_id: String) -> Pending<Option<Kept>> {
         self.look(move |tx| {
             let Some(chat) = peers::find(tx, &chat)? else {
@@ -216,7 +217,7 @@ fn edited(tx: &Tx<'_>, chat: PeerKey, stanza: &str) -> rusqlite::Result<Option<S
     let theirs: Option<Option<String>> = tx
         .prepare_cached(
             "SELECT json_extract(draft, '$.target_message_id') FROM inbox
-             WHERE chat = ?1 AND stanza = ?2 AND state NOT IN (3, 8)
+             WHERE chat = ?1 AND stanza = ?2 AND state NOT IN (3, 8, 10)
                AND json_extract(draft, '$.event_type') = 'message.edited' ORDER BY id DESC LIMIT 1",
         )?
         .query_row(params![chat.0, stanza], |row| row.get(0))

@@ -119,6 +119,46 @@ fn people_are_mentioned_as_their_group_addresses_them() {
 }
 
 #[test]
+fn a_group_that_addresses_its_members_otherwise_is_fetched_again() {
+    let store = TestStore::new();
+    fetched(&store);
+    let stale = || store.group(jid(GROUP)).wait().unwrap().unwrap().stale;
+    store.put(message(&[GROUP], &[ANN_LID, ANN], "A1"));
+    store.put(message(&[GROUP], &[GROUP], "A2"));
+    assert!(!stale());
+    store.put(message(&[GROUP], &[ANN, ANN_LID], "A3"));
+    assert!(stale());
+}
+
+#[test]
+fn what_was_deleted_is_no_context_any_more() {
+    let revocation = |id: &str, by: &[&str], admin: bool| {
+        let mut message = message(&[GROUP], by, id);
+        message.draft.event_type = "message.revoked".to_owned();
+        message.draft.target_message_id = Some("A1".to_owned());
+        let by = if admin { "admin" } else { "sender" };
+        let by = ("revoked_by".to_owned(), by.to_owned());
+        message.draft.metadata.extend([by]);
+        message
+    };
+    for (by, admin, gone) in [
+        (ANN_LID, false, true),
+        (BOB_LID, false, false),
+        (BOB_LID, true, true),
+    ] {
+        let store = TestStore::new();
+        store.put(message(&[GROUP], &[ANN_LID], "A1"));
+        let first = store.waiting().remove(0);
+        let kept = store.keep_as_context(first.id, "mention".to_owned());
+        kept.wait().unwrap();
+        store.put(revocation("R1", &[by], admin));
+        let row = store.waiting().remove(0);
+        let context = store.context(row.id, 20).wait().unwrap();
+        assert_eq!(context.is_empty(), gone, "{by} {admin}");
+    }
+}
+
+#[test]
 fn a_message_comes_with_its_group_and_the_names_that_the_group_explains() {
     let store = TestStore::new();
     fetched(&store);
