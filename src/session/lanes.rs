@@ -1,6 +1,7 @@
 //! Which chats have a message under way.
 //!
-//! Invariant: one message a chat. Who sends holds the chat's [`Lane`]; let go, it wakes the outbox for the next.
+//! Invariant: one message a chat. Who sends holds the chat's [`Lane`]; let go, it wakes the outbox for the next. Once the
+//! server has a message, only the note of that is left to do: then the lane is free, and nobody is woken for nothing.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,6 +23,8 @@ pub(super) struct Lanes {
 #[derive(Default)]
 pub(super) struct Held {
     busy: HashSet<PeerKey>,
+    /// A message found its lane held, and waits in the outbox.
+    wanted: bool,
     /// A send ended without an outcome.
     lost: bool,
 }
@@ -63,6 +66,7 @@ pub(super) struct Lane {
     shared: Arc<Shared>,
     chat: PeerKey,
     done: bool,
+    free: bool,
 }
 
 impl Lane {
@@ -71,13 +75,25 @@ impl Lane {
         let mut entered = false;
         shared.lanes.held.send_if_modified(|held| {
             entered = held.busy.insert(chat);
+            held.wanted |= !entered;
             false
         });
         entered.then(|| Self {
             shared: shared.clone(),
             chat,
             done: false,
+            free: false,
         })
+    }
+
+    /// The server has the message, and that is about to be noted: the chat's next message may go.
+    pub(super) fn free(&mut self) {
+        self.free = true;
+        self.shared.lanes.held.send_if_modified(|held| {
+            held.busy.remove(&self.chat);
+            // What waits behind this message is woken by the note of it.
+            std::mem::take(&mut held.wanted)
+        });
     }
 
     /// The send has an outcome.
@@ -88,9 +104,13 @@ impl Lane {
 
 impl Drop for Lane {
     fn drop(&mut self) {
-        self.shared.lanes.held.send_modify(|held| {
-            held.busy.remove(&self.chat);
+        self.shared.lanes.held.send_if_modified(|held| {
+            if !self.free {
+                held.busy.remove(&self.chat);
+                held.wanted = false;
+            }
             held.lost |= !self.done;
+            !(self.free && self.done)
         });
     }
 }

@@ -57,10 +57,10 @@ pub(super) async fn send_waiting(shared: Arc<Shared>) {
             match heads(&shared).await {
                 Ok(heads) => {
                     for head in heads {
-                        if let Some(lane) = Lane::enter(&shared, head.chat.key) {
-                            let send = send(shared.clone(), client.clone(), head, false);
+                        if let Some(mut lane) = Lane::enter(&shared, head.chat.key) {
+                            let (task, client) = (shared.clone(), client.clone());
                             shared.lanes.spawn(async move {
-                                send.await;
+                                send(task, client, head, false, &mut lane).await;
                                 lane.leave();
                             });
                         }
@@ -113,8 +113,8 @@ pub(super) async fn enter(
             return tell.await;
         };
         match Lane::enter(&task, head.chat.key) {
-            Some(lane) => {
-                tokio::join!(tell, send_foreseen(task, client, head, kept));
+            Some(mut lane) => {
+                tokio::join!(tell, send_foreseen(task, client, head, kept, &mut lane));
                 lane.leave();
             }
             // The one before it is settled and its sender not gone yet.
@@ -131,7 +131,13 @@ pub(super) async fn enter(
 }
 
 /// Sends a message whose commit is still on its way, and must be on the disk before anything leaves.
-async fn send_foreseen(shared: Arc<Shared>, client: Arc<Client>, part: Outgoing, mut kept: Commit) {
+async fn send_foreseen(
+    shared: Arc<Shared>,
+    client: Arc<Client>,
+    part: Outgoing,
+    mut kept: Commit,
+    lane: &mut Lane,
+) {
     shared.barrier.hold(kept.clone());
     let id = part.message_id.clone();
     let lost = async {
@@ -140,7 +146,7 @@ async fn send_foreseen(shared: Arc<Shared>, client: Arc<Client>, part: Outgoing,
         }
     };
     tokio::select! {
-        () = send(shared.clone(), client, part, true) => {}
+        () = send(shared.clone(), client, part, true, lane) => {}
         // It was never entered, and who asked is told.
         () = lost => shared.outbox.forget_ack(&id),
     }
@@ -164,7 +170,12 @@ async fn heads(shared: &Shared) -> Result<Vec<Outgoing>, StoreError> {
 
 /// Whether a message may go now: the number of a peer that never wrote is looked up first. It counts as handed over
 /// only after that.
-async fn may_go(shared: &Shared, client: &Client, part: &mut Outgoing) -> Result<bool, StoreError> {
+async fn may_go(
+    shared: &Shared,
+    client: &Client,
+    part: &mut Outgoing,
+    lane: &mut Lane,
+) -> Result<bool, StoreError> {
     let outcome = match lookup::before_first(shared, client, &part.chat).await? {
         Found::Known => None,
         Found::Peer(peer) => {
@@ -184,17 +195,23 @@ async fn may_go(shared: &Shared, client: &Client, part: &mut Outgoing) -> Result
         Found::Later => Some(Outcome::Busy("too many numbers".to_owned())),
     };
     match outcome {
-        Some(outcome) => settle(shared, part, outcome).await.map(|()| false),
+        Some(outcome) => settle(shared, part, outcome, lane).await.map(|()| false),
         None => shared.store.mark_handed(part.message_id.clone()).await,
     }
 }
 
 /// Sends one message and waits for the server's word, after which the chat's next message may follow.
-async fn send(shared: Arc<Shared>, client: Arc<Client>, mut part: Outgoing, handed: bool) {
+async fn send(
+    shared: Arc<Shared>,
+    client: Arc<Client>,
+    mut part: Outgoing,
+    handed: bool,
+    lane: &mut Lane,
+) {
     let id = part.message_id.clone();
     let handed = match handed {
         true => Ok(true),
-        false => may_go(&shared, &client, &mut part).await,
+        false => may_go(&shared, &client, &mut part, lane).await,
     };
     let stored = match handed {
         Ok(true) => {
@@ -204,7 +221,7 @@ async fn send(shared: Arc<Shared>, client: Arc<Client>, mut part: Outgoing, hand
             if !matches!(outcome, Outcome::Sent(_)) {
                 shared.outbox.linger_no_more(&id);
             }
-            settle(&shared, &part, outcome).await
+            settle(&shared, &part, outcome, lane).await
         }
         // Taken back, or expired, since it was read; or its number stands in the way.
         Ok(false) => Ok(()),
@@ -217,13 +234,21 @@ async fn send(shared: Arc<Shared>, client: Arc<Client>, mut part: Outgoing, hand
     }
 }
 
-async fn settle(shared: &Shared, part: &Outgoing, outcome: Outcome) -> Result<(), StoreError> {
+async fn settle(
+    shared: &Shared,
+    part: &Outgoing,
+    outcome: Outcome,
+    lane: &mut Lane,
+) -> Result<(), StoreError> {
     let id = part.message_id.clone();
     let chat = part.chat.route.redacted();
     match outcome {
         Outcome::Sent(at) => {
+            // Asked for first: whatever is entered from now on finds it noted.
+            let noted = shared.store.mark_sent(id.clone(), at.unwrap_or_else(now));
+            lane.free();
             shared.outbox.tell(&id, Fate::Sent);
-            shared.store.mark_sent(id, at.unwrap_or_else(now)).await
+            noted.await
         }
         Outcome::Suspect => {
             tracing::warn!(
