@@ -312,18 +312,32 @@ fn rekey_inbox(tx: &Tx<'_>, into: PeerKey, from: PeerKey) -> rusqlite::Result<()
             })
             .optional()?;
         let gone = match twin {
-            Some((twin, theirs)) if emission.is_some() && theirs.is_none() => Some(twin),
-            Some(_) => Some(id),
+            Some((twin, theirs)) if emission.is_some() && theirs.is_none() => Some((twin, id)),
+            Some((twin, _)) => Some((id, twin)),
             None => None,
         };
-        if let Some(gone) = gone {
-            tx.prepare_cached("DELETE FROM inbox WHERE id = ?1")?
-                .execute([gone])?;
+        if let Some((gone, stays)) = gone {
+            take_over(tx, stays, gone)?;
         }
+        let gone = gone.map(|(gone, _)| gone);
         if gone != Some(id) {
             tx.prepare_cached("UPDATE inbox SET chat = ?2, sender = ?3 WHERE id = ?1")?
                 .execute([id, chat, sender])?;
         }
     }
+    Ok(())
+}
+
+/// A message takes the place of its copy: in the tallies, and with the context that it was told with.
+fn take_over(tx: &Tx<'_>, stays: i64, gone: i64) -> rusqlite::Result<()> {
+    for sql in [
+        "UPDATE vote SET poll = ?1 WHERE sent = 0 AND poll = ?2",
+        "UPDATE OR REPLACE vote SET message = ?1 WHERE message = ?2",
+        "UPDATE inbox SET context_of = ?1 WHERE context_of = ?2",
+    ] {
+        tx.prepare_cached(sql)?.execute([stays, gone])?;
+    }
+    tx.prepare_cached("DELETE FROM inbox WHERE id = ?1")?
+        .execute([gone])?;
     Ok(())
 }

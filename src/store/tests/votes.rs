@@ -549,3 +549,22 @@ fn nobody_changes_what_we_wrote() {
     store.put(came(&[ANN], &[ANN], "E1", &edit("OURS")));
     assert_eq!(find(&store, "E1").draft.metadata["refused_change"], "edit");
 }
+
+#[test]
+fn a_poll_that_came_twice_from_one_person_has_all_its_votes() {
+    let store = TestStore::new();
+    let poll = poll_of(&["a", "b"]);
+    let carol = "15551230003@s.whatsapp.net";
+    let batch = vec![
+        in_group(&[ANN], "POLL", &poll),
+        in_group(&[ANN_LID], "POLL", &poll),
+        in_group(&[BOB], "V1", &vote(ANN, BOB, &["a"], NOW)),
+        in_group(&[carol], "V2", &vote(ANN_LID, carol, &["b"], NOW + 1)),
+    ];
+    store.insert(batch).wait().unwrap();
+    assert_eq!(stands(&store, "V2").unwrap().len(), 1);
+    store.resolve(addresses(&[ANN, ANN_LID])).wait().unwrap();
+    let expected =
+        [(BOB, "a"), (carol, "b")].map(|(who, option)| (who.to_owned(), vec![option.to_owned()]));
+    assert_eq!(stands(&store, "V2").unwrap(), expected);
+}
