@@ -18,7 +18,10 @@ mod unix {
     };
     use std::path::{Path, PathBuf};
 
-    use rustix::event::{PollFd, PollFlags, poll};
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+    /// A pipe that is ready for writing takes this many bytes at once: pipe(7), and POSIX for the rest.
+    const PIPE_BUF: usize = if cfg!(target_os = "linux") { 4096 } else { 512 };
 
     /// The variable that names the user's own directory.
     pub const HOME: &str = "HOME";
@@ -121,6 +124,20 @@ mod unix {
         io::stderr().is_terminal()
     }
 
+    /// Whether stdout takes this many bytes now without making the writer wait: a pipe that is ready takes
+    /// [`PIPE_BUF`] of them.
+    pub fn stdout_has_room(bytes: usize) -> bool {
+        let stdout = io::stdout();
+        let mut fds = [PollFd::new(&stdout, PollFlags::OUT)];
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        bytes <= PIPE_BUF
+            && poll(&mut fds, Some(&now)).is_ok()
+            && fds[0].revents() == PollFlags::OUT
+    }
+
     /// Calls `gone` once when the other end of stdout is closed. A stdout that cannot be watched is never gone.
     pub fn watch_stdout(gone: impl FnOnce() + Send + 'static) {
         let watching = std::thread::Builder::new()
@@ -193,6 +210,11 @@ mod windows {
     /// be done only while stdout is one as well.
     pub fn stderr_takes_escapes() -> bool {
         io::stderr().is_terminal() && anstyle_query::windows::enable_ansi_colors() == Some(true)
+    }
+
+    /// Nobody can tell.
+    pub fn stdout_has_room(_bytes: usize) -> bool {
+        false
     }
 
     /// Never calls `gone`: Windows tells the writer of a pipe that its reader is gone only when it writes. A process

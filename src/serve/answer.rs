@@ -74,7 +74,7 @@ impl Answer {
     /// Answers, waiting for room in the writer's queue.
     pub(super) async fn send(mut self, outcome: Result<Response, WireError>) {
         self.open = false;
-        self.lines.send(line(&self.id, outcome)).await;
+        self.lines.send_now(line(&self.id, outcome)).await;
     }
 
     /// Answers, and returns once the line has left for the host.

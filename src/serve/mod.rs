@@ -1,7 +1,7 @@
 //! The loop over stdin and stdout: the host's requests in, answers and events out.
 //!
-//! A reader thread, a writer thread that alone owns stdout, and the router between them, which hands each request to
-//! the thread of its account. Requests are served side by side, and each is answered when it is done. Nothing but
+//! A reader thread, where the router hands each request to the thread of its account, and the way to stdout, which takes
+//! whole lines from all of them. Requests are served side by side, and each is answered when it is done. Nothing but
 //! whole protocol lines is ever written to stdout.
 
 mod account;

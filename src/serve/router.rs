@@ -45,7 +45,7 @@ enum Heard {
 /// Serves the host until its requests end; the exit code is the process's.
 pub fn run(stdin: impl Read + Send + 'static, stdout: impl Write + Send + 'static) -> ExitCode {
     let (heard, inbox) = channel();
-    let writer = match writer::start(stdout) {
+    let writer = match writer::start(stdout, platform::stdout_has_room) {
         Ok(writer) => writer,
         Err(error) => return no_thread(&error),
     };

@@ -1,11 +1,15 @@
-//! The thread that owns stdout.
+//! The way to stdout, and the thread that writes what has to wait for it.
 //!
 //! Invariant: stdout carries whole lines and nothing else, in the order in which they were sent here. A line is
 //! written and flushed at once; those that already wait go along in the same write. When a write fails the host is
 //! gone: the thread ends, and every sender learns it.
+//!
+//! Who sends never waits for the host to read. So a line is the thread's, but for a short one that finds nothing
+//! before it and room in the pipe: its sender writes that itself, which saves waking the thread.
 
 use std::io::{self, Write};
-use std::sync::mpsc as sync;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc as sync};
 use std::thread::{Builder, sleep};
 use std::time::{Duration, Instant};
 
@@ -24,31 +28,50 @@ enum Message {
 }
 
 /// The running thread.
-#[derive(Debug)]
 pub struct Writer {
     lines: Lines,
     ended: sync::Receiver<()>,
 }
 
 /// Where lines are sent. Every method that waits answers whether the line was taken: `false` means the host is gone.
-#[derive(Debug, Clone)]
-pub struct Lines(mpsc::Sender<Message>);
+#[derive(Clone)]
+pub struct Lines {
+    queue: mpsc::Sender<Message>,
+    out: Arc<Out>,
+}
 
-/// Starts the thread.
+/// What the thread and those who write at once share.
+struct Out {
+    output: Mutex<Box<dyn Write + Send>>,
+    /// Lines in the queue, or taken from it and not written yet.
+    waiting: AtomicUsize,
+    has_room: fn(usize) -> bool,
+}
+
+/// Starts the thread. `has_room` says whether the output takes so many bytes now without making anybody wait.
 ///
 /// # Errors
 /// When no thread can be started.
-pub fn start(output: impl Write + Send + 'static) -> io::Result<Writer> {
+pub fn start(
+    output: impl Write + Send + 'static,
+    has_room: fn(usize) -> bool,
+) -> io::Result<Writer> {
     let (lines, queue) = mpsc::channel(QUEUE);
     let (alive, ended) = sync::channel();
+    let out = Arc::new(Out {
+        output: Mutex::new(Box::new(output)),
+        waiting: AtomicUsize::new(0),
+        has_room,
+    });
+    let written = out.clone();
     Builder::new().name("stdout".to_owned()).spawn(move || {
-        if let Err(error) = write(output, queue) {
+        if let Err(error) = write(&written, queue) {
             tracing::warn!(%error, "stdout cannot be written; the host is gone");
         }
         drop(alive);
     })?;
     Ok(Writer {
-        lines: Lines(lines),
+        lines: Lines { queue: lines, out },
         ended,
     })
 }
@@ -63,7 +86,7 @@ impl Writer {
     /// must not keep the process. Answers whether the thread has ended, so that nothing is left to write.
     pub fn finish(self, patience: Duration) -> bool {
         let until = Instant::now() + patience;
-        while let Err(TrySendError::Full(_)) = self.lines.0.try_send(Message::Finish) {
+        while let Err(TrySendError::Full(_)) = self.lines.queue.try_send(Message::Finish) {
             if Instant::now() >= until {
                 return false;
             }
@@ -77,60 +100,100 @@ impl Writer {
 impl Lines {
     /// Sends a line, waiting for room.
     pub async fn send(&self, line: Vec<u8>) -> bool {
-        self.0.send(Message::Line(line, None)).await.is_ok()
+        self.queue_line(line, None).await
+    }
+
+    /// Sends a line, at once if nothing waits before it and there is room for it; else as [`Lines::send`].
+    pub async fn send_now(&self, mut line: Vec<u8>) -> bool {
+        self.write_now(&mut line) || self.send(line).await
     }
 
     /// Sends a line and waits until it has left for the host.
     pub async fn send_flushed(&self, line: Vec<u8>) -> bool {
         let (flushed, done) = oneshot::channel();
-        self.0
-            .send(Message::Line(line, Some(flushed)))
-            .await
-            .is_ok()
-            && done.await.is_ok()
+        self.queue_line(line, Some(flushed)).await && done.await.is_ok()
     }
 
     /// The same as [`Lines::send`] from a thread without a runtime.
     pub fn send_blocking(&self, line: Vec<u8>) -> bool {
-        self.0.blocking_send(Message::Line(line, None)).is_ok()
+        self.out.waiting.fetch_add(1, Ordering::AcqRel);
+        self.queue.blocking_send(Message::Line(line, None)).is_ok()
     }
 
     /// Sends a line only if there is room for it now.
     pub fn try_send(&self, line: Vec<u8>) -> bool {
-        self.0.try_send(Message::Line(line, None)).is_ok()
+        self.queue.try_reserve().is_ok_and(|place| {
+            self.out.waiting.fetch_add(1, Ordering::AcqRel);
+            place.send(Message::Line(line, None));
+            true
+        })
     }
 
     /// Whether nothing can be written any more.
     pub fn is_closed(&self) -> bool {
-        self.0.is_closed()
+        self.queue.is_closed()
     }
 
     /// Returns once nothing can be written any more.
     pub async fn closed(&self) {
-        self.0.closed().await;
+        self.queue.closed().await;
+    }
+
+    async fn queue_line(&self, line: Vec<u8>, flushed: Option<oneshot::Sender<()>>) -> bool {
+        // Counted once it has its place: who stops waiting for one leaves nothing behind.
+        let Ok(place) = self.queue.reserve().await else {
+            return false;
+        };
+        self.out.waiting.fetch_add(1, Ordering::AcqRel);
+        place.send(Message::Line(line, flushed));
+        true
+    }
+
+    /// Whether the line was written. One that could not be is the thread's, which then meets the same error.
+    fn write_now(&self, line: &mut Vec<u8>) -> bool {
+        let Ok(mut output) = self.out.output.try_lock() else {
+            return false;
+        };
+        if self.is_closed()
+            || self.out.waiting.load(Ordering::Acquire) > 0
+            || !(self.out.has_room)(line.len() + 1)
+        {
+            return false;
+        }
+        line.push(b'\n');
+        let written = output.write_all(line).and_then(|()| output.flush());
+        line.pop();
+        written.is_ok()
     }
 }
 
-fn write(mut output: impl Write, mut queue: mpsc::Receiver<Message>) -> io::Result<()> {
+fn write(out: &Out, mut queue: mpsc::Receiver<Message>) -> io::Result<()> {
     let mut next = queue.blocking_recv();
     while let Some(Message::Line(line, flushed)) = next.take() {
         let mut bytes = line;
         bytes.push(b'\n');
         let mut told: Vec<_> = flushed.into_iter().collect();
+        let mut lines = 1;
         let mut more = None;
         while bytes.len() < JOIN && more.is_none() {
             match queue.try_recv() {
                 Ok(Message::Line(line, flushed)) => {
                     bytes.extend_from_slice(&line);
                     bytes.push(b'\n');
+                    lines += 1;
                     told.extend(flushed);
                 }
                 Ok(Message::Finish) => more = Some(Message::Finish),
                 Err(_) => break,
             }
         }
-        output.write_all(&bytes)?;
-        output.flush()?;
+        {
+            let mut output = out.output.lock().unwrap_or_else(PoisonError::into_inner);
+            output.write_all(&bytes)?;
+            output.flush()?;
+
+            out.waiting.fetch_sub(lines, Ordering::AcqRel);
+        }
         for flushed in told {
             // Who asked may have stopped waiting.
             let _ = flushed.send(());
@@ -208,7 +271,7 @@ mod tests {
     #[tokio::test]
     async fn every_line_is_flushed_at_once() {
         let pipe = Pipe::default();
-        let writer = start(pipe.clone()).unwrap();
+        let writer = start(pipe.clone(), |_| false).unwrap();
         assert!(writer.lines().send_flushed(b"{}".to_vec()).await);
         assert_eq!(pipe.text(), "{}\n");
         assert!(writer.lines().send(b"a".to_vec()).await);
@@ -221,7 +284,7 @@ mod tests {
     #[test]
     fn lines_that_wait_go_along_in_one_write() {
         let pipe = Pipe::default();
-        let writer = start(pipe.clone()).unwrap();
+        let writer = start(pipe.clone(), |_| false).unwrap();
         pipe.set(|state| state.shut = true);
         let lines = writer.lines();
         assert!(lines.send_blocking(b"first".to_vec()));
@@ -240,7 +303,7 @@ mod tests {
     #[test]
     fn many_senders_never_mix_their_lines() {
         let pipe = Pipe::default();
-        let writer = start(pipe.clone()).unwrap();
+        let writer = start(pipe.clone(), |_| false).unwrap();
         std::thread::scope(|scope| {
             for sender in 0..8 {
                 let lines = writer.lines();
@@ -272,7 +335,7 @@ mod tests {
     async fn a_broken_pipe_is_told_to_all() {
         let pipe = Pipe::default();
         pipe.set(|state| state.broken = true);
-        let writer = start(pipe.clone()).unwrap();
+        let writer = start(pipe.clone(), |_| false).unwrap();
         let lines = writer.lines();
         assert!(!lines.send_flushed(b"x".to_vec()).await);
         tokio::time::timeout(PATIENCE, lines.closed())
@@ -288,12 +351,42 @@ mod tests {
     fn a_host_that_does_not_read_keeps_nobody() {
         let pipe = Pipe::default();
         pipe.set(|state| state.shut = true);
-        let writer = start(pipe.clone()).unwrap();
+        let writer = start(pipe.clone(), |_| false).unwrap();
         let lines = writer.lines();
         assert!(lines.send_blocking(b"x".to_vec()));
         pipe.wait(|state| state.waiting);
         while lines.try_send(b"fill".to_vec()) {}
         assert!(!writer.finish(Duration::from_millis(20)));
         pipe.set(|state| state.shut = false);
+    }
+
+    #[tokio::test]
+    async fn a_line_is_written_by_its_sender_if_nothing_is_before_it() {
+        let pipe = Pipe::default();
+        let writer = start(pipe.clone(), |bytes| bytes <= 4).unwrap();
+        let lines = writer.lines();
+        assert!(lines.send_now(b"now".to_vec()).await);
+        assert_eq!(pipe.text(), "now\n");
+        pipe.set(|state| state.shut = true);
+        assert!(lines.send_now(b"no room".to_vec()).await);
+        pipe.wait(|state| state.waiting);
+        assert!(lines.send_now(b"2nd".to_vec()).await);
+        pipe.set(|state| state.shut = false);
+        assert!(writer.finish(PATIENCE));
+        assert_eq!(pipe.text(), "now\nno room\n2nd\n");
+        assert!(!lines.send_now(b"end".to_vec()).await);
+    }
+
+    #[tokio::test]
+    async fn a_line_that_cannot_be_written_at_once_tells_all() {
+        let pipe = Pipe::default();
+        pipe.set(|state| state.broken = true);
+        let writer = start(pipe.clone(), |_| true).unwrap();
+        let lines = writer.lines();
+        lines.send_now(b"x".to_vec()).await;
+        tokio::time::timeout(PATIENCE, lines.closed())
+            .await
+            .unwrap();
+        assert!(!lines.send_now(b"y".to_vec()).await);
     }
 }
