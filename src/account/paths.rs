@@ -89,6 +89,11 @@ impl Paths {
         self.beside("media")
     }
 
+    /// The folder of files that go out, until they are uploaded.
+    pub fn staged(&self) -> PathBuf {
+        self.media().join("staged")
+    }
+
     /// Whether a session was ever kept here.
     pub fn exists(&self) -> bool {
         self.store.is_file()

@@ -7,5 +7,6 @@
 mod base64;
 pub mod name;
 pub mod probe;
+pub mod seal;
 pub mod stage;
 pub mod url;

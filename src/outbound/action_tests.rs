@@ -34,7 +34,7 @@ fn acted_on(
 ) -> Result<Vec<(String, wa::Message)>, OutboundError> {
     let message = message(content, metadata);
     // What cannot be done is an error for replies too.
-    let built = build(&message, &config(4000), &peer(to), None, known, true)?;
+    let built = build(&message, &[], &config(4000), &peer(to), None, known, true)?;
     let part = |part: &Part| (part.kind.clone(), message_decode(&part.payload).unwrap());
     Ok(built.parts.iter().map(part).collect())
 }
@@ -486,7 +486,16 @@ fn the_timer_of_the_chat_is_honoured() {
         ("q", vec![("action", "poll"), ("options", r#"["a","b"]"#)]),
     ] {
         let message = message(content, &metadata);
-        let built = build(&message, &config(4000), &to, None, &Known::default(), false).unwrap();
+        let built = build(
+            &message,
+            &[],
+            &config(4000),
+            &to,
+            None,
+            &Known::default(),
+            false,
+        )
+        .unwrap();
         let sent = message_decode(&built.parts[0].payload).unwrap();
         assert_eq!(
             sent.get_ephemeral_expiration(),

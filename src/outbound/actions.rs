@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::OutboundError;
 use super::contact::Card;
 use super::fields::{
-    Address, Emoji, Latitude, Longitude, MessageId, Name, PollOptions, Selectable,
+    Address, Emoji, Flag, Latitude, Longitude, MessageId, Name, PollOptions, Selectable, SentAs,
 };
 use crate::protocol::StringMap;
 
@@ -146,17 +146,14 @@ pub struct Metadata {
     /// The message that this one answers. It makes the message a reply: see `deliver_errors`.
     reply_to_message_id: Option<String>,
     /// Whether a reply quotes the message that it answers. Absent: in groups yes, in direct chats no.
-    quote: Option<Quote>,
+    quote: Option<Flag>,
+    /// What the attachments are sent as, where their bytes can be that. Absent: as what they are.
+    #[serde(rename = "as")]
+    sent_as: Option<SentAs>,
+    /// Whether sound is sent as a voice note. Absent: Opus in Ogg is.
+    voice: Option<Flag>,
     /// Calls with one key are one message, for 7 days.
     idempotency_key: Option<String>,
     #[serde(flatten)]
     action: Option<Action>,
-}
-
-#[derive(JsonSchema)]
-#[serde(rename_all = "snake_case")]
-#[allow(dead_code, reason = "only its schema is used")]
-enum Quote {
-    True,
-    False,
 }

@@ -1,11 +1,15 @@
-//! The values of the keys of actions, each checked where it is read. Their errors name the key, since serde does not.
+//! The values of the keys of metadata, each checked where it is read. Their errors name the key, since serde does not.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 use unicode_properties::UnicodeEmoji;
 use unicode_segmentation::UnicodeSegmentation;
 
+use super::OutboundError;
 use crate::identity::Phone;
+use crate::protocol::StringMap;
 
 /// Longest question and option of a poll, and longest name and address, in characters. WhatsApp Web lets people type
 /// 255 and 100; longer ones are cut on phones.
@@ -222,6 +226,74 @@ impl TryFrom<String> for PhoneText {
         phone
             .map(Self)
             .map_err(|error| format!("metadata.phone: {error}"))
+    }
+}
+
+/// Yes or no.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Flag {
+    True,
+    False,
+}
+
+/// What an attachment may be sent as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SentAs {
+    /// As a file, whatever it is: nothing of it is changed or shown.
+    Document,
+    /// A WebP as a sticker.
+    Sticker,
+    /// A video that repeats without sound.
+    Gif,
+    /// Sound as a voice note.
+    Voice,
+    /// As what it is.
+    Image,
+    Video,
+    Audio,
+}
+
+/// How the attachments of a message are to be sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Wish {
+    /// `metadata.as`.
+    pub sent_as: Option<SentAs>,
+    /// `metadata.voice`.
+    pub voice: bool,
+}
+
+impl Wish {
+    /// What the metadata says about it.
+    ///
+    /// # Errors
+    /// [`OutboundError::InvalidWish`] for a value that is none.
+    pub fn parse(metadata: &StringMap) -> Result<Self, OutboundError> {
+        fn word<T: DeserializeOwned>(
+            metadata: &StringMap,
+            key: &str,
+            words: &str,
+        ) -> Result<Option<T>, OutboundError> {
+            let Some(text) = metadata.get(key).filter(|text| !text.is_empty()) else {
+                return Ok(None);
+            };
+            let read = serde_json::from_value(Value::String(text.clone()));
+            read.map(Some).map_err(|_| {
+                let text = quoted(text);
+                OutboundError::InvalidWish(format!("metadata.{key} is {words}, not {text}"))
+            })
+        }
+        let sent_as = word(
+            metadata,
+            "as",
+            "document, sticker, gif, voice, image, video or audio",
+        )?;
+        let voice = word::<Flag>(metadata, "voice", "true or false")? == Some(Flag::True);
+        Ok(Self {
+            voice: voice || sent_as == Some(SentAs::Voice),
+            sent_as,
+        })
     }
 }
 

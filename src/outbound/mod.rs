@@ -8,6 +8,7 @@ mod change;
 mod contact;
 mod fields;
 mod markup;
+mod media;
 mod mentions;
 mod place;
 mod poll;
@@ -18,9 +19,13 @@ mod verbatim;
 #[cfg(test)]
 mod action_tests;
 #[cfg(test)]
+mod media_tests;
+#[cfg(test)]
 mod tests;
 
 pub use actions::{Action, Metadata};
+pub use fields::{SentAs, Wish};
+pub use media::{Attachment, encrypted_as};
 pub use poll::SECRET;
 
 use wacore::proto_helpers::MessageExt;
@@ -31,8 +36,8 @@ pub use mentions::{Forms, candidates};
 
 use crate::config::{Config, TextFormat};
 use crate::identity::ChatKind;
-use crate::protocol::request::{OutboundMessage, StatusKind};
-use crate::store::{Kept, Original, Peer};
+use crate::protocol::request::{OutboundAttachment, OutboundMessage, StatusKind};
+use crate::store::{Kept, Original, Peer, StagedName};
 use change::About;
 
 /// What a message of the host becomes.
@@ -42,8 +47,6 @@ pub struct Built {
     pub parts: Vec<Part>,
     /// What was left out, each with its reason.
     pub degraded: Vec<String>,
-    /// Equal for two calls that ask for the same.
-    pub content_hash: String,
 }
 
 /// One WhatsApp message.
@@ -52,8 +55,10 @@ pub struct Part {
     /// The `wa::Message`, encoded.
     pub payload: Vec<u8>,
     /// What it is: `text`, or by what action it is: `reaction`, `edit`, `revoke`, `poll`, `location`, `contact`,
-    /// `forward`.
+    /// `forward`; or which kind of file: `image`, `video`, `gif`, `audio`, `voice`, `sticker`, `document`.
     pub kind: String,
+    /// The file that has to be uploaded before it can go.
+    pub file: Option<StagedName>,
 }
 
 /// What is known of the chat and its messages, as far as this message needs it.
@@ -72,11 +77,12 @@ pub struct Known {
 /// Why a message of the host cannot be sent as it is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OutboundError {
-    /// It has an attachment.
-    #[error(
-        "this version sends no attachments ({0:?}); send the text alone, or set deliver_errors to degrade"
-    )]
-    AttachmentUnsupported(String),
+    /// It has an attachment where there can be none.
+    #[error("{0} takes no attachments; send them in a message of their own")]
+    AttachmentNotHere(&'static str),
+    /// A key that says how attachments are to be sent is wrong.
+    #[error("{0}")]
+    InvalidWish(String),
     /// It asks for something else than sending.
     #[error("this version knows no metadata.action {0:?}; send without it")]
     UnsupportedAction(String),
@@ -140,7 +146,8 @@ impl OutboundError {
     /// The error code of the wire.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::AttachmentUnsupported(_) => "attachment_unsupported",
+            Self::AttachmentNotHere(_) => "attachment_unsupported",
+            Self::InvalidWish(_) => "invalid_attachment",
             Self::UnsupportedAction(_) => "unsupported_action",
             Self::InvalidAction { .. } => "invalid_action",
             Self::ActionNotHere(_) => "action_not_here",
@@ -199,10 +206,24 @@ pub fn chatstate(kind: StatusKind) -> Option<Chatstate> {
     }
 }
 
-/// Builds the messages. `quoted` is the message that this one answers, if it is known; with `degrade` what this version
-/// does not do is left out and named, otherwise it is an error. What cannot be done to this message is always one.
+/// Nothing, or why a message to this peer cannot have attachments.
+pub fn no_attachments(message: &OutboundMessage, to: &Peer) -> Option<OutboundError> {
+    let here = match Action::parse(&message.metadata) {
+        Ok(Some(Action::Edit { .. })) => "metadata.action edit",
+        Ok(Some(Action::Poll { .. })) => "metadata.action poll",
+        // They are not encrypted, and so go another way.
+        _ if to.kind() == ChatKind::Newsletter => "a newsletter",
+        _ => return None,
+    };
+    Some(OutboundError::AttachmentNotHere(here))
+}
+
+/// Builds the messages. `attachments` are those of the message's that can be sent; `quoted` is the message that this one
+/// answers, if it is known; with `degrade` what this version does not do is left out and named, otherwise it is an
+/// error. What cannot be done to this message is always one.
 pub fn build(
     message: &OutboundMessage,
+    attachments: &[Attachment],
     config: &Config,
     to: &Peer,
     quoted: Option<Original>,
@@ -225,13 +246,6 @@ pub fn build(
         }
         parsed => parsed?,
     };
-    for attachment in &message.attachments {
-        let what = format!("attachment {:?}: not supported", attachment.name);
-        refuse(
-            OutboundError::AttachmentUnsupported(attachment.name.clone()),
-            what,
-        )?;
-    }
     let mut quote = quote::quotation(message, to, quoted);
     let text = match config.text_format {
         TextFormat::Markdown => markup::render(&message.content),
@@ -239,32 +253,47 @@ pub fn build(
     };
     let texts = split::split(&text, config.text_chunk_chars);
     let mut messages = match &action {
-        Some(action) => acted(action, message, texts, to, known, &mut quote)?,
-        None => said(texts, &mut quote, &known.forms),
+        Some(action) => acted(action, message, texts, attachments, to, known, &mut quote)?,
+        None => media::content(texts, attachments, &mut quote, &known.forms),
     };
-    for (_, message) in &mut messages {
+    for Sent { message, .. } in &mut messages {
         // A kind that cannot carry a timer is none that disappears.
         message.set_ephemeral_expiration(to.timer);
     }
-    let part = |(kind, message): Sent| Part {
-        payload: message_to_vec(&message),
-        kind: kind.to_owned(),
+    let part = |sent: Sent| Part {
+        payload: message_to_vec(&sent.message),
+        kind: sent.kind.to_owned(),
+        file: sent.file,
     };
     Ok(Built {
         parts: messages.into_iter().map(part).collect(),
         degraded,
-        content_hash: content_hash(message, to),
     })
 }
 
-/// A message, and what it is.
-type Sent = (&'static str, wa::Message);
+/// A message, what it is, and the file that it waits for.
+struct Sent {
+    kind: &'static str,
+    message: wa::Message,
+    file: Option<StagedName>,
+}
+
+impl Sent {
+    fn new(kind: &'static str, message: wa::Message) -> Self {
+        Self {
+            kind,
+            message,
+            file: None,
+        }
+    }
+}
 
 /// The messages of an action with the texts of the content, in the order in which they make sense.
 fn acted(
     action: &Action,
     message: &OutboundMessage,
     texts: Vec<String>,
+    attachments: &[Attachment],
     to: &Peer,
     known: &Known,
     quote: &mut Option<wa::ContextInfo>,
@@ -283,24 +312,25 @@ fn acted(
             now_ms: known.now_ms,
         })
     };
+    let content = |texts, quote: &mut _| media::content(texts, attachments, quote, &known.forms);
     let mut behind = |kind, mut thing: wa::Message| {
-        let mut messages = said(texts.clone(), quote, &known.forms);
+        let mut messages = content(texts.clone(), quote);
         if let Some(context) = quote.take() {
             thing.set_context_info(context);
         }
-        messages.push((kind, thing));
+        messages.push(Sent::new(kind, thing));
         messages
     };
     Ok(match action {
-        Action::Read { .. } => said(texts, quote, &known.forms),
+        Action::Read { .. } => content(texts, quote),
         Action::React { emoji, .. } => {
-            let mut messages = vec![("reaction", change::react(&target()?, emoji))];
-            messages.extend(said(texts, quote, &known.forms));
+            let mut messages = vec![Sent::new("reaction", change::react(&target()?, emoji))];
+            messages.extend(content(texts, quote));
             messages
         }
         Action::Revoke { .. } => {
-            let mut messages = vec![("revoke", change::revoke(&target()?)?)];
-            messages.extend(said(texts, quote, &known.forms));
+            let mut messages = vec![Sent::new("revoke", change::revoke(&target()?)?)];
+            messages.extend(content(texts, quote));
             messages
         }
         Action::Edit { .. } => {
@@ -313,7 +343,7 @@ fn acted(
                     parts => OutboundError::EditTooLong(parts),
                 });
             };
-            vec![(
+            vec![Sent::new(
                 "edit",
                 change::edit(&target()?, text_message(text, None, &known.forms))?,
             )]
@@ -327,7 +357,7 @@ fn acted(
             if let Some(context) = quote.take() {
                 poll.set_context_info(context);
             }
-            vec![("poll", poll)]
+            vec![Sent::new("poll", poll)]
         }
         Action::Location {
             latitude,
@@ -344,8 +374,8 @@ fn acted(
         Action::Contact { card, .. } => behind("contact", contact::message(card)),
         Action::Forward { .. } => {
             let About { id, kept, .. } = target()?;
-            let mut messages = said(texts, quote, &known.forms);
-            messages.push(("forward", change::forward(id, kept)?));
+            let mut messages = content(texts, quote);
+            messages.push(Sent::new("forward", change::forward(id, kept)?));
             messages
         }
     })
@@ -355,7 +385,7 @@ fn acted(
 fn said(texts: Vec<String>, quote: &mut Option<wa::ContextInfo>, forms: &Forms) -> Vec<Sent> {
     let texts = texts.iter();
     texts
-        .map(|text| ("text", text_message(text, quote.take(), forms)))
+        .map(|text| Sent::new("text", text_message(text, quote.take(), forms)))
         .collect()
 }
 
@@ -380,9 +410,14 @@ fn text_message(text: &str, context: Option<wa::ContextInfo>, forms: &Forms) -> 
     }
 }
 
-/// FNV-1a over everything that makes the message what it is. Two calls with the same key are compared by it, so it
-/// has to be the same in every version; a collision that somebody contrives would only hurt the one who does.
-fn content_hash(message: &OutboundMessage, to: &Peer) -> String {
+/// Equal for two calls that ask for the same: FNV-1a over everything that makes the message what it is, the sources of
+/// its attachments among it. Two calls with the same key are compared by it, so it has to be the same in every version;
+/// a collision that somebody contrives would only hurt the one who does.
+pub fn content_hash(
+    message: &OutboundMessage,
+    attachments: &[OutboundAttachment],
+    to: &Peer,
+) -> String {
     const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
     let mut hash: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
     let mut take = |field: &str| {
@@ -393,7 +428,7 @@ fn content_hash(message: &OutboundMessage, to: &Peer) -> String {
     };
     take(&to.public_id.to_string());
     take(&message.content);
-    for attachment in &message.attachments {
+    for attachment in attachments {
         take(&attachment.name);
         take(&attachment.mime_type);
         for source in [

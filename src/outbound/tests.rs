@@ -6,7 +6,6 @@ use waproto::codec::message_decode;
 use super::split::split;
 use super::*;
 use crate::identity::Address;
-use crate::protocol::request::OutboundAttachment;
 
 pub(super) const ANN: &str = "15551230001@s.whatsapp.net";
 pub(super) const GROUP: &str = "120363000000000001@g.us";
@@ -50,6 +49,7 @@ fn original() -> Option<Original> {
 fn built(message: &OutboundMessage, to: &str) -> Vec<wa::Message> {
     let built = build(
         message,
+        &[],
         &config(4000),
         &peer(to),
         original(),
@@ -106,6 +106,7 @@ fn only_the_first_part_quotes() {
     let message = message(&text, &[("reply_to_message_id", "M1")]);
     let built = build(
         &message,
+        &[],
         &config(30),
         &peer(GROUP),
         original(),
@@ -141,6 +142,7 @@ fn an_original_that_cannot_be_read_is_not_quoted() {
         let message = message("text", &[("reply_to_message_id", "M1")]);
         let built = build(
             &message,
+            &[],
             &config(4000),
             &peer(GROUP),
             quoted,
@@ -162,7 +164,7 @@ fn quoted(body: &wa::Message, edits: bool) -> Option<(String, wa::Message)> {
     };
     let message = message("the answer", &[("reply_to_message_id", "M1")]);
     let (config, to, known) = (config(4000), peer(GROUP), Known::default());
-    let built = build(&message, &config, &to, Some(original), &known, false).unwrap();
+    let built = build(&message, &[], &config, &to, Some(original), &known, false).unwrap();
     let part = message_decode(&built.parts[0].payload).unwrap();
     let context = &part.extended_text_message.context_info;
     let id = context.stanza_id.clone()?;
@@ -259,28 +261,14 @@ fn what_stands_in_no_chat_is_not_quoted_and_no_secret_is_given_on() {
 }
 
 #[test]
-fn what_cannot_be_sent_is_named_or_an_error() {
-    let mut message = message("text", &[("action", "dance")]);
-    message.attachments.push(OutboundAttachment {
-        name: "plan.pdf".to_owned(),
-        mime_type: "application/pdf".to_owned(),
-        ..OutboundAttachment::default()
-    });
+fn what_cannot_be_done_is_named_or_an_error() {
+    let message = message("text", &[("action", "dance")]);
     let (config, to) = (config(4000), peer(ANN));
-    let degraded = build(&message, &config, &to, None, &Known::default(), true).unwrap();
+    let degraded = build(&message, &[], &config, &to, None, &Known::default(), true).unwrap();
     assert_eq!(degraded.parts.len(), 1);
-    assert_eq!(
-        degraded.degraded,
-        [
-            "action \"dance\": not supported",
-            "attachment \"plan.pdf\": not supported"
-        ]
-    );
-    let error = build(&message, &config, &to, None, &Known::default(), false).unwrap_err();
+    assert_eq!(degraded.degraded, ["action \"dance\": not supported"]);
+    let error = build(&message, &[], &config, &to, None, &Known::default(), false).unwrap_err();
     assert_eq!(error.code(), "unsupported_action");
-    message.metadata.clear();
-    let error = build(&message, &config, &to, None, &Known::default(), false).unwrap_err();
-    assert_eq!(error.code(), "attachment_unsupported");
 }
 
 #[test]
@@ -330,18 +318,8 @@ fn numbers_behind_an_at_sign_are_mentions() {
 
 #[test]
 fn the_hash_tells_contents_apart_and_nothing_else() {
-    let hash = |message: &OutboundMessage, to| {
-        build(
-            message,
-            &config(4000),
-            &peer(to),
-            None,
-            &Known::default(),
-            true,
-        )
-        .unwrap()
-        .content_hash
-    };
+    let hash =
+        |message: &OutboundMessage, to| content_hash(message, &message.attachments, &peer(to));
     let one = hash(
         &message("a", &[("idempotency_key", "1"), ("conversation_id", ANN)]),
         ANN,
@@ -448,6 +426,7 @@ fn markdown_is_rendered_unless_the_text_is_plain() {
         let message = message("**hi** `@+15551230001` @+15551230001", &[]);
         let built = build(
             &message,
+            &[],
             &config,
             &peer(ANN),
             None,

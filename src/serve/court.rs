@@ -233,7 +233,7 @@ fn own_words(
         },
         ..config.clone()
     };
-    let built = outbound::build(&message, &config, chat, None, &Known::default(), true);
+    let built = outbound::build(&message, &[], &config, chat, None, &Known::default(), true);
     let built = built
         .inspect_err(|error| tracing::error!(%error, "an answer of our own cannot be built"))
         .ok()?;
@@ -241,10 +241,11 @@ fn own_words(
         message_id: id.to_owned(),
         payload: part.payload,
         kind: kind.to_owned(),
+        file: None,
     });
     Some(OutboundRequest {
         idempotency_key: None,
-        content_hash: built.content_hash,
+        content_hash: outbound::content_hash(&message, &[], chat),
         reply_to: None,
         chat: vec![chat.public_id.clone()],
         parts: parts.collect(),

@@ -6,6 +6,7 @@
 
 mod account;
 mod answer;
+mod attachments;
 mod court;
 mod emit;
 mod exchange;
@@ -20,6 +21,7 @@ pub mod reader;
 mod reading;
 mod report;
 mod router;
+mod staging;
 mod wait;
 pub mod writer;
 

@@ -15,6 +15,8 @@ pub(super) struct Outcome {
     pub degraded: Vec<String>,
     /// The server wants fewer messages.
     pub rate_limited: bool,
+    /// Why a file could not be uploaded so far.
+    pub not_uploaded: Option<String>,
     /// It joined an earlier call.
     pub deduplicated: bool,
     /// What was done, if it is not a text.
@@ -26,12 +28,14 @@ impl Outcome {
     pub(super) fn of(mut parts: Vec<PartState>, fates: Vec<Fate>) -> Self {
         let mut error = None;
         let rate_limited = fates.contains(&Fate::RateLimited);
+        let mut not_uploaded = None;
         for (part, fate) in parts.iter_mut().zip(fates) {
             match fate {
                 Fate::Sent if part.state < DeliveryState::Sent => part.state = DeliveryState::Sent,
                 Fate::Suspect if part.state < DeliveryState::Suspect => {
                     part.state = DeliveryState::Suspect;
                 }
+                Fate::NotUploaded(reason) => not_uploaded = Some(reason),
                 Fate::Rejected { code, reason } => {
                     part.state = DeliveryState::Rejected;
                     error = error.or(Some((code, reason)));
@@ -53,6 +57,7 @@ impl Outcome {
             parts,
             error,
             rate_limited,
+            not_uploaded,
             ..Self::default()
         }
     }

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::account::{Account, NotOpened, Open};
 use super::answer::{Process, call_deadline};
+use super::attachments;
 use super::mentions;
 use super::outcome::Outcome;
 use super::passing::{self, Asked, Said, Way};
@@ -30,8 +31,9 @@ use crate::store::{Enqueued, NewPart, OutboundRequest, PartState, Peer, RequestI
 pub(super) async fn send(
     account: &Arc<Account>,
     config: &Config,
-    message: OutboundMessage,
+    mut message: OutboundMessage,
 ) -> Result<DeliveryReceipt, WireError> {
+    let files = std::mem::take(&mut message.attachments);
     let deadline = call_deadline(&account.process, config);
     let given = |key: &str| {
         message
@@ -81,9 +83,14 @@ pub(super) async fn send(
     };
     // A known action that cannot be done is answered like a message that WhatsApp refuses: nothing of it goes.
     mentions::know_group(account, config, &peer, &message.content, deadline).await?;
+    let prepared =
+        attachments::prepare(account, config, &message, files, &peer, degrade, deadline).await?;
     let built = match known(&store, &message, &peer).await {
-        Ok(known) => outbound::build(&message, config, &peer, quoted, &known, degrade)
-            .map_err(WireError::from),
+        Ok(known) => {
+            let files = &prepared.attachments;
+            outbound::build(&message, files, config, &peer, quoted, &known, degrade)
+                .map_err(WireError::from)
+        }
         Err(error) => Err(error),
     };
     let read = match Action::parse(&message.metadata) {
@@ -100,8 +107,7 @@ pub(super) async fn send(
     };
     let Built {
         parts,
-        degraded,
-        content_hash,
+        mut degraded,
     } = match built {
         Ok(built) => built,
         Err(error) if degrade && is_refusal(&error, read.is_some()) => {
@@ -115,12 +121,14 @@ pub(super) async fn send(
         }
         Err(error) => return Err(error),
     };
+    degraded.extend(prepared.degraded);
     let parts: Vec<NewPart> = parts
         .into_iter()
         .map(|part| NewPart {
             message_id: mint(),
             payload: part.payload,
             kind: part.kind,
+            file: part.file,
         })
         .collect();
     if parts.is_empty() {
@@ -142,7 +150,7 @@ pub(super) async fn send(
     let sending = Sending {
         request: OutboundRequest {
             idempotency_key: given("idempotency_key").map(str::to_owned),
-            content_hash,
+            content_hash: prepared.content_hash,
             reply_to: reply_to.map(|id| (peer.public_id.clone(), id.to_owned())),
             chat: vec![target],
             parts,
@@ -151,16 +159,30 @@ pub(super) async fn send(
         degrade,
         degraded,
     };
+    let given = prepared.files.give()?;
+    let sent = sent(account, config, &store, &sending, deadline).await;
+    given.settle(&store).await?;
+    sent
+}
+
+/// Sends it over the connection, whoever owns that.
+async fn sent(
+    account: &Arc<Account>,
+    config: &Config,
+    store: &Store,
+    sending: &Sending,
+    deadline: Instant,
+) -> Result<DeliveryReceipt, WireError> {
     let asked = Asked::Send(sending.clone());
     match passing::way(account, config, deadline, &asked).await {
-        Ok(Way::Own(open)) => carry_out(&open, &account.process, &sending, deadline).await,
+        Ok(Way::Own(open)) => carry_out(&open, &account.process, sending, deadline).await,
         Ok(Way::Passed(Said::Sent(receipt))) => Ok(receipt),
         Ok(Way::Passed(Said::Failed(error))) => Err(error),
         Ok(Way::Passed(_)) => Err(WireError::new(
             "internal_error",
             "the owner of the connection answered something else; please report this",
         )),
-        Err(NotOpened::InUse(in_use)) => without_owner(&store, &sending, in_use).await,
+        Err(NotOpened::InUse(in_use)) => without_owner(store, sending, in_use).await,
         Err(NotOpened::Other(error)) => Err(error),
     }
 }

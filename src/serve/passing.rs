@@ -27,7 +27,7 @@ use crate::protocol::response::DeliveryReceipt;
 use crate::store::Unread;
 
 /// Changes with the meaning of what crosses.
-const PROTOCOL: u32 = 1;
+const PROTOCOL: u32 = 2;
 /// Longest line: what the longest request of a host may become.
 const MAX_LINE: u64 = 512 << 20;
 /// An owner that lives takes a connection at once.
@@ -53,7 +53,11 @@ pub(super) enum Asked {
 pub(super) enum Said {
     Sent(DeliveryReceipt),
     Shown,
-    Standing { status: String, what_to_do: String },
+    Standing {
+        status: String,
+        what_to_do: String,
+        transfers: Vec<String>,
+    },
     Failed(WireError),
     OwnerLeaving,
 }
@@ -331,8 +335,11 @@ async fn heard(stream: &Stream, open: &Open, process: &SharedProcess) -> io::Res
         Asked::Read(unread) => reading::mark(open, &unread, deadline)
             .await
             .map(|()| Said::Shown),
-        Asked::Health => report::connected(open)
-            .map(|(status, what_to_do)| Said::Standing { status, what_to_do }),
+        Asked::Health => report::connected(open).map(|(status, what_to_do)| Said::Standing {
+            status,
+            what_to_do,
+            transfers: open.session.transfers(),
+        }),
     };
     Ok(Some(said.unwrap_or_else(Said::Failed)))
 }

@@ -145,6 +145,7 @@ async fn stand(
         }
     }
     if let Some(open) = account.opened().await {
+        put_transfers(report, &open.session.transfers());
         return connected(&open);
     }
     match OwnerLock::owner(&account.paths) {
@@ -178,10 +179,24 @@ async fn owned(in_use: InUse, report: &mut HealthReport) -> Result<(String, Stri
         None => Ok(None),
     };
     match said {
-        Ok(Some(Said::Standing { status, what_to_do })) => Ok((status, what_to_do)),
+        Ok(Some(Said::Standing {
+            status,
+            what_to_do,
+            transfers,
+        })) => {
+            put_transfers(report, &transfers);
+            Ok((status, what_to_do))
+        }
         Ok(Some(Said::Failed(error))) => Err(error),
         Ok(_) => Ok(("in_use".to_owned(), in_use.to_string())),
         Err(error) => Ok(("in_use".to_owned(), error.message)),
+    }
+}
+
+fn put_transfers(report: &mut HealthReport, transfers: &[String]) {
+    if !transfers.is_empty() {
+        let told = transfers.join("; ");
+        report.metadata.insert("transfers".to_owned(), told);
     }
 }
 

@@ -72,6 +72,12 @@ impl Wait<'_> {
     async fn too_late(&self, outcome: &Outcome) -> WireError {
         let error = match outcome.gone().is_empty() {
             false => unknown(outcome),
+            true if let Some(reason) = &outcome.not_uploaded => WireError::new(
+                "attachment_upload_failed",
+                format_args!(
+                    "an attachment could not be uploaded to WhatsApp ({reason}); send the message again later"
+                ),
+            ),
             true if outcome.rate_limited => WireError::new(
                 "rate_limited",
                 "fewer messages and questions may go from this account now; send it again in a minute",

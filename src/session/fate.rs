@@ -15,6 +15,8 @@ pub enum Fate {
     Waiting,
     /// The server refused it for now; it waits in the outbox.
     RateLimited,
+    /// Its file could not be uploaded for now, for this reason; it waits in the outbox.
+    NotUploaded(String),
     /// It was given to the connection; no word of it yet.
     Handed,
     /// The server acknowledged it.
@@ -34,7 +36,10 @@ pub enum Fate {
 
 impl Fate {
     fn is_settled(&self) -> bool {
-        !matches!(self, Self::Waiting | Self::RateLimited | Self::Handed)
+        !matches!(
+            self,
+            Self::Waiting | Self::RateLimited | Self::NotUploaded(_) | Self::Handed
+        )
     }
 }
 

@@ -28,6 +28,8 @@ mod receive;
 mod runtime;
 mod state;
 mod supervisor;
+mod transfers;
+mod upload;
 mod version;
 
 use std::path::PathBuf;
@@ -47,6 +49,7 @@ pub use endpoint::{Endpoint, EndpointError, UNCHECKED, URL_VARIABLE};
 pub use fate::{Fate, Following};
 pub use link::{LinkError, LinkProgress, LinkRequest, link};
 pub use state::{Connection, Terminal, TerminalKind};
+pub use upload::sweep_staged;
 
 /// Why a session cannot be had, or cannot do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -118,6 +121,9 @@ struct Shared {
     happenings: happenings::Happenings,
     outbox: Arc<fate::Waiters>,
     lanes: lanes::Lanes,
+    /// The folder of files that go out.
+    staged: PathBuf,
+    transfers: transfers::Transfers,
     closing: watch::Sender<bool>,
 }
 
@@ -185,6 +191,8 @@ impl Session {
             happenings: happenings::Happenings::default(),
             outbox,
             lanes: lanes::Lanes::default(),
+            staged: paths.staged(),
+            transfers: transfers::Transfers::default(),
             closing: watch::Sender::new(false),
         });
         let (supervised, sent, kept) = (shared.clone(), shared.clone(), shared.clone());
@@ -250,6 +258,11 @@ impl Session {
             reached = self.online(deadline) => reached,
             () = async { drop(failed.await) } => self.online(Instant::now()).await,
         }
+    }
+
+    /// How far long transfers are, for people.
+    pub fn transfers(&self) -> Vec<String> {
+        self.shared.transfers.told()
     }
 
     /// Follows what becomes of these messages. To be called before they are stored, so that nothing is missed.

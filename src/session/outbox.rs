@@ -22,7 +22,7 @@ use super::groups::{self, Deed};
 use super::lanes::Lane;
 use super::lookup::{self, Found};
 use super::state::Connection;
-use super::{Shared, jid, reaction};
+use super::{Shared, jid, reaction, upload};
 use crate::clock::now;
 use crate::identity::ChatKind;
 use crate::store::{Commit, Enqueued, Foreseen, OutboundRequest, Outgoing, Receipt, StoreError};
@@ -45,6 +45,7 @@ pub(super) async fn send_waiting(shared: Arc<Shared>) {
     let mut connection = shared.connection.subscribe();
     let mut outbox = shared.store.outbound_signal();
     recover(&shared).await;
+    upload::begin(&shared).await;
     loop {
         outbox.borrow_and_update();
         lanes.borrow_and_update();
@@ -164,15 +165,17 @@ async fn heads(shared: &Shared) -> Result<Vec<Outgoing>, StoreError> {
     // Answered in the order of asking, in one transaction.
     let expired = shared.store.expire(now());
     let heads = shared.store.next_to_send(CHATS_AT_ONCE);
-    expired.await?;
+    if expired.await? > 0 {
+        upload::let_go(shared).await;
+    }
     heads.await
 }
 
-/// Whether a message may go now: the number of a peer that never wrote is looked up first. It counts as handed over
-/// only after that.
+/// Whether a message may go now: the number of a peer that never wrote is looked up first, then its file is uploaded.
+/// It counts as handed over only after that.
 async fn may_go(
     shared: &Shared,
-    client: &Client,
+    client: &Arc<Client>,
     part: &mut Outgoing,
     lane: &mut Lane,
 ) -> Result<bool, StoreError> {
@@ -193,6 +196,10 @@ async fn may_go(
         }),
         Found::NoAnswer(reason) => Some(Outcome::NotTaken(reason)),
         Found::Later => Some(Outcome::Busy("too many numbers".to_owned())),
+    };
+    let outcome = match outcome {
+        None => upload::before_sending(shared, client, part).await?,
+        some => some,
     };
     match outcome {
         Some(outcome) => settle(shared, part, outcome, lane).await.map(|()| false),
@@ -261,6 +268,9 @@ async fn settle(
         Outcome::Rejected { code, reason } => {
             tracing::warn!(chat, code, "a message was rejected");
             let stored = shared.store.mark_rejected(id.clone(), code.clone()).await;
+            if part.file.is_some() {
+                upload::let_go(shared).await;
+            }
             shared.outbox.tell(&id, Fate::Rejected { code, reason });
             stored
         }
@@ -293,14 +303,14 @@ async fn settle(
     }
 }
 
-enum Outcome {
+/// How far a message got.
+pub(super) enum Outcome {
+    /// The server took it, at this time if it said so.
     Sent(Option<i64>),
     /// Acknowledged, and encrypted for no device of the recipient.
     Suspect,
-    Rejected {
-        code: String,
-        reason: String,
-    },
+    /// It is refused for good.
+    Rejected { code: String, reason: String },
     /// The connection never had it.
     NotTaken(String),
     /// The server refused it for now, with this code.

@@ -30,6 +30,7 @@ mod sending;
 mod space;
 mod targets;
 mod trace;
+mod uploads;
 mod votes;
 mod writer;
 
@@ -60,6 +61,7 @@ pub use retention::Swept;
 pub use sending::{Outgoing, Receipt};
 pub use space::{RESERVE, Space, available};
 pub use trace::{Dropped, Explained, Gate, Ruling, Trace};
+pub use uploads::{StagedName, Uploaded};
 pub use votes::{Cast, Standing};
 pub use writer::Pending;
 

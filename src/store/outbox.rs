@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use rusqlite::{OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 
-use super::{Peer, Pending, Store, Tx, ledger, peers};
+use super::{Peer, Pending, StagedName, Store, Tx, ledger, peers};
 use crate::identity::Address;
 
 /// An idempotency key stands for its request this long, seconds.
@@ -42,6 +42,9 @@ pub struct NewPart {
     pub payload: Vec<u8>,
     /// What it is: `text`, `image` and so on.
     pub kind: String,
+    /// The file that has to be uploaded before it can go; the rest of what the message says of it is in `payload`.
+    #[serde(default)]
+    pub file: Option<StagedName>,
 }
 
 fn as_base64<S: serde::Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
@@ -215,7 +218,7 @@ pub(super) fn enqueue(tx: &Tx<'_>, call: &OutboundRequest, now: i64) -> rusqlite
     if let Some(part) = call.parts.first()
         && let Some(earlier) = with_message(tx, &part.message_id)?
     {
-        return join(tx, earlier, call.expires_at);
+        return join(tx, earlier, call);
     }
     let chat = peers::resolve(tx, &call.chat)?;
     let emission = match &call.reply_to {
@@ -233,7 +236,7 @@ pub(super) fn enqueue(tx: &Tx<'_>, call: &OutboundRequest, now: i64) -> rusqlite
         None => repeated_reply(tx, call, emission)?,
     };
     if let Some(earlier) = earlier {
-        return join(tx, earlier, call.expires_at);
+        return join(tx, earlier, call);
     }
     let reply_chat = match &call.reply_to {
         Some((chat, _)) => peers::find(tx, chat)?,
@@ -256,9 +259,16 @@ pub(super) fn enqueue(tx: &Tx<'_>, call: &OutboundRequest, now: i64) -> rusqlite
     let request = RequestId(tx.last_insert_rowid());
     for part in &call.parts {
         tx.prepare_cached(
-            "INSERT INTO part (message_id, request, chat, kind, payload) VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT INTO part (message_id, request, chat, kind, payload, file) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         )?
-        .execute(params![part.message_id, request.0, chat.0, part.kind, part.payload])?;
+        .execute(params![
+            part.message_id,
+            request.0,
+            chat.0,
+            part.kind,
+            part.payload,
+            part.file.as_ref().map(StagedName::as_str)
+        ])?;
     }
     tx.outbound_changed();
     let parts = call.parts.iter().map(|part| PartState {
@@ -284,8 +294,8 @@ fn with_message(tx: &Tx<'_>, message_id: &str) -> rusqlite::Result<Option<(i64, 
     .optional()
 }
 
-fn join(tx: &Tx<'_>, (id, chat): (i64, i64), expires_at: i64) -> rusqlite::Result<Enqueued> {
-    revive(tx, id, expires_at)?;
+fn join(tx: &Tx<'_>, (id, chat): (i64, i64), call: &OutboundRequest) -> rusqlite::Result<Enqueued> {
+    revive(tx, id, call)?;
     Ok(Enqueued::Joined {
         request: RequestId(id),
         chat: peers::load(tx, super::PeerKey(chat))?,
@@ -294,7 +304,9 @@ fn join(tx: &Tx<'_>, (id, chat): (i64, i64), expires_at: i64) -> rusqlite::Resul
 }
 
 /// What of a repeated request was given up before it was tried waits again, under its old ids: none of it ever left.
-fn revive(tx: &Tx<'_>, request: i64, expires_at: i64) -> rusqlite::Result<()> {
+/// Their files may be gone, so they take those that the repeating call has brought.
+fn revive(tx: &Tx<'_>, request: i64, call: &OutboundRequest) -> rusqlite::Result<()> {
+    replace_files(tx, request, call)?;
     let revived = tx
         .prepare_cached(
             "UPDATE part SET state = 0, open = 1 WHERE request = ?1 AND state IN (9, 10)",
@@ -302,8 +314,31 @@ fn revive(tx: &Tx<'_>, request: i64, expires_at: i64) -> rusqlite::Result<()> {
         .execute([request])?;
     if revived > 0 {
         tx.prepare_cached("UPDATE request SET expires = ?2 WHERE id = ?1")?
-            .execute([request, expires_at])?;
+            .execute([request, call.expires_at])?;
         tx.outbound_changed();
+    }
+    Ok(())
+}
+
+/// None of what is given up ever left, so it may as well be what the same call has made of itself now.
+fn replace_files(tx: &Tx<'_>, request: i64, call: &OutboundRequest) -> rusqlite::Result<()> {
+    if call.parts.iter().all(|part| part.file.is_none()) {
+        return Ok(());
+    }
+    let earlier = parts(tx, RequestId(request))?;
+    if earlier.len() != call.parts.len() {
+        return Ok(());
+    }
+    for (earlier, part) in earlier.iter().zip(&call.parts) {
+        tx.prepare_cached(
+            "UPDATE part SET payload = ?2, file = ?3 WHERE message_id = ?1 AND kind = ?4 AND state IN (9, 10) AND attempts = 0",
+        )?
+        .execute(params![
+            earlier.message_id,
+            part.payload,
+            part.file.as_ref().map(StagedName::as_str),
+            part.kind
+        ])?;
     }
     Ok(())
 }

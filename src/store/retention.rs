@@ -6,7 +6,7 @@
 
 use rusqlite::params;
 
-use super::{Pending, Store, Tx, messages, meta, trace};
+use super::{Pending, Store, Tx, messages, meta, trace, uploads};
 
 /// Events, and what was sent, are kept this long, seconds.
 const KEPT_FOR: i64 = 30 * 24 * 3600;
@@ -45,6 +45,7 @@ impl Store {
                 .execute([before, STEP])?;
             trace::sweep(tx, now)?;
             let step = usize::try_from(STEP).unwrap_or(usize::MAX);
+            uploads::forget(tx, now)?;
             let said = messages::forget(tx, messages::KEPT_BYTES, STEP)?;
             let more = [events, requests, sessions, said].contains(&step);
             Ok(Swept { dropped, more })

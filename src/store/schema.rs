@@ -202,6 +202,24 @@ const MIGRATIONS: &[&str] = &["
     CREATE INDEX sealed_target ON sealed (target, message);
     CREATE TRIGGER sealed_inbox AFTER DELETE ON inbox BEGIN DELETE FROM sealed WHERE message = old.id; END;
     CREATE INDEX inbox_sealed ON inbox (stored) WHERE state = 11;
+", "
+    -- The file that a message waits for, by its name among the staged ones.
+    ALTER TABLE part ADD COLUMN file TEXT;
+    CREATE INDEX part_file ON part (open, file) WHERE file IS NOT NULL;
+    CREATE TABLE uploaded (
+        sha256 BLOB NOT NULL,
+        media TEXT NOT NULL,
+        at INTEGER NOT NULL,
+        url TEXT NOT NULL,
+        direct_path TEXT NOT NULL,
+        media_key BLOB NOT NULL,
+        keyed INTEGER NOT NULL,
+        enc_sha256 BLOB NOT NULL,
+        length INTEGER NOT NULL,
+        sidecar BLOB,
+        PRIMARY KEY (sha256, media)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX uploaded_at ON uploaded (at);
 "];
 
 /// Opens or creates the file and brings its schema up to date.

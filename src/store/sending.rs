@@ -6,7 +6,9 @@
 use rusqlite::{OptionalExtension, params};
 
 use super::outbox::{self, DeliveryState, Enqueued, OutboundRequest};
-use super::{Foreseen, Peer, PeerKey, Pending, RequestId, Store, numbers, peers};
+use super::{
+    Foreseen, Peer, PeerKey, Pending, RequestId, StagedName, Store, numbers, peers,
+};
 use crate::identity::Address;
 
 /// So often is a message handed over before the chat goes on without knowing.
@@ -25,6 +27,8 @@ pub struct Outgoing {
     pub payload: Vec<u8>,
     /// What it is: `text`, `image` and so on.
     pub kind: String,
+    /// The file that has to be uploaded before it can go.
+    pub file: Option<StagedName>,
     /// How often it was handed over already.
     pub attempts: u32,
     /// Until when it may wait for its first handing over, Unix seconds.
@@ -62,7 +66,7 @@ impl Store {
     pub fn next_to_send(&self, limit: u32) -> Pending<Vec<Outgoing>> {
         self.submit(move |tx| {
             let mut statement = tx.prepare_cached(
-                "SELECT p.message_id, p.request, p.chat, p.payload, p.kind, p.attempts, r.expires
+                "SELECT p.message_id, p.request, p.chat, p.payload, p.kind, p.attempts, r.expires, p.file
                  FROM part p JOIN request r ON r.id = p.request
                  WHERE p.pos IN (SELECT min(pos) FROM part WHERE open = 1 GROUP BY chat) AND p.state <> 1
                  ORDER BY p.pos LIMIT ?1",
@@ -78,6 +82,9 @@ impl Store {
                     kind: row.get(4)?,
                     attempts: row.get(5)?,
                     expires_at: row.get(6)?,
+                    file: row
+                        .get::<_, Option<String>>(7)?
+                        .and_then(|name| name.try_into().ok()),
                 });
             }
             Ok(heads)
@@ -85,8 +92,9 @@ impl Store {
     }
 
     /// Enters a call like [`enqueue`](Self::enqueue), for who can send at once. If nothing of its chat waits before it,
-    /// and WhatsApp need not be asked about its number ([`before_first`](Self::before_first)), its first message is noted as
-    /// handed over, as by [`mark_handed`](Self::mark_handed), and given back. It may leave once that is on the disk.
+    /// it has no file to be uploaded, and WhatsApp need not be asked about its number
+    /// ([`before_first`](Self::before_first)), its first message is noted as handed over, as by
+    /// [`mark_handed`](Self::mark_handed), and given back. It may leave once that is on the disk.
     pub(crate) fn enqueue_handed(
         &self,
         request: OutboundRequest,
@@ -101,6 +109,7 @@ impl Store {
                 parts,
             } = &mut entered
                 && let Some((state, part)) = parts.first_mut().zip(request.parts.first())
+                && part.file.is_none()
                 && request.expires_at > now
                 && numbers::question(tx, chat, now)?.is_none()
             {
@@ -118,6 +127,7 @@ impl Store {
                         chat: chat.clone(),
                         payload: part.payload.clone(),
                         kind: part.kind.clone(),
+                        file: None,
                         attempts: 0,
                         expires_at: request.expires_at,
                     });

@@ -14,6 +14,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use whatsapp_loopback::Server;
 use whatsapp_loopback::people::Person;
 
+pub mod files;
 pub mod proxy;
 pub mod room;
 pub mod simhost;

@@ -14,6 +14,7 @@ fn answer(to: &str, id: &str) -> OutboundRequest {
             message_id: id.to_owned(),
             payload: b"your code".to_vec(),
             kind: PAIRING_CODE.to_owned(),
+            file: None,
         }],
         expires_at: NOW + 3600,
     }

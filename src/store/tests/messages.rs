@@ -13,6 +13,7 @@ fn ours() -> OutboundRequest {
             message_id: "OURS".to_owned(),
             payload: vec![1],
             kind: "text".to_owned(),
+            file: None,
         }],
         expires_at: NOW + 60,
     }
@@ -128,6 +129,7 @@ fn the_id_of_an_edit_stands_for_the_message_that_it_changed() {
             message_id: "EDIT".to_owned(),
             payload: message_to_vec(&body),
             kind: "edit".to_owned(),
+            file: None,
         }],
         ..ours()
     };

@@ -15,6 +15,7 @@ pub(super) mod plan;
 mod repair;
 mod retention;
 mod trace;
+mod uploads;
 mod votes;
 
 use super::*;

@@ -62,6 +62,7 @@ fn an_unasked_number_is_not_handed_over_at_once() {
                 message_id: asked.to_string(),
                 payload: Vec::new(),
                 kind: "text".to_owned(),
+                file: None,
             }],
             expires_at: NOW + 60,
         };

@@ -12,6 +12,7 @@ fn call(to: &str, ids: &[&str]) -> OutboundRequest {
                 message_id: (*id).to_owned(),
                 payload: id.as_bytes().to_vec(),
                 kind: "text".to_owned(),
+                file: None,
             })
             .collect(),
         expires_at: NOW + 3600,

@@ -4,7 +4,7 @@
 use rusqlite::Connection;
 
 /// The tables that grow.
-const GROW: [&str; 12] = [
+const GROW: [&str; 13] = [
     "inbox",
     "pending",
     "emission",
@@ -17,6 +17,7 @@ const GROW: [&str; 12] = [
     "member",
     "number",
     "vote",
+    "uploaded",
 ];
 
 /// Statements of the sweep, which runs now and then and walks in the order of age, and of a merge: a person turns out

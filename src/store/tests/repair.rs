@@ -20,6 +20,7 @@ fn filled() -> (tempfile::TempDir, std::path::PathBuf, Vec<u8>, String) {
             message_id: "OUT".to_owned(),
             payload: b"x".to_vec(),
             kind: "text".to_owned(),
+            file: None,
         }],
         expires_at: NOW + 9,
     };

@@ -79,6 +79,7 @@ fn what_was_sent_goes_too_but_nothing_that_is_under_way() {
             message_id: id.to_owned(),
             payload: b"x".to_vec(),
             kind: "text".to_owned(),
+            file: None,
         }],
         expires_at: i64::MAX,
     };

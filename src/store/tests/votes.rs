@@ -189,6 +189,7 @@ fn a_poll_that_we_sent_is_voted_in_as_well() {
             message_id: "POLL".to_owned(),
             payload: message_to_vec(&poll_of(&["Soup", "Salad"])),
             kind: "poll".to_owned(),
+            file: None,
         };
         let request = OutboundRequest {
             idempotency_key: None,
@@ -536,6 +537,7 @@ fn nobody_changes_what_we_wrote() {
         message_id: "OURS".to_owned(),
         payload: Vec::new(),
         kind: "text".to_owned(),
+        file: None,
     };
     let request = OutboundRequest {
         idempotency_key: None,

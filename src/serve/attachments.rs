@@ -1,0 +1,260 @@
+//! The attachments of a message of the host: from their sources to encrypted files that wait for their upload.
+//!
+//! Invariants: the account's thread is asked for nothing but to wait; memory does not grow with a file; a file is gone
+//! when the call is over, unless a message of the outbox waits for it, and such a one is safe on the disk by then.
+
+use std::collections::HashSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use super::account::Account;
+use super::staging::{self, Work};
+use crate::config::Config;
+use crate::media::stage::{StageError, Staged, Staging};
+use crate::outbound::{self, Attachment, Wish};
+use crate::protocol::jsonrpc::WireError;
+use crate::protocol::request::{OutboundAttachment, OutboundMessage};
+use crate::session::sweep_staged;
+use crate::store::{Peer, StagedName, Store};
+
+/// Files worked on side by side in the whole process: each keeps a core busy.
+static DESKS: Semaphore = Semaphore::const_new(2);
+/// What is kept of the time of a call for uploading and sending what was staged.
+const FOR_SENDING: Duration = Duration::from_secs(5);
+
+/// The attachments of a message.
+#[derive(Default)]
+pub(super) struct Prepared {
+    /// Those that can be sent, in their order.
+    pub attachments: Vec<Attachment>,
+    /// The others, each with its reason.
+    pub degraded: Vec<String>,
+    /// See [`outbound::content_hash`].
+    pub content_hash: String,
+    /// Their files.
+    pub files: Files,
+}
+
+/// Stages the attachments of a message; with `degrade` what cannot be sent is left out and named, else it is an error.
+pub(super) async fn prepare(
+    account: &Account,
+    config: &Config,
+    message: &OutboundMessage,
+    files: Vec<OutboundAttachment>,
+    to: &Peer,
+    degrade: bool,
+    deadline: Instant,
+) -> Result<Prepared, WireError> {
+    if files.is_empty() {
+        return Ok(Prepared {
+            content_hash: outbound::content_hash(message, &files, to),
+            ..Prepared::default()
+        });
+    }
+    // In base64 they are as long as the line that they came in.
+    let (hashed, addressed) = (message.clone(), to.clone());
+    let hash = move || (outbound::content_hash(&hashed, &files, &addressed), files);
+    let (content_hash, files) = blocking(hash).await?;
+    let mut prepared = Prepared {
+        content_hash,
+        ..Prepared::default()
+    };
+    let wish = match outbound::no_attachments(message, to) {
+        Some(error) => Err(error),
+        None => Wish::parse(&message.metadata),
+    };
+    let store = account.store().await?;
+    let media = account.paths.media();
+    let begun = match wish {
+        Ok(wish) => {
+            let (store, media) = (store.clone(), media.clone());
+            let staging = blocking(move || open(&media, &store)).await?;
+            staging.map(|staging| (wish, staging))
+        }
+        Err(error) => Err(error.into()),
+    };
+    let (wish, staging) = match begun {
+        Ok(begun) => begun,
+        Err(error) => {
+            for file in &files {
+                prepared.leave_out(&file.name, error.clone(), degrade)?;
+            }
+            return Ok(prepared);
+        }
+    };
+    prepared.files.staging = Some(staging.clone());
+    let left = deadline.saturating_duration_since(Instant::now());
+    let until = deadline - FOR_SENDING.min(left / 4);
+    for file in files {
+        let name = file.name.clone();
+        let work = Work {
+            staging: staging.clone(),
+            store: store.clone(),
+            limit: config.max_attachment_bytes,
+            private_urls: config.allow_private_urls,
+            wish,
+            until: until.into_std(),
+            stop: AtomicBool::new(false),
+        };
+        match within(work, file, until).await {
+            Ok(ready) => {
+                if let Some(unmet) = ready.unmet {
+                    let error = WireError::new("attachment_not_as_asked", unmet);
+                    prepared.leave_out(&name, error, degrade)?;
+                }
+                prepared.attachments.push(ready.attachment);
+                prepared.files.held.extend(ready.sealed);
+            }
+            Err(error) => prepared.leave_out(&name, error, degrade)?,
+        }
+    }
+    Ok(prepared)
+}
+
+impl Prepared {
+    fn leave_out(&mut self, name: &str, error: WireError, degrade: bool) -> Result<(), WireError> {
+        if !degrade {
+            return Err(error);
+        }
+        tracing::info!(code = %error.code, "an attachment is not sent as asked");
+        let reason = format!("attachment {name:?}: {}: {}", error.code, error.message);
+        self.degraded.push(reason);
+        Ok(())
+    }
+}
+
+/// Does the work for one attachment on threads where that may block, as long as there is time.
+async fn within(
+    work: Work,
+    file: OutboundAttachment,
+    until: Instant,
+) -> Result<staging::Ready, WireError> {
+    let work = Arc::new(work);
+    let staged = async {
+        let (own, task) = (work.clone(), work.clone());
+        // A slow server keeps nobody else waiting.
+        let source = blocking(move || staging::source(&own, file)).await??;
+        let desk = DESKS.acquire().await;
+        let desk = desk.map_err(|error| WireError::new("internal_error", error))?;
+        blocking(move || {
+            let ready = staging::ready(&task, source);
+            drop(desk);
+            ready
+        })
+        .await?
+    };
+    match tokio::time::timeout_at(until, staged).await {
+        Ok(done) => done,
+        Err(_) => {
+            work.stop.store(true, Ordering::Relaxed);
+            Err(WireError::new(
+                "attachment_not_ready",
+                "the attachment could not be fetched and prepared within the time of this call; send a smaller one, \
+                 or raise send_timeout_secs",
+            ))
+        }
+    }
+}
+
+/// Opens the folder of staged files, without what processes that died have left in it.
+fn open(media: &Path, store: &Store) -> Result<Staging, WireError> {
+    sweep_staged(media, store).map_err(refused)?;
+    Staging::open(media).map_err(refused)
+}
+
+/// The error of the disk, for the host.
+pub(super) fn refused(error: StageError) -> WireError {
+    WireError::new(error.code(), error)
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, WireError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| WireError::new("internal_error", error))
+}
+
+/// The files that a call has staged. Dropped, they are gone.
+#[derive(Default)]
+pub(super) struct Files {
+    held: Vec<Staged>,
+    /// Held until the outbox has said what it waits for, so that nobody takes the files for lost.
+    staging: Option<Staging>,
+}
+
+impl Files {
+    /// Gives the files to the outbox, which is about to be told of them. To be [`settled`](Given::settle) afterwards.
+    pub(super) fn give(self) -> Result<Given, WireError> {
+        let mut given = Given {
+            names: Vec::new(),
+            paths: Vec::new(),
+            staging: self.staging,
+        };
+        for staged in self.held {
+            let path = staged.keep().map_err(refused)?;
+            given.names.extend(named(&path));
+            given.paths.push(path);
+        }
+        Ok(given)
+    }
+}
+
+/// The name under which the outbox knows a staged file.
+pub(super) fn named(path: &Path) -> Option<StagedName> {
+    let name = path.file_name()?.to_str()?.to_owned();
+    name.try_into().ok()
+}
+
+/// Files that the outbox may wait for.
+pub(super) struct Given {
+    names: Vec<StagedName>,
+    paths: Vec<PathBuf>,
+    staging: Option<Staging>,
+}
+
+impl Given {
+    /// Removes those that no message waits for. The others are safe on the disk afterwards.
+    pub(super) async fn settle(self, store: &Store) -> Result<(), WireError> {
+        if self.paths.is_empty() {
+            return Ok(());
+        }
+        let awaited: HashSet<StagedName> = store.files_awaited().await?.into_iter().collect();
+        let left = store.files_left().await?;
+        let Self {
+            names,
+            paths,
+            staging,
+        } = self;
+        let ours: Vec<StagedName> = left
+            .into_iter()
+            .filter(|name| names.contains(name))
+            .collect();
+        blocking(move || {
+            for path in &paths {
+                let wanted = named(path).is_some_and(|name| awaited.contains(&name));
+                let done = match wanted {
+                    true => std::fs::File::open(path).and_then(|file| file.sync_all()),
+                    false => std::fs::remove_file(path),
+                };
+                match done {
+                    // Whoever uploaded it has removed it.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => tracing::warn!(%error, "a staged file cannot be settled"),
+                    Ok(()) => {}
+                }
+            }
+            drop(staging);
+        })
+        .await?;
+        if !ours.is_empty() {
+            store.files_removed(ours).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,176 @@
+//! One attachment, from its source to an encrypted file. Everything here blocks.
+//!
+//! Invariant: what is sent is what the bytes are; what the sender says of them is only compared with it.
+
+use std::io::{Read, Seek};
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use wacore::download::MediaType;
+
+use super::attachments::{named, refused};
+use crate::media::name;
+use crate::media::probe::{self, Kind, Wanted};
+use crate::media::seal::seal;
+use crate::media::stage::{Staged, Staging};
+use crate::media::url::{self, Limits};
+use crate::outbound::{self, Attachment, SentAs, Wish};
+use crate::protocol::jsonrpc::WireError;
+use crate::protocol::request::OutboundAttachment;
+use crate::store::{Store, Uploaded};
+
+/// Longest silence of a server that an attachment is fetched from.
+const SILENCE: Duration = Duration::from_secs(15);
+
+/// What there is to know for staging an attachment.
+pub(super) struct Work {
+    pub staging: Staging,
+    pub store: Store,
+    /// Most bytes.
+    pub limit: u64,
+    /// URLs may point at private addresses.
+    pub private_urls: bool,
+    pub wish: Wish,
+    /// When all of it must be done.
+    pub until: Instant,
+    /// Set when nobody waits for it any more.
+    pub stop: AtomicBool,
+}
+
+/// An attachment that can be sent.
+pub(super) struct Ready {
+    pub attachment: Attachment,
+    /// Its file, unless WhatsApp has it already.
+    pub sealed: Option<Staged>,
+    /// A wish that it is sent without.
+    pub unmet: Option<String>,
+}
+
+/// Makes of an attachment's bytes what can be sent.
+pub(super) fn ready(work: &Work, mut source: Source) -> Result<Ready, WireError> {
+    let wish = work.wish;
+    let wanted = Wanted {
+        name: source.name.clone().unwrap_or_default(),
+        mime_type: source.mime_type.take().unwrap_or_default(),
+        voice: wish.voice,
+        gif: wish.sent_as == Some(SentAs::Gif),
+        sticker: wish.sent_as == Some(SentAs::Sticker),
+        document: wish.sent_as == Some(SentAs::Document),
+    };
+    let mut probed = probe::probe(&mut source.plain.open()?, &wanted)
+        .map_err(|error| WireError::new(error.code(), error))?;
+    let media = media_type(probed.kind);
+    let word = outbound::encrypted_as(probed.kind);
+    let (sha256, now) = (source.plain.sha256().to_vec(), crate::clock::now());
+    let lately = work.store.uploaded(sha256.clone(), word.to_owned(), now);
+    let (file, sealed) = match lately.wait()? {
+        Some(uploaded) => (uploaded, None),
+        None => {
+            let sealed = seal(source.plain.open()?, &work.staging, media, &work.stop);
+            let (sealed, info) = sealed.map_err(|error| WireError::new(error.code(), error))?;
+            let file = Uploaded {
+                sha256,
+                media: word.to_owned(),
+                url: String::new(),
+                direct_path: String::new(),
+                media_key: info.media_key.to_vec(),
+                keyed: now,
+                enc_sha256: info.file_enc_sha256.to_vec(),
+                length: info.file_length,
+                sidecar: info.streaming_sidecar,
+            };
+            (file, Some(sealed))
+        }
+    };
+    let unmet = probed.unmet.take();
+    let name = source.name.unwrap_or_else(|| "file".to_owned());
+    let attachment = Attachment {
+        name,
+        probed,
+        file,
+        staged: sealed.as_ref().and_then(|sealed| named(sealed.path())),
+    };
+    Ok(Ready {
+        attachment,
+        sealed,
+        unmet,
+    })
+}
+
+/// What an attachment's bytes are read from, and what is said of them.
+pub(super) struct Source {
+    plain: Plain,
+    /// Fit to be shown; none if nobody gave one.
+    name: Option<String>,
+    mime_type: Option<String>,
+}
+
+/// The bytes of an attachment, of which the hash is known.
+enum Plain {
+    /// A file of this call.
+    Staged(Staged),
+}
+
+impl Plain {
+    fn open(&mut self) -> Result<impl Read + Seek + use<'_>, WireError> {
+        match self {
+            Self::Staged(staged) => staged
+                .open()
+                .map_err(|error| WireError::new("store_failed", error)),
+        }
+    }
+
+    fn sha256(&self) -> &[u8; 32] {
+        match self {
+            Self::Staged(staged) => staged.sha256(),
+        }
+    }
+}
+
+/// Finds the bytes. Of several sources that an attachment may have, all are the same file: what is at hand goes first.
+pub(super) fn source(work: &Work, file: OutboundAttachment) -> Result<Source, WireError> {
+    let given = |text: Option<String>| text.filter(|text| !text.is_empty());
+    let (name, mime_type) = (name::sanitised(&file.name), given(Some(file.mime_type)));
+    if let Some(text) = file.data_base64 {
+        let staged = work.staging.from_base64(&text, work.limit);
+        return Ok(Source {
+            plain: Plain::Staged(staged.map_err(refused)?),
+            name,
+            mime_type,
+        });
+    }
+    if let Some(_key) = given(file.storage_key) {
+        return Err(WireError::new(
+            "unknown_storage_key",
+            "this version cannot read storage keys; send the file by url or data_base64",
+        ));
+    }
+    if let Some(url) = given(file.url) {
+        let limits = Limits {
+            bytes: work.limit,
+            deadline: work.until,
+            idle: SILENCE,
+        };
+        let fetched = url::fetch(&url, &work.staging, &limits, work.private_urls);
+        let fetched = fetched.map_err(|error| WireError::new(error.code(), error))?;
+        return Ok(Source {
+            plain: Plain::Staged(fetched.file),
+            name: name.or(fetched.name),
+            mime_type: mime_type.or(fetched.mime_type),
+        });
+    }
+    Err(WireError::new(
+        "invalid_attachment",
+        "an attachment needs data_base64, url or storage_key; give one of them",
+    ))
+}
+
+fn media_type(kind: Kind) -> MediaType {
+    match kind {
+        Kind::Image => MediaType::Image,
+        Kind::Video | Kind::Gif => MediaType::Video,
+        Kind::Audio | Kind::Voice => MediaType::Audio,
+        Kind::Sticker => MediaType::Sticker,
+        Kind::Document => MediaType::Document,
+    }
+}

@@ -1,0 +1,101 @@
+//! Files on their way, for those who ask how far they are.
+//!
+//! Invariant: what is listed is under way; whoever carries a file holds its [`Transfer`], and a drop ends it.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+/// Smaller files are there before anybody could ask.
+const LONG: u64 = 8 << 20;
+/// How often a long transfer says how far it is.
+const SAYS: Duration = Duration::from_secs(5);
+
+/// All that is under way.
+#[derive(Default)]
+pub(super) struct Transfers(Mutex<Vec<Weak<Transfer>>>);
+
+/// One file on its way.
+#[derive(Debug)]
+pub(super) struct Transfer {
+    what: &'static str,
+    total: u64,
+    done: AtomicU64,
+    stopped: AtomicBool,
+}
+
+impl Transfers {
+    /// A transfer of so many bytes begins; `what` is its direction, for people.
+    pub(super) fn begin(&self, what: &'static str, total: u64) -> Arc<Transfer> {
+        let transfer = Arc::new(Transfer {
+            what,
+            total,
+            done: AtomicU64::new(0),
+            stopped: AtomicBool::new(false),
+        });
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|one| one.strong_count() > 0);
+        all.push(Arc::downgrade(&transfer));
+        transfer
+    }
+
+    /// How far the long ones are, for people.
+    pub(super) fn told(&self) -> Vec<String> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = all.iter().filter_map(Weak::upgrade);
+        all.filter(|one| one.total > LONG && !one.is_stopped())
+            .map(|one| one.told())
+            .collect()
+    }
+}
+
+impl Transfer {
+    /// So many bytes more have gone by.
+    pub(super) fn add(&self, bytes: usize) {
+        self.done.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// It goes on from here.
+    pub(super) fn set(&self, bytes: u64) {
+        self.done.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes that have gone by.
+    pub(super) fn done(&self) -> u64 {
+        self.done.load(Ordering::Relaxed)
+    }
+
+    /// Nobody waits for it any more.
+    pub(super) fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether nobody waits for it any more.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
+
+    fn told(&self) -> String {
+        let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        let (done, total) = (mebibytes(self.done()), mebibytes(self.total));
+        format!("{} {done:.0} of {total:.0} MiB", self.what)
+    }
+
+    /// Says now and then how far a long transfer is, and returns once no byte has gone by for `patience`.
+    pub(super) async fn stalls(&self, patience: Duration) {
+        let mut seen = self.done();
+        let mut since = tokio::time::Instant::now();
+        loop {
+            tokio::time::sleep(SAYS.min(patience)).await;
+            if self.total > LONG {
+                tracing::info!("{}", self.told());
+            }
+            let done = self.done();
+            if done != seen {
+                (seen, since) = (done, tokio::time::Instant::now());
+            } else if since.elapsed() >= patience {
+                return;
+            }
+        }
+    }
+}

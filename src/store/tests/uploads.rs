@@ -1,0 +1,140 @@
+use super::*;
+
+fn call(key: &str, ids: &[(&str, Option<&str>)]) -> OutboundRequest {
+    let parts = ids.iter().map(|(id, file)| NewPart {
+        message_id: (*id).to_owned(),
+        payload: id.as_bytes().to_vec(),
+        kind: "image".to_owned(),
+        file: file.map(|name| name.to_owned().try_into().unwrap()),
+    });
+    OutboundRequest {
+        idempotency_key: Some(key.to_owned()),
+        content_hash: "same".to_owned(),
+        reply_to: None,
+        chat: vec![ANN.parse().unwrap()],
+        parts: parts.collect(),
+        expires_at: NOW + 60,
+    }
+}
+
+fn uploaded(sha256: u8, path: &str) -> Uploaded {
+    Uploaded {
+        sha256: vec![sha256; 32],
+        media: "image".to_owned(),
+        url: format!("https://h{path}"),
+        direct_path: path.to_owned(),
+        media_key: vec![2; 32],
+        keyed: NOW,
+        enc_sha256: path.as_bytes().to_vec(),
+        length: 9,
+        sidecar: None,
+    }
+}
+
+fn names(names: Vec<StagedName>) -> Vec<String> {
+    names.into_iter().map(String::from).collect()
+}
+
+fn awaited(store: &Store) -> Vec<String> {
+    names(store.files_awaited().wait().unwrap())
+}
+
+fn left(store: &Store) -> Vec<String> {
+    names(store.files_left().wait().unwrap())
+}
+
+#[test]
+fn a_file_is_its_messages_until_it_is_uploaded() {
+    let store = TestStore::new();
+    let (_, head) = store
+        .enqueue_handed(call("k", &[("A", Some("fa")), ("B", Some("fb"))]), NOW)
+        .wait()
+        .unwrap();
+    assert_eq!(head, None, "it has to be uploaded before it is handed over");
+    assert_eq!(awaited(&store), ["fa", "fb"]);
+    let head = store.next_to_send(9).wait().unwrap().remove(0);
+    assert_eq!(head.file.as_ref().map(StagedName::as_str), Some("fa"));
+    let payload = b"with its place".to_vec();
+    let place = uploaded(1, "/p");
+    let id = head.message_id;
+    store
+        .mark_uploaded(id.clone(), payload.clone(), place.clone(), NOW)
+        .wait()
+        .unwrap();
+    assert_eq!(awaited(&store), ["fb"]);
+    let head = store.next_to_send(9).wait().unwrap().remove(0);
+    assert_eq!(
+        (head.message_id, head.file, head.payload),
+        (id, None, payload)
+    );
+    // It is used again for a week.
+    let lately = |sha256: u8, now| {
+        let media = "image".to_owned();
+        store.uploaded(vec![sha256; 32], media, now).wait().unwrap()
+    };
+    assert_eq!(lately(1, NOW + WEEK - 1), Some(place));
+    assert_eq!(lately(1, NOW + WEEK), None);
+    assert_eq!(lately(2, NOW), None);
+    // The same again does not make it younger: WhatsApp counts from the upload.
+    store
+        .mark_uploaded("X".to_owned(), Vec::new(), uploaded(1, "/p"), NOW + 9)
+        .wait()
+        .unwrap();
+    assert_eq!(lately(1, NOW + WEEK), None);
+    store
+        .mark_uploaded("X".to_owned(), Vec::new(), uploaded(1, "/q"), NOW + 9)
+        .wait()
+        .unwrap();
+    assert_eq!(lately(1, NOW + WEEK).unwrap().direct_path, "/q");
+}
+
+#[test]
+fn what_will_not_go_leaves_its_file() {
+    let store = TestStore::new();
+    let entered = store.enqueue(call("k", &[("A", Some("fa")), ("B", Some("fb"))]), NOW);
+    let Enqueued::New { request, .. } = entered.wait().unwrap() else {
+        panic!("new");
+    };
+    assert!(store.still_waits("A".to_owned()).wait().unwrap());
+    store.withdraw(request).wait().unwrap();
+    assert!(!store.still_waits("A".to_owned()).wait().unwrap());
+    assert_eq!(left(&store), ["fa", "fb"]);
+    assert!(awaited(&store).is_empty());
+    store
+        .files_removed(store.files_left().wait().unwrap())
+        .wait()
+        .unwrap();
+    assert!(left(&store).is_empty());
+    // Asked for again it goes with the files that come with it, under its old ids.
+    let again = store.enqueue(call("k", &[("C", Some("fc")), ("D", Some("fd"))]), NOW);
+    assert!(matches!(again.wait().unwrap(), Enqueued::Joined { .. }));
+    assert_eq!(awaited(&store), ["fc", "fd"]);
+    let head = store.next_to_send(9).wait().unwrap().remove(0);
+    assert_eq!(
+        (head.message_id.as_str(), head.payload.as_slice()),
+        ("A", &b"C"[..])
+    );
+    store.expire(NOW + 60).wait().unwrap();
+    assert_eq!(left(&store), ["fc", "fd"]);
+}
+
+#[test]
+fn a_staged_name_leads_nowhere() {
+    for name in [
+        "",
+        ".",
+        "..",
+        "a/b",
+        "../a",
+        "/a",
+        "a\\b",
+        "a\0",
+        ".a",
+        &"a".repeat(129),
+    ] {
+        assert!(StagedName::try_from(name.to_owned()).is_err(), "{name:?}");
+        let line = serde_json::to_string(name).unwrap();
+        assert!(serde_json::from_str::<StagedName>(&line).is_err());
+    }
+    assert!(StagedName::try_from("aZ0-_.x".to_owned()).is_ok());
+}
