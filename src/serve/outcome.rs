@@ -208,4 +208,22 @@ mod tests {
             );
         }
     }
+
+    #[test]
+    fn a_failure_in_the_middle_says_which_parts_went() {
+        use DeliveryState::*;
+        let states = [Sent, Rejected, Withdrawn];
+        let outcome = Outcome::of(states.map(part).into(), Vec::new());
+        assert_eq!(outcome.gone(), ["Sent"]);
+        let metadata = outcome.receipt("chat", Some("M1")).metadata;
+        for (key, value) in [
+            ("delivery_state", "rejected"),
+            ("message_ids", "Sent,Rejected,Withdrawn"),
+            ("message_states", "sent,rejected,withdrawn"),
+            ("error_code", "rejected"),
+            ("reply_to_message_id", "M1"),
+        ] {
+            assert_eq!(metadata[key], value, "{key}");
+        }
+    }
 }
