@@ -89,7 +89,7 @@ pub(super) fn open(tx: &Tx<'_>, chat: PeerKey, stanza: &str) -> rusqlite::Result
         )?
         .execute(params![
             message.0,
-            super::inbox::json(&draft)?,
+            super::stored::json(&draft)?,
             state::WAITING
         ])?;
     }
