@@ -1,5 +1,8 @@
 //! Base64 from a request's line into a file. The text is borrowed, and decoded through one small buffer.
 
+use std::borrow::Cow;
+use std::iter;
+
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use base64::{DecodeError, Engine};
@@ -20,26 +23,31 @@ pub(super) fn decode(
     mut file: StageWriter,
     block: usize,
 ) -> Result<Staged, StageError> {
-    let mut characters = text.iter().filter(|c| !space(**c));
-    let count = characters.clone().filter(|c| **c != b'=').count() as u64;
+    let wrapped = SPACES.iter().any(|space| text.contains(space));
+    let characters = match wrapped {
+        true => text.iter().filter(|c| !SPACES.contains(c)).count(),
+        false => text.len(),
+    };
+    let padding = text
+        .iter()
+        .rev()
+        .take_while(|c| **c == b'=' || SPACES.contains(c));
+    let count = (characters - padding.filter(|c| **c == b'=').count()) as u64;
     file.check(count / 4 * 3 + [0, 0, 1, 2][(count % 4) as usize])?;
-    let mut packed = Vec::with_capacity(block);
     let mut decoded = Vec::with_capacity(block / 4 * 3);
-    let mut before = 0;
-    while characters.clone().next().is_some() {
+    let (mut before, mut padded) = (0, false);
+    for packed in blocks(text, block, wrapped) {
         let position = |n: usize| {
-            let mut all = text.iter().enumerate().filter(|(_, c)| !space(**c));
+            let mut all = text.iter().enumerate().filter(|(_, c)| !SPACES.contains(c));
             all.nth(before + n)
                 .map_or(text.len(), |(position, _)| position)
         };
-        if packed.last() == Some(&b'=') {
+        if padded {
             let (what, position) = ("something after the padding".to_owned(), position(0));
             return Err(StageError::Base64 { what, position });
         }
-        packed.clear();
-        packed.extend(characters.by_ref().take(block));
         decoded.clear();
-        ENGINE.decode_vec(&packed, &mut decoded).map_err(|error| {
+        ENGINE.decode_vec(&*packed, &mut decoded).map_err(|error| {
             let (what, n) = match error {
                 DecodeError::InvalidByte(n, c) => (format!("{:?}", char::from(c)), n),
                 _ => ("an incomplete group of four".to_owned(), packed.len()),
@@ -49,12 +57,25 @@ pub(super) fn decode(
         })?;
         file.write(&decoded)?;
         before += packed.len();
+        padded = packed.last() == Some(&b'=');
     }
     Ok(file.finish())
 }
 
-fn space(c: u8) -> bool {
-    c.is_ascii_whitespace()
+/// What is skipped, as in text that was wrapped.
+const SPACES: [u8; 5] = *b"\n\r \t\x0c";
+
+/// The characters of `text` in blocks, copied only if there are spaces to leave out.
+fn blocks(text: &[u8], block: usize, wrapped: bool) -> impl Iterator<Item = Cow<'_, [u8]>> {
+    let mut chunks = text.chunks(block);
+    let mut characters = text.iter().copied().filter(|c| !SPACES.contains(c));
+    iter::from_fn(move || match wrapped {
+        false => chunks.next().map(Cow::Borrowed),
+        true => {
+            let packed: Vec<u8> = characters.by_ref().take(block).collect();
+            (!packed.is_empty()).then_some(Cow::Owned(packed))
+        }
+    })
 }
 
 #[cfg(test)]

@@ -432,11 +432,11 @@ pub fn content_hash(
         take(&attachment.name);
         take(&attachment.mime_type);
         for source in [
-            &attachment.data_base64,
-            &attachment.url,
-            &attachment.storage_key,
+            attachment.data_base64.as_deref(),
+            attachment.url.as_deref(),
+            attachment.storage_key.as_deref(),
         ] {
-            take(source.as_deref().unwrap_or_default());
+            take(source.unwrap_or_default());
         }
     }
     for (key, value) in &message.metadata {

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -121,22 +122,23 @@ struct Envelope<'a> {
     params: Option<&'a RawValue>,
 }
 
-/// Reads one line. Large values are borrowed from it until the one copy that the request keeps.
+/// Reads one line. Attachments stay in it, all else is copied.
 ///
 /// # Errors
 /// [`Refused`] with the answer to write; nothing in a line is worth ending the process for.
-pub fn parse(line: &[u8]) -> Result<Request, Refused> {
+pub fn parse(line: Vec<u8>) -> Result<Request, Refused> {
     let refused = |code: &'static str, message: &dyn fmt::Display| Refused {
         id: RequestId::default(),
         error: WireError::new(code, message),
     };
-    let line = std::str::from_utf8(line).map_err(|error| {
+    let line = String::from_utf8(line).map_err(|error| {
         refused(
             "parse_error",
             &format_args!("the line is not UTF-8: {error}"),
         )
     })?;
-    let envelope: &RawValue = serde_json::from_str(line).map_err(|error| {
+    let line = Arc::new(line);
+    let envelope: &RawValue = serde_json::from_str(&line).map_err(|error| {
         refused(
             "parse_error",
             &format_args!("the line is not JSON: {error}"),
@@ -152,13 +154,13 @@ pub fn parse(line: &[u8]) -> Result<Request, Refused> {
     let envelope: Envelope<'_> = serde_json::from_str(envelope.get())
         .map_err(|error| refused("invalid_request", &reason(&error)))?;
     let id = RequestId::recover(envelope.id);
-    match body(&envelope) {
+    match body(&envelope, &line) {
         Ok(body) => Ok(Request { id, body }),
         Err(error) => Err(Refused { id, error }),
     }
 }
 
-fn body(envelope: &Envelope<'_>) -> Result<Body, WireError> {
+fn body(envelope: &Envelope<'_>, line: &Arc<String>) -> Result<Body, WireError> {
     let invalid = |message: &str| WireError::new("invalid_request", message);
     if text(envelope.jsonrpc)?.as_deref() != Some("2.0") {
         return Err(invalid("\"jsonrpc\" must be \"2.0\""));
@@ -191,7 +193,7 @@ fn body(envelope: &Envelope<'_>) -> Result<Body, WireError> {
         (None, None) => return Err(invalid("\"method\" and params.kind are both missing")),
     };
     match params.protocol_version.map(RawValue::get) {
-        Some("1") => params.body(&kind)?.ok_or_else(|| unsupported(&kind)),
+        Some("1") => params.body(&kind, line)?.ok_or_else(|| unsupported(&kind)),
         given => Err(WireError::new(
             "unsupported_protocol_version",
             format_args!(

@@ -9,6 +9,7 @@ pub mod event;
 pub mod jsonrpc;
 pub mod request;
 pub mod response;
+pub mod text;
 
 /// The protocol version of every request and notification.
 pub const PROTOCOL_VERSION: u64 = 1;

@@ -1,8 +1,9 @@
 //! What the host asks.
 
 use std::fmt;
+use std::sync::Arc;
 
-use serde::de::{DeserializeOwned, Deserializer, Error as _, MapAccess, Visitor};
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -10,6 +11,7 @@ use serde_json::value::RawValue;
 use super::StringMap;
 use super::event::IngressState;
 use super::jsonrpc::{WireError, reason};
+use super::text::Text;
 
 /// A request's content. `config` is what the operator wrote, unread: `null` when there is none.
 #[derive(Debug, Clone, PartialEq)]
@@ -91,8 +93,9 @@ pub struct OutboundAttachment {
     /// What the sender takes it for.
     #[serde(deserialize_with = "null_is_default")]
     pub mime_type: String,
-    /// The bytes in base64, undecoded.
-    pub data_base64: Option<String>,
+    /// The bytes in base64, undecoded, still in the request's line.
+    #[serde(skip)]
+    pub data_base64: Option<Text>,
     /// Where to fetch it.
     pub url: Option<String>,
     /// A key that this plugin issued with an inbound attachment.
@@ -103,7 +106,7 @@ impl fmt::Debug for OutboundAttachment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OutboundAttachment")
             .field("mime_type", &self.mime_type)
-            .field("base64_bytes", &self.data_base64.as_ref().map(String::len))
+            .field("base64", &self.data_base64)
             .field("url", &self.url.is_some())
             .field("storage_key", &self.storage_key)
             .finish()
@@ -169,8 +172,8 @@ pub(super) struct Params<'a> {
 }
 
 impl Params<'_> {
-    /// `None` for an unknown kind.
-    pub fn body(&self, kind: &str) -> Result<Option<Body>, WireError> {
+    /// `None` for an unknown kind. `line` is what all this was read from.
+    pub fn body(&self, kind: &str, line: &Arc<String>) -> Result<Option<Body>, WireError> {
         let config = || {
             read::<Option<Value>>("config", self.config).map(|c| c.flatten().unwrap_or(Value::Null))
         };
@@ -201,11 +204,11 @@ impl Params<'_> {
             },
             "deliver" => Body::Deliver {
                 config: config()?,
-                message: required("message", self.message)?,
+                message: self.message(line)?,
             },
             "push" => Body::Push {
                 config: config()?,
-                message: required("message", self.message)?,
+                message: self.message(line)?,
             },
             "status" => Body::Status {
                 config: config()?,
@@ -216,9 +219,41 @@ impl Params<'_> {
             _ => return Ok(None),
         }))
     }
+
+    fn message(&self, line: &Arc<String>) -> Result<OutboundMessage, WireError> {
+        let mut message: OutboundMessage = required("message", self.message)?;
+        let files: Files<'_> = required("message", self.message)?;
+        let files = files.attachments.unwrap_or_default();
+        for (attachment, Bytes { data_base64 }) in message.attachments.iter_mut().zip(files) {
+            let text = data_base64.map(|raw| Text::read(raw, line)).transpose();
+            attachment.data_base64 = text.map_err(|error| {
+                WireError::new(
+                    "invalid_params",
+                    format_args!("params.message: data_base64: {}", reason(&error)),
+                )
+            })?;
+        }
+        Ok(message)
+    }
 }
 
-fn read<T: DeserializeOwned>(name: &str, raw: Option<&RawValue>) -> Result<Option<T>, WireError> {
+/// Where the attachments of a message have their bytes.
+#[derive(Default, Deserialize)]
+struct Files<'a> {
+    #[serde(borrow, default)]
+    attachments: Option<Vec<Bytes<'a>>>,
+}
+
+#[derive(Deserialize)]
+struct Bytes<'a> {
+    #[serde(borrow)]
+    data_base64: Option<&'a RawValue>,
+}
+
+fn read<'a, T: Deserialize<'a>>(
+    name: &str,
+    raw: Option<&'a RawValue>,
+) -> Result<Option<T>, WireError> {
     raw.map(|raw| serde_json::from_str(raw.get()))
         .transpose()
         .map_err(|error| {
@@ -229,7 +264,7 @@ fn read<T: DeserializeOwned>(name: &str, raw: Option<&RawValue>) -> Result<Optio
         })
 }
 
-fn required<T: DeserializeOwned>(name: &str, raw: Option<&RawValue>) -> Result<T, WireError> {
+fn required<'a, T: Deserialize<'a>>(name: &str, raw: Option<&'a RawValue>) -> Result<T, WireError> {
     match raw {
         // Serde would read an array into a struct by position.
         Some(raw) if raw.get().starts_with('{') => read(name, Some(raw)),

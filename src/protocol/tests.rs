@@ -18,7 +18,7 @@ fn request(method: &str, params: Value) -> Vec<u8> {
 fn deliver(message: Value) -> Result<OutboundMessage, WireError> {
     let params =
         json!({ "kind": "deliver", "protocol_version": 1, "config": {}, "message": message });
-    match parse(&request("channel.deliver", params)) {
+    match parse(request("channel.deliver", params)) {
         Ok(Request {
             body: Body::Deliver { message, .. },
             ..
@@ -36,7 +36,7 @@ fn every_line_that_a_real_host_wrote() {
         let fixture: Value = serde_json::from_str(fixture).unwrap();
         let line = &fixture["host_line"];
         let params = &line["params"];
-        let Request { id, body } = parse(line.to_string().as_bytes()).unwrap();
+        let Request { id, body } = parse(line.to_string().into_bytes()).unwrap();
         assert_eq!(id, RequestId::Integer(1));
         let kind = params["kind"].as_str().unwrap();
         seen.insert(kind.to_owned());
@@ -111,13 +111,13 @@ fn ids_are_echoed_or_one() {
         (r#""id":[2],"#, "1"),
         ("", "1"),
     ] {
-        let request = parse(format!("{{{id}{shutdown}}}").as_bytes()).unwrap();
+        let request = parse(format!("{{{id}{shutdown}}}").into_bytes()).unwrap();
         assert_eq!(request.body, Body::Shutdown);
         assert_eq!(
             response_line(&request.id, &Response::Ok),
             format!(r#"{{"jsonrpc":"2.0","id":{echoed},"result":{{"kind":"ok"}}}}"#).as_bytes()
         );
-        let refused = parse(format!("{{{id}\"jsonrpc\":\"1.0\"}}").as_bytes()).unwrap_err();
+        let refused = parse(format!("{{{id}\"jsonrpc\":\"1.0\"}}").into_bytes()).unwrap_err();
         assert_eq!(
             (refused.id, refused.error.code.as_ref()),
             (request.id, "invalid_request")
@@ -156,7 +156,7 @@ fn what_is_refused() {
         (deep.as_bytes(), "invalid_params", -32602),
     ] {
         let shown = String::from_utf8_lossy(&line[..line.len().min(120)]);
-        let refused = parse(line).expect_err(&shown);
+        let refused = parse(line.to_vec()).expect_err(&shown);
         assert_eq!((refused.error.code.as_ref(), refused.error.number()), (code, number), "{shown}");
         assert!(refused.error.message.len() < 300, "{shown}");
         assert_eq!(refused.id, RequestId::Integer(1));
@@ -169,7 +169,7 @@ fn method_or_kind_is_enough_and_absent_values_have_defaults() {
         &br#"{"jsonrpc":"2.0","method":"channel.poll_ingress","params":{"protocol_version":1}}"#[..],
         br#"{"jsonrpc":"2.0","params":{"kind":"poll_ingress","protocol_version":1,"config":null,"state":null,"more":[]}}"#,
     ] {
-        assert_eq!(parse(line).unwrap().body, Body::PollIngress { config: Value::Null, state: None });
+        assert_eq!(parse(line.to_vec()).unwrap().body, Body::PollIngress { config: Value::Null, state: None });
     }
     assert_eq!(deliver(json!({})), Ok(OutboundMessage::default()));
     let nulls = json!({"content": null, "content_type": null, "attachments": null, "metadata": null, "to": 1});
@@ -182,7 +182,7 @@ fn method_or_kind_is_enough_and_absent_values_have_defaults() {
         1
     );
     let frame = json!({"kind": "status", "protocol_version": 1, "update": {"kind": "dancing"}});
-    let Body::Status { update, .. } = parse(&request("channel.status", frame)).unwrap().body else {
+    let Body::Status { update, .. } = parse(request("channel.status", frame)).unwrap().body else {
         panic!()
     };
     assert_eq!(update.kind, StatusKind::Unknown);
@@ -206,6 +206,13 @@ fn metadata_that_is_no_string_is_named() {
             format!("params.message: metadata.conversation_id must be a string, it is {kind}")
         );
     }
+    let error = deliver(json!({"attachments": [{"data_base64": 5}]})).unwrap_err();
+    assert!(
+        error
+            .message
+            .starts_with("params.message: data_base64: invalid type"),
+        "{error:?}"
+    );
     let error = deliver(json!({"content": 5})).unwrap_err();
     assert_eq!(
         error.message,

@@ -10,8 +10,6 @@ use crate::protocol::jsonrpc::{Refused, Request, RequestId, WireError, parse};
 
 /// Longest line, without its end. Attachments come in base64 within the line.
 pub const MAX_LINE: usize = 256 << 20;
-/// A line buffer that grew beyond this is given back after its line.
-const KEEP: usize = 1 << 20;
 
 /// What the host sent.
 #[derive(Debug)]
@@ -38,13 +36,11 @@ pub fn start(
 }
 
 fn read(mut input: impl BufRead, mut deliver: impl FnMut(Incoming) -> bool, max_line: usize) {
-    let mut line = Vec::new();
     loop {
-        line.clear();
-        line.shrink_to(KEEP);
+        let mut line = Vec::new();
         let incoming = match next_line(&mut input, &mut line, max_line) {
             Ok(Next::Line) if line.trim_ascii().is_empty() => continue,
-            Ok(Next::Line) => parse(&line).map_or_else(Incoming::Refused, Incoming::Request),
+            Ok(Next::Line) => parse(line).map_or_else(Incoming::Refused, Incoming::Request),
             Ok(Next::TooLong) => Incoming::Refused(too_long(max_line)),
             Ok(Next::End) => break,
             Err(error) => {
@@ -115,7 +111,7 @@ mod tests {
                     ..
                 }) => {
                     let data = message.attachments[0].data_base64.as_ref();
-                    format!("deliver {}", data.map_or(0, String::len))
+                    format!("deliver {}", data.map_or(0, |text| text.len()))
                 }
                 Incoming::Request(other) => format!("{other:?}"),
                 Incoming::Refused(refused) => format!("{} {}", refused.error.code, refused.id),

@@ -1,6 +1,7 @@
 //! What a file is, by its bytes: every kind as it should be, and hundreds that are broken on purpose.
 
 mod kinds;
+mod lines;
 mod malformed;
 mod memory;
 mod samples;

@@ -1,8 +1,8 @@
 //! Opus in Ogg (RFC 3533, 7845): how long it is, and where in it somebody speaks.
 //!
 //! The bars that WhatsApp draws under a voice note come from the sizes of the packets. An encoder with a variable rate
-//! spends bytes where there is sound, so they show speech and pauses; that needs no decoder, of which there is none in
-//! Rust that many use and somebody keeps. A constant rate tells nothing, and then there are no bars rather than a flat
+//! spends bytes where there is sound, so they show speech and pauses. That needs no decoder: those in Rust are young, and
+//! each is one person's work. A constant rate tells nothing, and then there are no bars rather than a flat
 //! line.
 //!
 //! Invariant: of a packet its first two bytes are looked at and no more, and memory does not grow with the file.

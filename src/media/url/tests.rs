@@ -91,12 +91,11 @@ fn limits() -> Limits {
     }
 }
 
-/// What was fetched as (bytes, name, type), or the error's code; the folder is empty afterwards.
-fn fetched(
-    url: &str,
-    limits: Limits,
-    resolver: impl Resolver,
-) -> Result<(Vec<u8>, Option<String>, Option<String>), &'static str> {
+/// Bytes, name, type.
+type Got = (Vec<u8>, Option<String>, Option<String>);
+
+/// What was fetched, or the error's code; the folder is empty afterwards.
+fn fetched(url: &str, limits: Limits, resolver: impl Resolver) -> Result<Got, &'static str> {
     let media = tempfile::tempdir().unwrap();
     let staging = Staging::open(media.path()).unwrap();
     let result = fetch_with(url, &staging, &limits, admits, resolver)
