@@ -28,6 +28,12 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// Send events again.
     Redeliver(RedeliverArgs),
+    /// Say who was let in, and decide about who waits.
+    Access(AccessArgs),
+    /// Say what became of a message, and why.
+    Explain(ExplainArgs),
+    /// Apply other settings to a running session.
+    Reload(ReloadArgs),
     /// Print a JSON schema.
     Schema(SchemaArgs),
 }
@@ -59,6 +65,9 @@ enum Sub {
     Link(LinkArgs),
     Doctor(DoctorArgs),
     Redeliver(RedeliverArgs),
+    Access(AccessArgs),
+    Explain(ExplainArgs),
+    Reload(ReloadArgs),
     Schema(SchemaArgs),
 }
 
@@ -106,6 +115,102 @@ pub struct RedeliverArgs {
     /// Ids of events
     #[arg(value_name = "EVENT_ID")]
     pub events: Vec<String>,
+}
+
+/// Say who was let in, and decide about who waits
+///
+/// With `dm_policy` `pairing`, a stranger who writes gets a code. The one who brings it to you can be let in here: what
+/// they wrote within the hour goes to the agent at once, and a running session needs no restart. A code is valid for an
+/// hour, and at most three wait. Approvals stay when the account is linked anew.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = "Examples:\n  \
+    channel-whatsapp access pending\n  \
+    channel-whatsapp access approve ABCD2345\n  \
+    channel-whatsapp access approve +15551230000   (the new holder of a suspended number)\n  \
+    channel-whatsapp access list --json --account work\n  \
+    channel-whatsapp access revoke +15551230000")]
+pub struct AccessArgs {
+    #[command(subcommand)]
+    pub what: AccessWhat,
+}
+
+/// What about access.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum AccessWhat {
+    /// Who was let in
+    List(AccessAsked),
+    /// Who waits with a code, and which numbers of your lists have gone to somebody else
+    Pending(AccessAsked),
+    /// Let the owner of this code in, or whoever has this suspended number now
+    Approve(AccessDecision),
+    /// Send the owner of this code away: what they wrote is erased, and for a day they get no other code
+    Deny(AccessDecision),
+    /// Take an approval back; any address of the person, or their phone number
+    Revoke(AccessDecision),
+}
+
+/// A look at access.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct AccessAsked {
+    #[command(flatten)]
+    pub which: Which,
+    /// One JSON object on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A decision about access.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct AccessDecision {
+    #[command(flatten)]
+    pub asked: AccessAsked,
+    /// The code, or a phone number, JID or LID
+    #[arg(value_name = "CODE_OR_ID")]
+    pub who: String,
+}
+
+/// Say what became of a message, and why
+///
+/// The gates that it met, in order, the addresses of its sender that were tried, and the rule that spoke. Addresses are
+/// shortened, so that what it prints can be put into a bug report, and nothing tells what the message said. Of messages
+/// that never got into the inbox the last 10,000 of the last 30 days are known.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = "Examples:\n  \
+    channel-whatsapp explain 3EB0C767D0\n  \
+    channel-whatsapp explain --full whatsapp:15551234567@s.whatsapp.net:15551234567@s.whatsapp.net:3EB0C767D0")]
+pub struct ExplainArgs {
+    #[command(flatten)]
+    pub which: Which,
+    /// Id of a message or of its event
+    #[arg(value_name = "MESSAGE_ID")]
+    pub id: String,
+    /// Whole addresses
+    #[arg(long)]
+    pub full: bool,
+    /// One JSON object on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Apply other settings to a running session
+///
+/// The file has what the host gives as `config`, in JSON or TOML. It is checked first, and applied as a whole or not at
+/// all, from the next message on; the connection stays. Without a running session it says so: then the settings that the
+/// host gives apply at the next start anyway.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = "Examples:\n  \
+    channel-whatsapp reload --config whatsapp.toml\n  \
+    channel-whatsapp reload --account work --config /srv/work.json")]
+pub struct ReloadArgs {
+    /// The account, if the file does not name it
+    #[arg(long, value_name = "NAME", value_parser = account_name)]
+    pub account: Option<String>,
+    /// The settings
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// One JSON object on stdout
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Print a JSON schema
@@ -178,6 +283,9 @@ pub fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Command, clap::
         Some(Sub::Link(args)) => Command::Link(args),
         Some(Sub::Doctor(args)) => Command::Doctor(args),
         Some(Sub::Redeliver(args)) => Command::Redeliver(args),
+        Some(Sub::Access(args)) => Command::Access(args),
+        Some(Sub::Explain(args)) => Command::Explain(args),
+        Some(Sub::Reload(args)) => Command::Reload(args),
         Some(Sub::Schema(args)) => Command::Schema(args),
     })
 }

@@ -81,10 +81,13 @@ fn link(args: &LinkArgs) -> anyhow::Result<Value> {
         paths.set_aside(paths.store(), now())?;
     }
     if args.replace {
+        // Whom the operator has let in is the operator's, not the number's.
+        let approvals = store.approvals().wait()?;
         drop(store);
         paths.set_aside(&paths.channel(), now())?;
         paths.prepare()?;
         store = Store::open(&paths.channel())?;
+        store.take_approvals(approvals).wait()?;
     }
     paths.prepare()?;
     let only = store.linked().wait()?.map(|linked| linked.phone);

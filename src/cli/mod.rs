@@ -1,11 +1,14 @@
 //! The command line: one file a command.
 
+mod access;
 pub mod args;
 mod doctor;
+mod explain;
 mod link;
 mod log;
 pub mod qr;
 mod redeliver;
+mod reload;
 mod schema;
 
 use std::io::Write;
@@ -42,6 +45,9 @@ pub fn main() -> ExitCode {
         Command::Link(args) => link::run(&args),
         Command::Doctor(args) => done(doctor::run(&args)),
         Command::Redeliver(args) => done(redeliver::run(&args)),
+        Command::Access(args) => done(access::run(&args)),
+        Command::Explain(args) => done(explain::run(&args)),
+        Command::Reload(args) => done(reload::run(&args)),
         Command::Schema(args) => done(schema::run(&args)),
     }
 }

@@ -3,6 +3,7 @@
 //! Invariant: a [`Config`] is valid. An unknown key is reported and ignored, so that one configuration serves several
 //! versions; a known key with a bad value is an error, since a guess at a policy is worse than a stop.
 
+mod changes;
 mod parts;
 mod pattern;
 mod read;

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::answer::{Answer, SharedProcess};
-use super::ingress::{self, Ingress};
+use super::ingress::{self, Running};
 use super::passing::Reception;
 use super::writer::Lines;
 use super::{exchange, outgoing, report};
@@ -85,7 +85,7 @@ pub(super) struct Account {
     pub paths: Paths,
     pub process: SharedProcess,
     pub lines: Lines,
-    pub ingress: Mutex<Option<Ingress>>,
+    pub ingress: Running,
     /// A persistent session is over for good: the process leaves, after what it has said was written.
     pub fatal: Box<dyn Fn() + Send + Sync>,
     open: Mutex<Option<Open>>,
@@ -120,7 +120,7 @@ impl Desk {
                     paths,
                     process,
                     lines,
-                    ingress: Mutex::new(None),
+                    ingress: Running::default(),
                     fatal,
                     open: Mutex::new(None),
                     reception: Mutex::new(None),
@@ -306,7 +306,12 @@ impl Account {
         if let Some(name) = name {
             match Listener::bind(&name) {
                 Ok(listener) => {
-                    let reception = Reception::open(listener, open.clone(), self.process.clone());
+                    let reception = Reception::open(
+                        listener,
+                        open.clone(),
+                        self.process.clone(),
+                        self.ingress.clone(),
+                    );
                     *self.reception.lock().await = Some(reception);
                 }
                 Err(error) => tracing::warn!(%error, "other processes cannot use this connection"),

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 
 use super::account::{Account, Open};
 use super::answer::Answer;
 use super::emit::{self, Court, Emitter};
+use super::reload::Reloaded;
 use crate::access::Policy;
 use crate::account::{OwnerLock, Role};
 use crate::config::Config;
@@ -30,6 +31,9 @@ const GREET: Duration = Duration::from_secs(5);
 /// How long `start_ingress` waits to be able to answer `running`; its answer is due within 2 s.
 const START: Duration = Duration::from_millis(500);
 
+/// The ingress of this process, if it runs one; shared with those that reach it from other processes.
+pub(super) type Running = Arc<Mutex<Option<Ingress>>>;
+
 /// A running `start_ingress`.
 pub(super) struct Ingress {
     settings: watch::Sender<Arc<Config>>,
@@ -48,9 +52,15 @@ impl Ingress {
         self.told.borrow().clone()
     }
 
-    /// Applies other settings from the next event on.
-    pub(super) fn configure(&self, config: Arc<Config>) {
-        self.settings.send_replace(config);
+    /// Applies other settings from the next event on, and says which they are.
+    pub(super) fn configure(&self, config: Arc<Config>) -> Reloaded {
+        let old = self.settings.send_replace(config.clone());
+        let changes = old.changes(&config).into_iter().map(str::to_owned);
+        let (at_next_start, changed) = changes.partition(|key| Config::is_for_start(key));
+        Reloaded {
+            changed,
+            at_next_start,
+        }
     }
 }
 

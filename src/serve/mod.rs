@@ -19,10 +19,12 @@ mod passing;
 mod polls;
 pub mod reader;
 mod reading;
+mod reload;
 mod report;
 mod router;
 mod staging;
 mod wait;
 pub mod writer;
 
+pub use reload::{Reloaded, reload};
 pub use router::run;

@@ -16,7 +16,9 @@ use tokio::time::Instant;
 
 use super::account::{Account, NotOpened, Open, look_again};
 use super::answer::SharedProcess;
+use super::ingress::Running;
 use super::outgoing::{self, Sending};
+use super::reload::{self, Reloaded};
 use super::{exchange, reading, report};
 use crate::account::socket::{self, Listener, Stream};
 use crate::account::{InUse, Role};
@@ -44,6 +46,7 @@ pub(super) enum Asked {
     Send(Sending),
     Chatstate { to: Address, composing: bool },
     Read(Unread),
+    Reload(serde_json::Value),
     Health,
 }
 
@@ -53,6 +56,7 @@ pub(super) enum Asked {
 pub(super) enum Said {
     Sent(DeliveryReceipt),
     Shown,
+    Reloaded(Reloaded),
     Standing {
         status: String,
         what_to_do: String,
@@ -235,9 +239,19 @@ pub(super) struct Reception {
 }
 
 impl Reception {
-    pub(super) fn open(listener: Listener, open: Open, process: SharedProcess) -> Self {
+    pub(super) fn open(
+        listener: Listener,
+        open: Open,
+        process: SharedProcess,
+        ingress: Running,
+    ) -> Self {
         let (phase, seen) = watch::channel(Phase::Open);
-        let task = tokio::spawn(receive(listener, open, process, seen));
+        let owner = Owner {
+            open,
+            process,
+            ingress,
+        };
+        let task = tokio::spawn(receive(listener, owner, seen));
         Self { phase, task }
     }
 
@@ -256,12 +270,15 @@ impl Reception {
     }
 }
 
-async fn receive(
-    listener: Listener,
+/// What the owner does the work with.
+#[derive(Clone)]
+struct Owner {
     open: Open,
     process: SharedProcess,
-    mut phase: watch::Receiver<Phase>,
-) {
+    ingress: Running,
+}
+
+async fn receive(listener: Listener, owner: Owner, mut phase: watch::Receiver<Phase>) {
     let mut visits = JoinSet::new();
     let seen = phase.clone();
     loop {
@@ -270,7 +287,7 @@ async fn receive(
             () = until(&mut phase, |phase| phase != Phase::Open) => break,
             visitor = listener.accept() => match visitor {
                 Ok(stream) => {
-                    visits.spawn(visit(stream, open.clone(), process.clone(), seen.clone()));
+                    visits.spawn(visit(stream, owner.clone(), seen.clone()));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "another process could not be heard");
@@ -290,16 +307,11 @@ async fn until(phase: &mut watch::Receiver<Phase>, is: impl Fn(Phase) -> bool) {
 }
 
 /// One question and its answer. A visitor that goes away changes nothing: what it asked for is under way.
-async fn visit(
-    stream: Stream,
-    open: Open,
-    process: SharedProcess,
-    mut phase: watch::Receiver<Phase>,
-) {
+async fn visit(stream: Stream, owner: Owner, mut phase: watch::Receiver<Phase>) {
     let said = tokio::select! {
         biased;
         () = until(&mut phase, |phase| phase == Phase::Leaving) => Some(Said::OwnerLeaving),
-        said = heard(&stream, &open, &process) => match said {
+        said = heard(&stream, &owner) => match said {
             Ok(said) => said,
             Err(error) => {
                 tracing::debug!(%error, "another process went away before it asked");
@@ -313,7 +325,12 @@ async fn visit(
 }
 
 /// Reads what is asked and does it; nothing for a question of another version.
-async fn heard(stream: &Stream, open: &Open, process: &SharedProcess) -> io::Result<Option<Said>> {
+async fn heard(stream: &Stream, owner: &Owner) -> io::Result<Option<Said>> {
+    let Owner {
+        open,
+        process,
+        ingress,
+    } = owner;
     let question: Frame<serde_json::Value> = read(stream).await?;
     let body = question.body.filter(|_| question.v == PROTOCOL);
     let Some(Ok(Heard { asked, until_ms })) = body.map(serde_json::from_value) else {
@@ -335,6 +352,9 @@ async fn heard(stream: &Stream, open: &Open, process: &SharedProcess) -> io::Res
         Asked::Read(unread) => reading::mark(open, &unread, deadline)
             .await
             .map(|()| Said::Shown),
+        Asked::Reload(config) => reload::apply(ingress, config, deadline)
+            .await
+            .map(Said::Reloaded),
         Asked::Health => report::connected(open).map(|(status, what_to_do)| Said::Standing {
             status,
             what_to_do,

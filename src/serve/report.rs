@@ -46,7 +46,12 @@ pub(super) async fn configure(
         // Under settings that nobody decided every message would be denied, and a denied text is erased.
         let applied = refused.is_none();
         if applied {
-            ingress.configure(config.clone());
+            let told = ingress.configure(config.clone());
+            metadata.insert("changed".to_owned(), told.changed.join(", "));
+            if !told.at_next_start.is_empty() {
+                let keys = told.at_next_start.join(", ");
+                metadata.insert("at_next_start".to_owned(), keys);
+            }
         }
         metadata.insert("applied".to_owned(), applied.to_string());
     }

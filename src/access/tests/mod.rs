@@ -1,5 +1,8 @@
 //! Tables: a configuration, a message, the verdict.
 
+mod matrix;
+mod outbound;
+
 use serde_json::{Value, json};
 
 use super::*;

@@ -1,0 +1,327 @@
+//! Who may speak, with the real binary: strangers and their codes, readers, rules that change under a running session,
+//! and what `explain` says of it all.
+
+mod common;
+
+use common::{Host, World, eventually, message, timeout};
+use serde_json::{Value, json};
+use whatsapp_loopback::people::{Person, PersonSpec};
+
+/// How a code is told.
+const CODE: &str = "owner this code: ";
+
+async fn start(world: &World, config: &Value) -> Host {
+    let mut host = world.host();
+    host.ask("start_ingress", json!({"config": config})).await;
+    host
+}
+
+/// Runs a command; its stdout, or its reason on stderr where it failed.
+async fn run(world: &World, arguments: &[&str]) -> Result<String, String> {
+    let mut command = world.command();
+    command.args(arguments).stderr(std::process::Stdio::piped());
+    let output = timeout(command.output()).await.expect("run");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    match output.status.success() {
+        true => Ok(text(output.stdout)),
+        false => Err(text(output.stderr)),
+    }
+}
+
+async fn as_json(world: &World, arguments: &[&str]) -> Value {
+    let out = run(world, arguments).await.expect("succeeds");
+    serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}"))
+}
+
+/// Whoever wrote last, once it is in the store.
+async fn says(world: &World, person: &Person, text: &str) -> String {
+    let id = person.text(world.jid(), text).await.expect("text");
+    assert_eq!(person.wait_ack(&id).await.expect("ack"), None);
+    id
+}
+
+/// The only verdict on a message, once there is one.
+async fn verdict(world: &World, id: &str) -> Value {
+    loop {
+        if let Ok(out) = run(world, &["explain", "--json", id]).await {
+            let told: Value = serde_json::from_str(&out).expect("JSON");
+            let first = told["messages"][0].clone();
+            if first["outcome"] != "waiting" {
+                return first;
+            }
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
+/// The code that somebody was sent.
+async fn code_of(person: &Person) -> String {
+    let got = person
+        .wait_for("a code", |seen| {
+            let texts = seen.messages.iter().filter_map(|message| message.text());
+            let mut codes = texts.filter_map(|text| text.split_once(CODE));
+            codes.next().map(|(_, rest)| rest[..8].to_owned())
+        })
+        .await;
+    got.expect("a code")
+}
+
+/// How many messages with a text somebody got; their own phone sends others.
+fn got(person: &Person) -> usize {
+    person.seen(|seen| {
+        let texts = seen
+            .messages
+            .iter()
+            .filter(|message| message.text().is_some());
+        texts.count()
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stranger_waits_with_a_code() {
+    let world = World::linked_lid().await;
+    let config = json!({"dm_policy": "pairing", "poll_idle_ms": 300, "poll_timeout_secs": 30});
+    // One who is met by LID and one by phone number; the name is the stranger's choice.
+    let spec = PersonSpec::new("The Owner\u{1b}[2J").lid_migrated();
+    let anna = Person::join_as(&world.server, spec).await.expect("Anna");
+    let bob = world.person("Bob").await;
+    let mut host = start(&world, &config).await;
+    let first = anna.text(world.lid(), "let me in").await.expect("text");
+    let code = code_of(&anna).await;
+    let second = anna.text(world.lid(), "please").await.expect("text");
+    assert_eq!(
+        verdict(&world, &second).await["outcome"],
+        "waits_for_approval"
+    );
+    says(&world, &bob, "me too").await;
+    let bobs = code_of(&bob).await;
+    assert_ne!(code, bobs);
+    let waiting = as_json(&world, &["access", "pending", "--json"]).await;
+    assert_eq!(
+        waiting["pending"].as_array().map(Vec::len),
+        Some(2),
+        "{waiting}"
+    );
+    let about = |of: &str| {
+        let all = waiting["pending"].as_array().expect("pending").iter();
+        all.clone()
+            .find(|waits| waits["code"] == of)
+            .cloned()
+            .expect("waits")
+    };
+    assert_eq!(about(&code)["messages"], 2);
+    assert_eq!(about(&bobs)["phone"], bob.pn().to_string());
+    // A name cannot paint on the operator's terminal.
+    let shown = run(&world, &["access", "pending"]).await.expect("pending");
+    assert!(
+        shown.contains(&code) && !shown.contains('\u{1b}'),
+        "{shown}"
+    );
+    let reason = run(&world, &["access", "approve", "WRONG234"])
+        .await
+        .expect_err("wrong");
+    assert!(reason.contains("nobody waits with this code"), "{reason}");
+    // A host that dies takes nothing along.
+    host.kill().await;
+    let mut host = start(&world, &config).await;
+    let third = anna.text(world.lid(), "hello?").await.expect("text");
+    verdict(&world, &third).await;
+    let denied = as_json(&world, &["access", "deny", "--json", &bobs.to_lowercase()]).await;
+    assert_eq!(
+        (&denied["denied"], &denied["messages"]),
+        (&json!(bob.pn().to_string()), &json!(1))
+    );
+    let approved = as_json(&world, &["access", "approve", "--json", &code]).await;
+    assert_eq!(approved["messages"], 3);
+    for (id, text) in [
+        (&first, "let me in"),
+        (&second, "please"),
+        (&third, "hello?"),
+    ] {
+        let event = host.event().await;
+        assert_eq!(&event["message"]["id"], id);
+        assert_eq!(event["message"]["content"], text);
+        assert_eq!(event["actor"]["metadata"]["permission"], "write");
+    }
+    // The way back is open to who was let in, and to nobody else.
+    let reply = |person: &Person, text: &str| {
+        let to = json!({"conversation_id": person.pn().to_string()});
+        json!({"config": config, "message": message(text, to)})
+    };
+    host.ask("push", reply(&anna, "welcome")).await;
+    anna.wait_text("welcome").await.expect("welcome");
+    let refused = host.ask_refused("push", reply(&bob, "no")).await;
+    assert_eq!(refused, "unauthorized_destination");
+    let told = verdict(&world, &first).await;
+    assert_eq!(told["outcome"], "emitted", "{told}");
+    assert_eq!(told["rule"], "approvals");
+    assert!(!told.to_string().contains(anna.phone()), "{told}");
+    // One code each, whatever they wrote; who was denied gets no other.
+    let again = says(&world, &bob, "and now?").await;
+    assert_eq!(verdict(&world, &again).await["rule"], "access deny");
+    assert_eq!((got(&anna), got(&bob)), (2, 1));
+    let id = anna.pn().to_string();
+    run(&world, &["access", "revoke", &id])
+        .await
+        .expect("revoked");
+    let late = anna.text(world.lid(), "still there?").await.expect("text");
+    assert_eq!(
+        verdict(&world, &late).await["outcome"],
+        "waits_for_approval"
+    );
+    let list = as_json(&world, &["access", "list", "--json"]).await;
+    assert_eq!(list["approvals"], json!([]));
+    host.end();
+    host.exit().await;
+    only_ingress_sends_codes(&world, &config).await;
+}
+
+/// A process that is there for one call receives strangers' messages, and says nothing to them.
+async fn only_ingress_sends_codes(world: &World, config: &Value) {
+    let carol = world.person("Carol").await;
+    let id = carol.text(world.jid(), "hi").await.expect("text");
+    let to = json!({"conversation_id": carol.pn().to_string()});
+    let params = json!({"config": {}, "message": message("from an operator", to)});
+    world.ok("push", params).await;
+    eventually("Carol's message is there", || {
+        world.unacknowledged().is_empty()
+    })
+    .await;
+    let told = run(world, &["explain", &id]).await.expect("explain");
+    assert!(told.contains("waiting: no process that receives"), "{told}");
+    assert_eq!(got(&carol), 1);
+    assert_eq!(world.poll(config.clone()).await, Vec::<Value>::new());
+    code_of(&carol).await;
+    // The number of whoever was linked goes; whom the operator has let in stays.
+    let waiting = as_json(world, &["access", "pending", "--json"]).await;
+    let waiting = waiting["pending"].as_array().expect("pending").clone();
+    let carols = waiting
+        .iter()
+        .find(|waits| waits["name"] == "Carol")
+        .expect("Carol");
+    let code = carols["code"].as_str().expect("code");
+    run(world, &["access", "approve", code])
+        .await
+        .expect("approved");
+    let events = world.poll(config.clone()).await;
+    assert_eq!(events[0]["message"]["id"], id);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rules_change_under_a_running_session() {
+    let world = World::linked().await;
+    let anna = world.person("Anna").await;
+    let bob = world.person("Bob").await;
+    // It is not the name that lets somebody in.
+    let spec = PersonSpec::new("Anna").lid_migrated();
+    let impostor = Person::join_as(&world.server, spec)
+        .await
+        .expect("another Anna");
+    let reader = world.person("Reader").await;
+    let config = |allowed: &[&Person]| {
+        let allowed: Vec<String> = allowed
+            .iter()
+            .map(|who| format!("+{}", who.phone()))
+            .collect();
+        json!({
+            "allowed_sender_ids": allowed,
+            "contacts": [{"id": format!("+{}", reader.phone()), "permission": "read"}],
+            "read_only_reply": "I only listen to you.",
+        })
+    };
+    let mut host = start(&world, &config(&[&anna])).await;
+    let connected = world.ok("health", json!({"config": {}})).await;
+    for person in [&impostor, &bob] {
+        let id = says(&world, person, "it is me, Anna").await;
+        let told = verdict(&world, &id).await;
+        assert_eq!(
+            (&told["outcome"], &told["rule"]),
+            (&json!("denied"), &json!("dm_policy: allowlist"))
+        );
+        let gates = told["trace"]["gates"].as_array().expect("gates");
+        assert_eq!(gates.last().expect("a gate")["gate"], "dm_policy");
+    }
+    let id = says(&world, &anna, "it is really me").await;
+    assert_eq!(host.event().await["message"]["id"], id);
+    // A reader gets the answer, once, and no turn.
+    for text in ["hello?", "anybody?"] {
+        let id = says(&world, &reader, text).await;
+        assert_eq!(verdict(&world, &id).await["rule"], "contacts[0]: read");
+    }
+    reader
+        .wait_text("I only listen to you.")
+        .await
+        .expect("the answer");
+    // From its own stdin.
+    let told = host
+        .ask("configure", json!({"config": config(&[&anna, &bob])}))
+        .await;
+    let metadata = &told["configuration"]["metadata"];
+    assert_eq!(
+        (&metadata["applied"], &metadata["changed"]),
+        (&json!("true"), &json!("allowed_sender_ids"))
+    );
+    let id = says(&world, &bob, "and now?").await;
+    assert_eq!(host.event().await["message"]["id"], id);
+    // By a command, from a file as the host has it.
+    let file = world.home.path().join("settings.toml");
+    let path = file.to_str().expect("path").to_owned();
+    std::fs::write(
+        &file,
+        "dm_policy = \"open\"\nmention_patterns = [\"bot(\"]\n",
+    )
+    .expect("write");
+    let reason = run(&world, &["reload", "--config", &path])
+        .await
+        .expect_err("a bad pattern");
+    assert!(
+        reason.contains("mention_patterns[0]") && reason.contains("bot("),
+        "{reason}"
+    );
+    std::fs::write(&file, "presence = \"offline\"\n").expect("write");
+    let reason = run(&world, &["reload", "--config", &path])
+        .await
+        .expect_err("no policy");
+    assert!(reason.contains("does not say who may write"), "{reason}");
+    std::fs::write(&file, "dm_policy = \"open\"\nnonsense = 1\n").expect("write");
+    let done = as_json(
+        &world,
+        &[
+            "reload",
+            "--json",
+            "--config",
+            &path,
+            "--account",
+            "default",
+        ],
+    )
+    .await;
+    let changed = json!([
+        "dm_policy",
+        "allowed_sender_ids",
+        "contacts",
+        "read_only_reply"
+    ]);
+    assert_eq!(done, json!({"changed": changed, "at_next_start": []}));
+    let id = says(&world, &impostor, "at last").await;
+    assert_eq!(host.event().await["message"]["id"], id);
+    assert_eq!(verdict(&world, &id).await["rule"], "dm_policy: open");
+    // All that without a new connection.
+    let after = world.ok("health", json!({"config": {}})).await;
+    let since = |health: &Value| health["health"]["metadata"]["last_connect"].clone();
+    assert_eq!(since(&after), since(&connected));
+    assert_eq!(
+        reader.seen(|seen| seen.count_text("I only listen to you.")),
+        1
+    );
+    host.end();
+    host.exit().await;
+    let reason = run(&world, &["reload", "--config", &path])
+        .await
+        .expect_err("nobody runs");
+    assert!(reason.contains("not_running"), "{reason}");
+    let reason = run(&world, &["explain", "3EB0NOTHING"])
+        .await
+        .expect_err("unknown");
+    assert!(reason.contains("no message with this id"), "{reason}");
+}
