@@ -142,6 +142,36 @@ async fn a_disk_that_fills_while_the_queue_is_received_loses_nothing() {
     assert_eq!(seen.len(), MESSAGES, "each once");
 }
 
+/// A file that does not fit is not staged, and the space that messages need stays free meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_attachment_leaves_the_space_that_messages_need() {
+    let Some(disk) = Disk::new(96) else { return };
+    let world = disk.world().await;
+    let anna = world.person("Anna").await;
+    let mut host = start(&world).await;
+    disk.fill(44 << 20);
+    let data = base64::Engine::encode(
+        &base64::engine::general_purpose::STANDARD,
+        common::files::noise(30 << 20),
+    );
+    let metadata = json!({"conversation_id": anna.pn().to_string()});
+    let mut push = json!({"config": open(), "message": message("see this", metadata)});
+    push["message"]["attachments"] =
+        json!([{"name": "x.bin", "mime_type": "", "data_base64": data}]);
+    assert_eq!(host.ask_refused("push", push.clone()).await, "storage_full");
+    push["config"]["deliver_errors"] = json!("degrade");
+    let result = host.ask("push", push).await;
+    let degraded = result["delivery"]["metadata"]["degraded"].as_str();
+    assert!(
+        degraded.expect("degraded").contains("storage_full"),
+        "{result}"
+    );
+    anna.wait_text("see this").await.expect("the text goes");
+    assert!(connected(&world));
+    let staged = std::fs::read_dir(world.account_dir().join("media/staged")).expect("folder");
+    assert_eq!(staged.count(), 1, "the lock alone");
+}
+
 /// The library has decrypted a message and finds no place for it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_that_arrives_on_a_full_disk_comes_again() {

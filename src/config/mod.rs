@@ -338,10 +338,8 @@ impl Config {
 }
 
 /// Settings that are checked and kept, and that this version does not act upon.
-const NOT_YET: [&str; 7] = [
-    "allow_private_urls",
+const NOT_YET: [&str; 5] = [
     "health_probe",
-    "max_attachment_bytes",
     "media",
     "pacing",
     "read_receipts",

@@ -15,11 +15,16 @@ use sha2::{Digest, Sha256};
 use tempfile::{NamedTempFile, TempPath};
 
 use crate::platform::{private_directory, private_file};
+use crate::store::RESERVE;
 
 /// The folder in the account's media directory.
 const FOLDER: &str = "staged";
 /// Whoever stages holds this file's lock shared, whoever sweeps alone.
 const LOCK: &str = "lock";
+/// Free space that staging leaves alone: what the store keeps for itself, and some of what comes in meanwhile.
+const FLOOR: u64 = RESERVE + (8 << 20);
+/// The disk is looked at after so many bytes.
+const LOOK: u64 = 1 << 20;
 /// Base64 is decoded in blocks of this many characters; a multiple of four.
 const BLOCK: usize = 64 << 10;
 
@@ -110,8 +115,9 @@ impl Staging {
     /// A new file of at most `limit` bytes.
     ///
     /// # Errors
-    /// When it cannot be created.
+    /// When it cannot be created, or the disk is nearly full.
     pub fn create(&self, limit: u64) -> Result<StageWriter, StageError> {
+        room(&self.directory)?;
         let file = tempfile::Builder::new()
             .prefix("")
             .rand_bytes(16)
@@ -121,6 +127,7 @@ impl Staging {
             file,
             hash: Sha256::new(),
             size: 0,
+            looked: 0,
             limit,
             lock: Arc::clone(&self.lock),
         })
@@ -146,6 +153,14 @@ fn prepared(media: &Path) -> Result<(PathBuf, File), StageError> {
     Ok((directory, file))
 }
 
+/// Whether there is space for what is to be staged. A disk that cannot be asked counts as having some.
+fn room(path: &Path) -> Result<(), StageError> {
+    match fs4::available_space(path) {
+        Ok(free) if free < FLOOR => Err(failed(path)(io::ErrorKind::StorageFull.into())),
+        _ => Ok(()),
+    }
+}
+
 fn failed(path: &Path) -> impl FnOnce(io::Error) -> StageError {
     let path = path.to_owned();
     move |source| StageError::Io { path, source }
@@ -157,6 +172,8 @@ pub struct StageWriter {
     file: NamedTempFile,
     hash: Sha256,
     size: u64,
+    /// The size at which the disk was looked at last.
+    looked: u64,
     limit: u64,
     lock: Arc<File>,
 }
@@ -165,10 +182,15 @@ impl StageWriter {
     /// Appends.
     ///
     /// # Errors
-    /// When that would pass the limit, in which case nothing of `bytes` is written, or when the disk fails.
+    /// When that would pass the limit, in which case nothing of `bytes` is written, or when the disk fails or is
+    /// nearly full.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), StageError> {
         self.size += bytes.len() as u64;
         self.check(self.size)?;
+        if self.size - self.looked >= LOOK {
+            self.looked = self.size;
+            room(self.file.path())?;
+        }
         self.hash.update(bytes);
         let written = self.file.write_all(bytes);
         written.map_err(failed(self.file.path()))
