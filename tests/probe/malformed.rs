@@ -198,8 +198,15 @@ fn boxes_in_boxes() {
         ("many", many),
         ("tracks", tracks),
         ("an index that lies", boxed(b"sidx", [0xff; 40])),
+        ("a small one within", boxed(b"moov", sized(3, b"mvhd"))),
     ] {
         survives(what, "video/mp4", &[start.clone(), rest].concat());
+    }
+    // A film behind too many boxes is not looked for.
+    let film = boxed(b"moov", track(b"vide", 9, 9, false));
+    for (boxes, found) in [(1_000, true), (100_000, false)] {
+        let file = [&start[..], &boxed(b"free", b"").repeat(boxes), &film].concat();
+        assert_eq!(claimed(&file, "video/mp4").is_ok(), found);
     }
 }
 
