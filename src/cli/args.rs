@@ -34,6 +34,8 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Apply other settings to a running session.
     Reload(ReloadArgs),
+    /// Fetch one file that somebody sent.
+    MediaGet(MediaGetArgs),
     /// Print a JSON schema.
     Schema(SchemaArgs),
 }
@@ -68,6 +70,7 @@ enum Sub {
     Access(AccessArgs),
     Explain(ExplainArgs),
     Reload(ReloadArgs),
+    Media(MediaArgs),
     Schema(SchemaArgs),
 }
 
@@ -213,6 +216,40 @@ pub struct ReloadArgs {
     pub json: bool,
 }
 
+/// Files that people sent
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct MediaArgs {
+    #[command(subcommand)]
+    what: MediaSub,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+enum MediaSub {
+    Get(MediaGetArgs),
+}
+
+/// Fetch one file by the storage key of its event
+///
+/// It comes from the media store; if it is not there, it is fetched from WhatsApp first, by the process that has the
+/// connection or over one of its own. A file that WhatsApp no longer has is asked for from the phone.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = "Examples:\n  \
+    channel-whatsapp media get wa-media:0f3a… -o picture.jpg\n  \
+    channel-whatsapp media get wa-media:0f3a… --account work | file -")]
+pub struct MediaGetArgs {
+    #[command(flatten)]
+    pub which: Which,
+    /// As it stands in the event's attachment
+    #[arg(value_name = "STORAGE_KEY")]
+    pub key: String,
+    /// Write it to this file instead of stdout
+    #[arg(long, short = 'o', value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Give up fetching it after this many seconds
+    #[arg(long, value_name = "SECS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub timeout: u64,
+}
+
 /// Print a JSON schema
 ///
 /// `message`: what `message.metadata` of `deliver` and `push` may say, the actions among it.
@@ -286,6 +323,9 @@ pub fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Command, clap::
         Some(Sub::Access(args)) => Command::Access(args),
         Some(Sub::Explain(args)) => Command::Explain(args),
         Some(Sub::Reload(args)) => Command::Reload(args),
+        Some(Sub::Media(MediaArgs {
+            what: MediaSub::Get(args),
+        })) => Command::MediaGet(args),
         Some(Sub::Schema(args)) => Command::Schema(args),
     })
 }

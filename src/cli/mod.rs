@@ -6,6 +6,7 @@ mod doctor;
 mod explain;
 mod link;
 mod log;
+mod media;
 pub mod qr;
 mod redeliver;
 mod reload;
@@ -48,6 +49,7 @@ pub fn main() -> ExitCode {
         Command::Access(args) => done(access::run(&args)),
         Command::Explain(args) => done(explain::run(&args)),
         Command::Reload(args) => done(reload::run(&args)),
+        Command::MediaGet(args) => done(media::get(&args)),
         Command::Schema(args) => done(schema::run(&args)),
     }
 }

@@ -279,6 +279,8 @@ impl Config {
                 "max_attachment_bytes",
                 self.max_attachment_bytes.to_string(),
             ),
+            ("media_download", self.media.download.as_str().to_owned()),
+            ("media_max_bytes", self.media.max_bytes.to_string()),
             ("max_event_age_secs", self.max_event_age_secs.to_string()),
             (
                 "outbound_recipient_count",
@@ -338,9 +340,8 @@ impl Config {
 }
 
 /// Settings that are checked and kept, and that this version does not act upon.
-const NOT_YET: [&str; 5] = [
+const NOT_YET: [&str; 4] = [
     "health_probe",
-    "media",
     "pacing",
     "read_receipts",
     "typing_presence",

@@ -47,6 +47,10 @@ pub struct Media {
     pub store: String,
     /// Days for which it is kept.
     pub retention_days: u32,
+    /// Bytes that are kept; beyond it the oldest goes.
+    pub max_total_bytes: u64,
+    /// Whether what was sent to be seen once is fetched too.
+    pub view_once: bool,
 }
 
 /// Limits of outbound speed, each a steady rate with a burst.
@@ -73,6 +77,8 @@ pub(super) fn media(keys: &mut Keys<'_>, unknown: &mut Vec<String>) -> Result<Me
             .text("store", media_store)?
             .unwrap_or_else(|| "file".to_owned()),
         retention_days: k.number("retention_days", 1..=3660, 30)? as u32,
+        max_total_bytes: k.number("max_total_bytes", 0..=1 << 50, 4 << 30)?,
+        view_once: k.flag("view_once")?,
     };
     k.unknown(unknown);
     Ok(media)
@@ -159,12 +165,11 @@ pub(super) fn person(text: &str) -> Result<IdEntry, String> {
 }
 
 fn media_store(text: &str) -> Result<String, String> {
-    let url = text
-        .split_once("://")
-        .is_some_and(|(scheme, rest)| !scheme.is_empty() && !rest.is_empty());
-    if text == "file" || url {
-        Ok(text.to_owned())
-    } else {
-        Err("\"file\" or the URL of an object store".to_owned())
+    match text {
+        "file" => Ok(text.to_owned()),
+        _ => Err(
+            "\"file\": this version keeps media in the account's folder, and in no object store"
+                .to_owned(),
+        ),
     }
 }

@@ -35,6 +35,8 @@ fn the_defaults() {
         max_bytes: 67_108_864,
         store: "file".into(),
         retention_days: 30,
+        max_total_bytes: 4 << 30,
+        view_once: false,
     };
     assert_eq!(config.media, media);
     assert_eq!(config.max_attachment_bytes, 67_108_864);
@@ -85,7 +87,7 @@ fn every_key_is_taken() {
         "outbound_recipient_ids": ["group:120363000000000000"],
         "routes": [{"name": "sales", "match": {"channel": "whatsapp", "chat": "*", "group": "+15551230000", "from": "1@lid", "to": "+15551230004", "text_regex": "x"}}, {"name": "rest"}],
         "events": ["message", "reaction", "receipt", "poll_vote", "group", "call", "presence", "contact", "connection", "undecryptable", "message.edited", "message.revoked"],
-        "media": {"download": "none", "max_bytes": 1, "store": "s3://bucket/x", "retention_days": 1},
+        "media": {"download": "none", "max_bytes": 1, "store": "file", "retention_days": 1},
         "max_attachment_bytes": 1024,
         "text_format": "plain",
         "text_chunk_chars": 65536,
@@ -156,7 +158,7 @@ fn every_key_is_taken() {
     );
     assert_eq!(
         (config.media.store.as_str(), config.media.retention_days),
-        ("s3://bucket/x", 1)
+        ("file", 1)
     );
     assert_eq!(config.max_attachment_bytes, 1024);
     assert_eq!(config.text_format, TextFormat::Plain);
@@ -309,6 +311,7 @@ fn bad_values_are_named() {
         ("media", json!({"download": "yes"}), "media.download"),
         ("media", json!({"max_bytes": -1}), "media.max_bytes"),
         ("media", json!({"store": "disk"}), "media.store"),
+        ("media", json!({"store": "s3://bucket/x"}), "media.store"),
         (
             "media",
             json!({"retention_days": 0}),

@@ -103,4 +103,56 @@ pub struct AttachmentMeta {
     /// Width, height, duration, `ptt`, caption and the like.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub extras: BTreeMap<String, String>,
+    /// A small JPEG of it that came with the message, as base64.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub thumbnail: Option<String>,
+    /// Where the bytes are, if the message says enough to fetch and to verify them. The store keeps it apart.
+    #[serde(skip)]
+    pub source: Option<MediaSource>,
 }
+
+/// Where WhatsApp keeps the bytes of a medium, and what they must turn out to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MediaSource {
+    /// SHA-256 of the plain file.
+    pub sha256: [u8; 32],
+    /// Path at the media hosts; begins with a slash, so that it cannot name another host.
+    pub direct_path: String,
+    /// What decrypts it; newsletters' media is not encrypted.
+    pub key: Option<Vec<u8>>,
+    /// SHA-256 of the encrypted file.
+    pub enc_sha256: Option<Vec<u8>>,
+    /// To be seen once.
+    pub view_once: bool,
+}
+
+impl MediaSource {
+    /// None for what cannot be fetched, or could not be verified once it is.
+    pub(super) fn new(
+        sha256: Option<&Vec<u8>>,
+        direct_path: Option<&String>,
+        key: Option<&Vec<u8>>,
+        enc_sha256: Option<&Vec<u8>>,
+    ) -> Option<Self> {
+        let sealed = key.is_some_and(|key| !key.is_empty());
+        let path = direct_path.filter(|path| {
+            path.len() <= LONGEST_PATH
+                && path.starts_with('/')
+                && path.bytes().all(|b| b.is_ascii_graphic())
+        })?;
+        Some(Self {
+            sha256: sha256?.as_slice().try_into().ok()?,
+            direct_path: path.clone(),
+            key: key.filter(|_| sealed).cloned(),
+            enc_sha256: match sealed {
+                // It is part of the file's URL.
+                true => Some(enc_sha256?.clone()),
+                false => None,
+            },
+            view_once: false,
+        })
+    }
+}
+
+/// Real ones have some hundred bytes.
+const LONGEST_PATH: usize = 2048;

@@ -1,11 +1,34 @@
 //! Pictures, videos, sound, documents and stickers, as their messages describe them; the bytes come another way.
 
-use std::collections::BTreeMap;
-
 use waproto::whatsapp as wa;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use super::content::{Found, count, line, summary, words};
-use super::draft::{AttachmentMeta, Draft};
+use super::draft::{AttachmentMeta, Draft, MediaSource};
+
+/// A message's own small picture is kept up to this size, bytes. Phones make some of 1 to 10 KiB; an event that
+/// carries one goes into an agent's prompt.
+const THUMBNAIL: usize = 16 << 10;
+/// Bars of a voice note's waveform, at most.
+const BARS: usize = 64;
+
+/// The same fields in each of the protocol's types of media.
+macro_rules! source {
+    ($file:expr, $of:expr) => {
+        $file.source = MediaSource::new(
+            $of.file_sha256.as_ref(),
+            $of.direct_path.as_ref(),
+            $of.media_key.as_ref(),
+            $of.file_enc_sha256.as_ref(),
+        )
+        .map(|source| MediaSource {
+            view_once: $file.extras.contains_key("view_once"),
+            ..source
+        });
+    };
+}
 
 /// A picture.
 pub(super) fn image(image: &wa::message::ImageMessage) -> Found<'_> {
@@ -33,9 +56,9 @@ pub(super) fn audio(audio: &wa::message::AudioMessage) -> Found<'_> {
     put(&mut file, "duration_seconds", some(audio.seconds));
     put(&mut file, "ptt", yes(audio.ptt));
     put(&mut file, "view_once", yes(audio.view_once));
-    let waveform = audio.waveform.as_ref().map(|bars| !bars.is_empty());
-    put(&mut file, "waveform", yes(waveform));
+    put(&mut file, "waveform", audio.waveform.as_deref().map(bars));
     put(&mut file, "label", audio.accessibility_label.as_ref());
+    source!(file, audio);
     (captioned(None, file), audio.context_info.as_option())
 }
 
@@ -56,6 +79,7 @@ pub(super) fn sticker(sticker: &wa::message::StickerMessage) -> Found<'_> {
     put(&mut file, "ai_generated", yes(sticker.is_ai_sticker));
     put(&mut file, "emojis", sticker.emojis.as_ref());
     put(&mut file, "label", sticker.accessibility_label.as_ref());
+    source!(file, sticker);
     let details = [
         sticker.emojis.as_deref(),
         sticker.accessibility_label.as_deref(),
@@ -106,6 +130,8 @@ pub(super) fn image_file(image: &wa::message::ImageMessage) -> AttachmentMeta {
         Some(Source::AI_GENERATED | Source::AI_MODIFIED)
     );
     put(&mut file, "ai_generated", yes(Some(artificial)));
+    file.thumbnail = thumbnail(image.jpeg_thumbnail.as_ref());
+    source!(file, image);
     file
 }
 
@@ -122,6 +148,8 @@ pub(super) fn video_file(video: &wa::message::VideoMessage) -> AttachmentMeta {
     put(&mut file, "label", video.accessibility_label.as_ref());
     let artificial = video.video_source_type == Some(Source::AI_GENERATED);
     put(&mut file, "ai_generated", yes(Some(artificial)));
+    file.thumbnail = thumbnail(video.jpeg_thumbnail.as_ref());
+    source!(file, video);
     file
 }
 
@@ -134,6 +162,8 @@ pub(super) fn document_file(document: &wa::message::DocumentMessage) -> Attachme
     put(&mut file, "caption", document.caption.as_ref());
     put(&mut file, "contact_card", yes(document.contact_vcard));
     put(&mut file, "label", document.accessibility_label.as_ref());
+    file.thumbnail = thumbnail(document.jpeg_thumbnail.as_ref());
+    source!(file, document);
     file
 }
 
@@ -147,9 +177,21 @@ pub(super) fn attachment(
         kind: kind.to_owned(),
         mime_type: mime_type.cloned().filter(|mime| !mime.is_empty()),
         size_bytes,
-        name: None,
-        extras: BTreeMap::new(),
+        ..AttachmentMeta::default()
     }
+}
+
+/// Loudness over time, 0 to 100, as a list.
+fn bars(waveform: &[u8]) -> String {
+    let bars = waveform.iter().take(BARS);
+    let bars: Vec<String> = bars.map(|bar| bar.min(&100).to_string()).collect();
+    bars.join(",")
+}
+
+/// None for what is no JPEG, or is too large to be a thumbnail.
+fn thumbnail(jpeg: Option<&Vec<u8>>) -> Option<String> {
+    jpeg.filter(|jpeg| jpeg.len() <= THUMBNAIL && jpeg.starts_with(&[0xFF, 0xD8, 0xFF]))
+        .map(|jpeg| STANDARD.encode(jpeg))
 }
 
 fn some(value: Option<u32>) -> Option<u32> {

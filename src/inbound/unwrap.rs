@@ -55,6 +55,12 @@ impl Wrapped<'_> {
         for mark in &self.marks {
             draft.set(mark, Some("true"));
         }
+        if self.marks.contains(&"view_once") {
+            let sources = draft.attachments.iter_mut();
+            for source in sources.filter_map(|file| file.source.as_mut()) {
+                source.view_once = true;
+            }
+        }
         let Some(association) = self.association else {
             return;
         };

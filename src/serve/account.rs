@@ -116,16 +116,7 @@ impl Desk {
         let thread = std::thread::Builder::new()
             .name("account".to_owned())
             .spawn(move || {
-                let account = Arc::new(Account {
-                    paths,
-                    process,
-                    lines,
-                    ingress: Running::default(),
-                    fatal,
-                    open: Mutex::new(None),
-                    reception: Mutex::new(None),
-                    store: Mutex::new(None),
-                });
+                let account = Arc::new(Account::new(paths, process, lines, fatal));
                 let runtime = tokio::runtime::Builder::new_current_thread()
                     .enable_all()
                     .build();
@@ -216,6 +207,25 @@ async fn handle(account: Arc<Account>, job: Job) {
 }
 
 impl Account {
+    /// Holds nothing open yet.
+    pub(super) fn new(
+        paths: Paths,
+        process: SharedProcess,
+        lines: Lines,
+        fatal: Box<dyn Fn() + Send + Sync>,
+    ) -> Self {
+        Self {
+            paths,
+            process,
+            lines,
+            ingress: Running::default(),
+            fatal,
+            open: Mutex::new(None),
+            reception: Mutex::new(None),
+            store: Mutex::new(None),
+        }
+    }
+
     /// The account that is linked here.
     pub(super) fn linked(&self) -> Result<Linked, WireError> {
         Ok(linked_device(self.paths.store())?.ok_or(SessionError::NotLinked)?)

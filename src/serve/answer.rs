@@ -19,6 +19,8 @@ const LEAVE: Duration = Duration::from_millis(1500);
 /// What all accounts of this process share.
 pub(super) struct Process {
     started: Instant,
+    /// How long it has if it serves one call.
+    allowed: Duration,
     /// A `start_ingress` was answered: the process stays until its stdin ends.
     persistent: AtomicBool,
 }
@@ -26,12 +28,18 @@ pub(super) struct Process {
 impl Process {
     /// When a one-shot process must be gone.
     pub(super) fn leave_by(&self) -> Instant {
-        self.started + ONE_SHOT
+        self.started + self.allowed
     }
 
     pub(super) fn new() -> Self {
+        Self::with(ONE_SHOT)
+    }
+
+    /// For a command of the operator, whom no host keeps to half a minute.
+    pub(super) fn with(allowed: Duration) -> Self {
         Self {
             started: Instant::now(),
+            allowed,
             persistent: AtomicBool::new(false),
         }
     }

@@ -5,6 +5,7 @@
 //! state before it runs the event, so the cursor of an event must not be in its hands before that event is done. It
 //! names its own event beside it: what the host brings back says which turn had begun last.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::account::{Account, Open};
+use super::attached::{self, Attending};
 use super::happening::next;
 use super::outgoing::mint;
 use super::{ingress, polls};
@@ -23,7 +25,9 @@ use crate::inbound::{self, Passed};
 use crate::protocol::event::InboundEvent;
 use crate::protocol::jsonrpc::notification_line;
 use crate::session::{Connection, Session};
-use crate::store::{Gate, KnownGroup, Linked, Pending, SessionId, Store, StoreError, Stored};
+use crate::store::{
+    Gate, KnownGroup, Linked, Pending, Ruling, SessionId, Store, StoreError, Stored,
+};
 
 /// Messages that get their numbers in one commit. Fewer than are sent again after a crash, since so many can have a
 /// number and no line.
@@ -65,8 +69,11 @@ impl Emitter {
         let mut last = self.told.borrow().clone();
         let mut happenings = None;
         let mut happened = None;
+        let mut attending = Attending::default();
         loop {
             inbox.borrow_and_update();
+            let limits = attached::limits(&settings.borrow().media);
+            self.open.session.limit_media(limits);
             let wanted = settings.borrow_and_update().emits_happenings();
             match (wanted, &happenings) {
                 (true, None) => happenings = Some(self.open.session.happenings()),
@@ -74,7 +81,7 @@ impl Emitter {
                 _ => {}
             }
             let emitted = async {
-                let done = self.emit_waiting(&mut last).await?;
+                let done = self.emit_waiting(&mut last, &mut attending).await?;
                 // After the messages that came before it.
                 match (done, happened.take()) {
                     (Done::ForNow, Some(notice)) => self.emit_happening(notice, &last).await,
@@ -104,6 +111,7 @@ impl Emitter {
                 },
                 () = ended(&mut connection) => return self.last_words(&last).await,
                 notice = next(&mut happenings) => happened = Some(notice),
+                () = attending.over() => {}
                 () = tokio::time::sleep(BURST_END), if untold => self.end_burst(&last).await,
             }
         }
@@ -124,17 +132,23 @@ impl Emitter {
     }
 
     /// Emits all that waits, [`AT_ONCE`] messages at a time.
-    async fn emit_waiting(&self, last: &mut String) -> Result<Done, StoreError> {
+    async fn emit_waiting(
+        &self,
+        last: &mut String,
+        attending: &mut Attending,
+    ) -> Result<Done, StoreError> {
         let store = &self.open.store;
+        attending.look_again();
         loop {
             let config = self.settings.borrow().clone();
             let age = config.max_event_age_secs.into();
-            let mut waiting = store.next_to_emit(AT_ONCE, age, now()).await?;
+            let next = || store.next_to_emit_but(attending.held(), AT_ONCE, age, now());
+            let mut waiting = next().await?;
             if waiting.is_empty() {
                 return Ok(Done::ForNow);
             }
             if know_groups(&self.open.session, &config, &waiting).await {
-                waiting = store.next_to_emit(AT_ONCE, age, now()).await?;
+                waiting = next().await?;
             }
             if config.events.contains(&Family::Presence) {
                 let direct = |message: &&Stored| message.chat.kind() == ChatKind::Private;
@@ -147,8 +161,9 @@ impl Emitter {
                 session: self.session,
                 config: &config,
                 linked: &self.open.linked,
+                folder: &self.account.paths.media(),
             };
-            let (numbered, failed) = court.number(waiting).await;
+            let (numbered, failed) = court.number(waiting, Some(attending)).await;
             crate::crash::point("after_number");
             let count = numbered.len();
             for (nth, (number, event)) in numbered.into_iter().enumerate() {
@@ -240,12 +255,14 @@ pub(super) async fn batch(
     session: SessionId,
     config: &Config,
     linked: &Linked,
+    folder: &Path,
 ) -> Result<(Vec<InboundEvent>, Option<i64>), StoreError> {
     let court = Court {
         store,
         session,
         config,
         linked,
+        folder,
     };
     let mut events = Vec::new();
     let mut last = None;
@@ -257,7 +274,7 @@ pub(super) async fn batch(
         if waiting.is_empty() {
             break;
         }
-        let (numbered, failed) = court.number(waiting).await;
+        let (numbered, failed) = court.number(waiting, None).await;
         failed?;
         for (number, event) in numbered {
             last = Some(number);
@@ -300,15 +317,18 @@ pub(super) struct Court<'a> {
     pub session: SessionId,
     pub config: &'a Config,
     pub linked: &'a Linked,
+    /// Where media are kept.
+    pub folder: &'a Path,
 }
 
 impl Court<'_> {
     /// Gives these messages their verdicts: the events to write, each under its committed number, and whether the
     /// store could do all of it. What has a number must be written even if the rest failed: the cursor of a later event
-    /// would prove it.
+    /// would prove it. A chat whose turn is a message that waits for its media is passed over, if `attending`.
     async fn number(
         &self,
         waiting: Vec<Stored>,
+        mut attending: Option<&mut Attending>,
     ) -> (Vec<(i64, InboundEvent)>, Result<(), StoreError>) {
         let own = self.own();
         let policy = Policy::new(self.config).with_own(&own);
@@ -316,7 +336,19 @@ impl Court<'_> {
         // All go to the store at once, so that one commit holds them.
         let mut decided = Vec::with_capacity(waiting.len());
         for message in waiting {
-            match self.decide_one(&policy, &own, message).await {
+            let judged = match self.judge(&policy, &own, &message).await {
+                Ok(judged) => judged,
+                Err(error) => {
+                    outcome = Err(error);
+                    break;
+                }
+            };
+            if let Some(attending) = &mut attending
+                && attending.holds(self, &message, &judged.0)
+            {
+                continue;
+            }
+            match self.decide_one(&policy, &own, message, judged).await {
                 Ok(verdict) => decided.push(verdict),
                 Err(error) => {
                     outcome = Err(error);
@@ -348,9 +380,9 @@ impl Court<'_> {
         policy: &Policy<'_>,
         own: &[Address],
         message: Stored,
+        (verdict, mut ruling): (Verdict, Ruling),
     ) -> Result<Decided, StoreError> {
         let store = self.store;
-        let (verdict, mut ruling) = self.judge(policy, own, &message).await?;
         let refused = matches!(verdict, Verdict::Deny { .. } | Verdict::ReadOnly { .. });
         if !refused && !self.config.emits(&message.draft.event_type) {
             ruling
@@ -380,7 +412,8 @@ impl Court<'_> {
             route: route.as_deref(),
             context: &context,
         };
-        let event = Box::new(inbound::event(&message, &passed, self.linked));
+        let mut event = Box::new(inbound::event(&message, &passed, self.linked));
+        attached::describe(self, &message, &mut event.message.attachments);
         let number = store.assign_emission(message.id, self.session, ruling, now());
         Ok(Decided::Emit(number, event))
     }

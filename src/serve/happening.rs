@@ -41,6 +41,7 @@ impl Emitter {
             session: self.session,
             config: &config,
             linked: &self.open.linked,
+            folder: &self.account.paths.media(),
         };
         if let Some(chat) = notice
             .chat

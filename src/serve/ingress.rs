@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::account::{Account, Open};
 use super::answer::Answer;
+use super::attached;
 use super::emit::{self, Court, Emitter};
 use super::reload::Reloaded;
 use crate::access::Policy;
@@ -266,6 +267,7 @@ async fn batch(
         .await?;
     store.judge_held_again().await?;
     let heard = session.heard();
+    let folder = account.paths.media();
     let connected = session.online(deadline).await;
     if connected.is_ok() {
         idle(
@@ -282,6 +284,7 @@ async fn batch(
             session: begun.session,
             config,
             linked: &linked,
+            folder: &folder,
         };
         court
             .greet(
@@ -290,9 +293,10 @@ async fn batch(
                 deadline.min(Instant::now() + GREET),
             )
             .await?;
+        attached::fetch(&court, &session, deadline).await?;
     }
     account.close(STOP).await;
-    let (events, last) = emit::batch(&store, begun.session, config, &linked).await?;
+    let (events, last) = emit::batch(&store, begun.session, config, &linked, &folder).await?;
     // A queue that was too long for the time is no connection that failed.
     let nothing_came = !heard.has_changed().unwrap_or(true);
     if let (true, true, Err(error)) = (events.is_empty(), nothing_came, connected) {

@@ -6,10 +6,12 @@
 
 mod account;
 mod answer;
+mod attached;
 mod attachments;
 mod court;
 mod emit;
 mod exchange;
+mod fetching;
 mod happening;
 mod ingress;
 mod mentions;
@@ -26,5 +28,6 @@ mod staging;
 mod wait;
 pub mod writer;
 
+pub use fetching::fetch_media;
 pub use reload::{Reloaded, reload};
 pub use router::run;

@@ -19,14 +19,14 @@ use super::answer::SharedProcess;
 use super::ingress::Running;
 use super::outgoing::{self, Sending};
 use super::reload::{self, Reloaded};
-use super::{exchange, reading, report};
+use super::{exchange, fetching, reading, report};
 use crate::account::socket::{self, Listener, Stream};
 use crate::account::{InUse, Role};
 use crate::config::Config;
 use crate::identity::Address;
 use crate::protocol::jsonrpc::WireError;
 use crate::protocol::response::DeliveryReceipt;
-use crate::store::Unread;
+use crate::store::{ContentHash, Unread};
 
 /// Changes with the meaning of what crosses.
 const PROTOCOL: u32 = 2;
@@ -47,6 +47,7 @@ pub(super) enum Asked {
     Chatstate { to: Address, composing: bool },
     Read(Unread),
     Reload(serde_json::Value),
+    Fetch(ContentHash),
     Health,
 }
 
@@ -355,6 +356,9 @@ async fn heard(stream: &Stream, owner: &Owner) -> io::Result<Option<Said>> {
         Asked::Reload(config) => reload::apply(ingress, config, deadline)
             .await
             .map(Said::Reloaded),
+        Asked::Fetch(content) => fetching::fetch(open, content, deadline)
+            .await
+            .map(|()| Said::Shown),
         Asked::Health => report::connected(open).map(|(status, what_to_do)| Said::Standing {
             status,
             what_to_do,

@@ -12,8 +12,10 @@ mod attempt;
 mod backend;
 mod barrier;
 mod client;
+mod download;
 mod endpoint;
 mod fate;
+mod fetch;
 mod groups;
 mod happenings;
 mod keeping;
@@ -26,8 +28,10 @@ mod reaction;
 mod reading;
 mod receive;
 mod runtime;
+mod sink;
 mod state;
 mod supervisor;
+mod tidy;
 mod transfers;
 mod upload;
 mod version;
@@ -42,9 +46,10 @@ use whatsapp_rust::Client;
 
 use crate::account::Paths;
 use crate::identity::Address;
-use crate::store::{Enqueued, OutboundRequest, Store, StoreError};
+use crate::store::{ContentHash, Enqueued, OutboundRequest, Store, StoreError};
 
 pub use client::WebVersion;
+pub use download::{MediaLimits, Progress};
 pub use endpoint::{Endpoint, EndpointError, UNCHECKED, URL_VARIABLE};
 pub use fate::{Fate, Following};
 pub use link::{LinkError, LinkProgress, LinkRequest, link};
@@ -124,6 +129,7 @@ struct Shared {
     /// The folder of files that go out.
     staged: PathBuf,
     transfers: transfers::Transfers,
+    downloads: download::Downloads,
     closing: watch::Sender<bool>,
 }
 
@@ -161,6 +167,7 @@ struct Tasks {
     supervisor: tokio::task::JoinHandle<()>,
     outbox: tokio::task::JoinHandle<()>,
     keeping: tokio::task::JoinHandle<()>,
+    downloads: tokio::task::JoinHandle<()>,
 }
 
 impl Session {
@@ -193,9 +200,11 @@ impl Session {
             lanes: lanes::Lanes::default(),
             staged: paths.staged(),
             transfers: transfers::Transfers::default(),
+            downloads: download::Downloads::new(paths.media()),
             closing: watch::Sender::new(false),
         });
         let (supervised, sent, kept) = (shared.clone(), shared.clone(), shared.clone());
+        let fetching = shared.clone();
         let tasks = Tasks {
             supervisor: tokio::spawn(kept_up("connection", move || {
                 supervisor::supervise(supervised.clone())
@@ -204,6 +213,9 @@ impl Session {
                 outbox::send_waiting(sent.clone())
             })),
             keeping: tokio::spawn(kept_up("keeping", move || keeping::keep(kept.clone()))),
+            downloads: tokio::spawn(kept_up("downloads", move || {
+                download::fetch_wanted(fetching.clone())
+            })),
         };
         Ok(Self {
             shared,
@@ -275,6 +287,28 @@ impl Session {
         outbox::enter(&self.shared, request).await
     }
 
+    /// What may be fetched of the media that are wanted; without limits nothing is, as at the beginning.
+    pub fn limit_media(&self, limits: Option<MediaLimits>) {
+        self.shared.downloads.limit(limits);
+    }
+
+    /// Fetches a file that somebody asks for by its content, within the deadline.
+    ///
+    /// # Errors
+    /// The outer one is the store's; the inner one is a code of [`crate::media::reason`].
+    pub async fn fetch_media(
+        &self,
+        sha256: ContentHash,
+        deadline: Instant,
+    ) -> Result<Result<(), String>, StoreError> {
+        download::fetch_now(&self.shared, sha256, deadline).await
+    }
+
+    /// The downloads that are under way.
+    pub fn media_progress(&self) -> Vec<Progress> {
+        self.shared.downloads.progress()
+    }
+
     /// Shows the other side that an answer is being written, or no longer is.
     pub async fn chatstate(&self, to: &Address, composing: bool) -> Result<(), SessionError> {
         let unreachable = |reason: String| SessionError::Unreachable { reason };
@@ -313,6 +347,7 @@ impl Session {
             supervisor,
             outbox,
             keeping,
+            downloads,
         }) = tasks
         else {
             return;
@@ -321,11 +356,14 @@ impl Session {
         outbox.abort();
         self.shared.lanes.stop();
         keeping.abort();
+        downloads.abort();
         let abort = supervisor.abort_handle();
         if tokio::time::timeout_at(deadline, supervisor).await.is_err() {
             abort.abort();
             tracing::warn!("the connection did not close in time and was dropped");
         }
+        // What was being fetched is gone when this is.
+        let _ = tokio::time::timeout_at(deadline, downloads).await;
         // The next owner must not take for unknown what was sent.
         let _ = tokio::time::timeout_at(deadline, self.shared.store.flush()).await;
         self.shared.set(Connection::Closed);

@@ -9,10 +9,11 @@ use super::groups;
 use super::outbox::{self, OutboundRequest};
 use super::peers;
 use super::people;
+use super::stored::select_each;
 use super::stored::{Stored, group_of, json, select};
 use super::targets::{self, Revealed};
 use super::trace::{self, Dropped, Ruling};
-use super::{PeerKey, Pending, SessionId, Store, Tx, messages, sealed, votes};
+use super::{PeerKey, Pending, SessionId, Store, Tx, media, messages, sealed, votes};
 use crate::identity::{Address, ChatKind};
 use crate::inbound::{Draft, reveal};
 
@@ -128,6 +129,17 @@ impl Store {
     /// [`drop_denied`](Self::drop_denied), [`keep_as_context`](Self::keep_as_context) or
     /// [`hold_for_approval`](Self::hold_for_approval).
     pub fn next_to_emit(&self, limit: u32, max_age: i64, now: i64) -> Pending<Vec<Stored>> {
+        self.next_to_emit_but(Vec::new(), limit, max_age, now)
+    }
+
+    /// The same, without anything of these chats.
+    pub fn next_to_emit_but(
+        &self,
+        held: Vec<PeerKey>,
+        limit: u32,
+        max_age: i64,
+        now: i64,
+    ) -> Pending<Vec<Stored>> {
         self.submit(move |tx| {
             // A message that was emitted before is not old, only late.
             let mut expire = tx.prepare_cached(
@@ -136,7 +148,14 @@ impl Store {
             )?;
             let before = now.saturating_sub(max_age);
             while expire.execute([state::EXPIRED, before, limit.into()])? > 0 {}
-            let rows = select(tx, "state = 0 ORDER BY id LIMIT ?1", &[&limit])?;
+            if held.is_empty() {
+                return select(tx, "state = 0 ORDER BY id LIMIT ?1", &[&limit]);
+            }
+            let mut rows = Vec::new();
+            select_each(tx, "state = 0 ORDER BY id", &[], &held, |row| {
+                rows.push(row);
+                rows.len() < limit as usize
+            })?;
             Ok(rows)
         })
     }
@@ -264,6 +283,7 @@ impl Store {
                 chat,
                 sender,
                 draft: happened.draft,
+                media: Vec::new(),
                 attempt: 1,
                 redelivered: false,
                 durable: false,
@@ -331,6 +351,9 @@ pub(super) fn erase(tx: &Tx<'_>, id: RowId, verdict: &str) -> rusqlite::Result<b
         )?
         .execute(params![id.0, state::DENIED, verdict])?;
     sealed::forget(tx, id)?;
+    if erased > 0 {
+        media::erase(tx, id.0)?;
+    }
     Ok(erased > 0)
 }
 
@@ -390,6 +413,9 @@ fn insert(tx: &Tx<'_>, message: &NewInbound) -> rusqlite::Result<Inserted> {
         return Ok(Inserted::Duplicate);
     }
     let id = RowId(tx.last_insert_rowid());
+    if !message.own {
+        media::insert(tx, id.0, &draft.attachments)?;
+    }
     if let Some(vote) = vote {
         votes::record(tx, id, sender, &vote)?;
     }

@@ -14,6 +14,7 @@ mod error;
 mod groups;
 mod inbox;
 mod ledger;
+mod media;
 mod messages;
 mod meta;
 mod numbers;
@@ -50,6 +51,9 @@ pub use error::StoreError;
 pub use groups::{Group, GroupChange, KnownGroup, Member};
 pub use inbox::{Happened, Inserted, NewInbound, Original, RowId};
 pub use ledger::{Begun, LeftOver, Mode, SessionId};
+pub use media::{
+    Attached, AttachmentId, Bounds, ContentHash, Fetching, Held as HeldMedia, Medium, ToFetch,
+};
 pub use messages::{Kept, Search, Unread};
 pub use meta::{Connections, Counts, Dated, Linked, Terminal};
 pub use numbers::{Asking, Registered};
@@ -134,6 +138,11 @@ impl Store {
         self.0.writer.outbound.clone()
     }
 
+    /// Changes whenever there may be media to fetch, or some was; always after its commit.
+    pub fn media_signal(&self) -> watch::Receiver<u64> {
+        self.0.writer.media.clone()
+    }
+
     /// Wakes the listeners if another process has changed the file since the last look.
     pub fn look_for_others(&self) -> Pending<()> {
         let seen = self.0.seen.clone();
@@ -144,6 +153,7 @@ impl Store {
             if before != 0 && before != version {
                 tx.inbound_changed();
                 tx.outbound_changed();
+                tx.media_changed();
             }
             Ok(())
         })

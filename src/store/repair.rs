@@ -136,6 +136,8 @@ fn channel(path: &Path, new: &Path) -> Result<Built, StoreError> {
             "vote",
             "poll_option",
             "sealed",
+            "attachment",
+            "media",
             "meta",
         ] {
             let copied = copy(&from, &to, table).map_err(|e| failed(&e))?;

@@ -220,6 +220,39 @@ const MIGRATIONS: &[&str] = &["
         PRIMARY KEY (sha256, media)
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX uploaded_at ON uploaded (at);
+", "
+    CREATE TABLE media (
+        sha256 BLOB PRIMARY KEY,
+        place TEXT NOT NULL,
+        size INTEGER NOT NULL,
+        kind TEXT NOT NULL,
+        mime_type TEXT,
+        name TEXT,
+        at INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX media_at ON media (at, size);
+    CREATE TABLE attachment (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        message INTEGER NOT NULL,
+        nth INTEGER NOT NULL,
+        sha256 BLOB NOT NULL,
+        kind TEXT NOT NULL,
+        mime_type TEXT,
+        name TEXT,
+        size INTEGER,
+        direct_path TEXT NOT NULL,
+        key BLOB,
+        enc_sha256 BLOB,
+        view_once INTEGER NOT NULL,
+        state INTEGER NOT NULL DEFAULT 0,
+        reason TEXT,
+        attempts INTEGER NOT NULL DEFAULT 0,
+        next INTEGER NOT NULL DEFAULT 0,
+        UNIQUE (message, nth)
+    ) STRICT;
+    CREATE INDEX attachment_sha256 ON attachment (sha256);
+    CREATE INDEX attachment_wanted ON attachment (next) WHERE state = 1;
+    CREATE TRIGGER attachment_inbox AFTER DELETE ON inbox BEGIN DELETE FROM attachment WHERE message = old.id; END;
 "];
 
 /// Opens or creates the file and brings its schema up to date.

@@ -8,7 +8,7 @@ use super::groups::{self, KnownGroup};
 use super::inbox::{RowId, state};
 use super::peers::{self, address};
 use super::people::{self, Named};
-use super::{Peer, PeerKey, Tx};
+use super::{Attached, Peer, PeerKey, Tx, media};
 use crate::identity::{Address, ChatKind};
 use crate::inbound::Draft;
 
@@ -33,6 +33,8 @@ pub struct Stored {
     pub push_name: Option<String>,
     /// What it says.
     pub draft: Draft,
+    /// The attachments among those of the draft that can be fetched.
+    pub media: Vec<Attached>,
     /// The people that it mentions or quotes, as far as they are known, by the addresses that it has for them.
     pub people: BTreeMap<Address, Named>,
     /// What is known of the group that it was said in.
@@ -57,18 +59,40 @@ pub(super) fn select(
     condition: &str,
     args: &[&dyn rusqlite::ToSql],
 ) -> rusqlite::Result<Vec<Stored>> {
+    let mut stored = Vec::new();
+    select_each(tx, condition, args, &[], |row| {
+        stored.push(row);
+        true
+    })?;
+    Ok(stored)
+}
+
+/// The same one by one, without those of some chats, for as long as `take` wants more.
+pub(super) fn select_each(
+    tx: &Tx<'_>,
+    condition: &str,
+    args: &[&dyn rusqlite::ToSql],
+    but: &[PeerKey],
+    mut take: impl FnMut(Stored) -> bool,
+) -> rusqlite::Result<()> {
     let sql = format!(
         "SELECT id, event_id, chat, sender, route, stanza, timestamp, push_name, draft, attempts
          FROM inbox WHERE {condition}"
     );
     let mut known = Known::default();
-    let mut stored = Vec::new();
     let mut statement = tx.prepare_cached(&sql)?;
     let mut rows = statement.query(args)?;
     let mut unreadable: Vec<i64> = Vec::new();
     while let Some(row) = rows.next()? {
+        if !but.is_empty() && but.contains(&PeerKey(row.get(2)?)) {
+            continue;
+        }
         match known.read(tx, row) {
-            Ok(message) => stored.push(message),
+            Ok(message) => {
+                if !take(message) {
+                    break;
+                }
+            }
             // Damage in the middle of a value, which SQLite does not see.
             Err(
                 rusqlite::Error::FromSqlConversionFailure(..)
@@ -82,7 +106,7 @@ pub(super) fn select(
         tx.prepare_cached("UPDATE inbox SET state = ?2, verdict = 'unreadable' WHERE id = ?1")?
             .execute([id, state::POISONED])?;
     }
-    Ok(stored)
+    Ok(())
 }
 
 /// What several rows have in common is looked up once.
@@ -99,6 +123,10 @@ impl Known {
             rusqlite::Error::FromSqlConversionFailure(8, Type::Text, Box::new(error))
         })?;
         let attempts: u32 = row.get(9)?;
+        let media = match draft.attachments.is_empty() {
+            true => Vec::new(),
+            false => media::attached(tx, row.get(0)?)?,
+        };
         let (chat, sender) = (self.peer(tx, row.get(2)?)?, self.peer(tx, row.get(3)?)?);
         Ok(Stored {
             id: RowId(row.get(0)?),
@@ -112,6 +140,7 @@ impl Known {
             chat,
             sender,
             draft,
+            media,
             attempt: attempts + 1,
             redelivered: attempts > 0,
             durable: true,

@@ -37,6 +37,7 @@ pub(super) struct Tx<'a> {
     conn: &'a Connection,
     inbound: Cell<bool>,
     outbound: Cell<bool>,
+    media: Cell<bool>,
 }
 
 impl Tx<'_> {
@@ -48,6 +49,11 @@ impl Tx<'_> {
     /// Wakes who waits for the outbox.
     pub(super) fn outbound_changed(&self) {
         self.outbound.set(true);
+    }
+
+    /// Wakes who waits for media, or fetches them.
+    pub(super) fn media_changed(&self) {
+        self.media.set(true);
     }
 
     /// Under test every statement has its plan looked at.
@@ -67,6 +73,7 @@ impl<'a> Tx<'a> {
             conn,
             inbound: Cell::new(false),
             outbound: Cell::new(false),
+            media: Cell::new(false),
         }
     }
 }
@@ -228,6 +235,7 @@ pub(super) struct Writer {
     thread: Option<JoinHandle<()>>,
     pub(super) inbound: watch::Receiver<u64>,
     pub(super) outbound: watch::Receiver<u64>,
+    pub(super) media: watch::Receiver<u64>,
 }
 
 impl Writer {
@@ -239,19 +247,29 @@ impl Writer {
         let (queue, jobs) = sync_channel(QUEUE);
         let (inbound_tx, inbound) = watch::channel(0);
         let (outbound_tx, outbound) = watch::channel(0);
+        let (media_tx, media) = watch::channel(0);
         let failed = StoreError::Failed {
             path: path.clone(),
             detail: "no thread could be started".to_owned(),
         };
         let thread = std::thread::Builder::new()
             .name("channel-store".to_owned())
-            .spawn(move || run(&conn, &path, &space, &jobs, &inbound_tx, &outbound_tx))
+            .spawn(move || {
+                run(
+                    &conn,
+                    &path,
+                    &space,
+                    &jobs,
+                    &[&inbound_tx, &outbound_tx, &media_tx],
+                )
+            })
             .map_err(|_| failed)?;
         Ok(Self {
             queue: Some(queue),
             thread: Some(thread),
             inbound,
             outbound,
+            media,
         })
     }
 
@@ -307,8 +325,7 @@ fn run(
     path: &std::path::Path,
     space: &Space,
     jobs: &Receiver<Box<dyn Job>>,
-    inbound: &watch::Sender<u64>,
-    outbound: &watch::Sender<u64>,
+    [inbound, outbound, media]: &[&watch::Sender<u64>; 3],
 ) {
     while let Ok(first) = jobs.recv() {
         let mut batch = vec![first];
@@ -332,6 +349,9 @@ fn run(
         }
         if tx.inbound.get() {
             inbound.send_modify(|n| *n += 1);
+        }
+        if tx.media.get() {
+            media.send_modify(|n| *n += 1);
         }
         for (job, outcome) in batch.into_iter().zip(outcomes) {
             job.answer(outcome);

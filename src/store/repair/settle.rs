@@ -31,7 +31,8 @@ pub(super) fn settle(to: &Connection, lost: bool) -> rusqlite::Result<()> {
          DELETE FROM vote WHERE voter NOT IN (SELECT key FROM peer)
              OR (sent = 0 AND poll NOT IN (SELECT id FROM inbox)) OR (sent = 1 AND poll NOT IN (SELECT pos FROM part));
          DELETE FROM poll_option WHERE message NOT IN (SELECT id FROM inbox);
-         DELETE FROM sealed WHERE message NOT IN (SELECT id FROM inbox);",
+         DELETE FROM sealed WHERE message NOT IN (SELECT id FROM inbox);
+         DELETE FROM attachment WHERE message NOT IN (SELECT id FROM inbox);",
     )?;
     // Emitted, and the record of when and to whom is lost.
     to.execute(

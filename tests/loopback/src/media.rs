@@ -3,6 +3,7 @@
 //! Invariants: a blob is stored only when its SHA-256 is the one its path names; what a client may make the store
 //! hold is bounded, unfinished uploads included; a query never decides which blob is meant.
 
+mod again;
 mod faults;
 mod http;
 mod upload;
@@ -69,6 +70,9 @@ struct State {
     uploads: u64,
     downloads: u64,
     faults: MediaFaults,
+    /// What the phone has, by message.
+    on_phone: HashMap<String, again::OnPhone>,
+    again: u64,
 }
 
 struct Blob {

@@ -145,20 +145,31 @@ fn zlib(data: &[u8]) -> Vec<u8> {
     stream
 }
 
-/// A device asks the phone to upload a file again that has expired: the phone has none, and says so.
+/// A device asks the phone to upload a file again that has expired. The phone does if it has it, and says so if not.
 pub fn misses_media(session: &Session, receipt: &Node) {
     let Some(which) = child(receipt, "rmr") else {
         return;
     };
-    // `MediaRetryNotification.ResultType.NOT_FOUND`
-    let error = NodeBuilder::new("error").attr("code", "2").build();
     let id = text(receipt, "id");
+    let answer = match session.core.media.upload_again(&id) {
+        Some(answer) => {
+            let bytes = |tag, bytes: Vec<u8>| NodeBuilder::new(tag).bytes(bytes).build();
+            NodeBuilder::new("encrypt")
+                .children([
+                    bytes("enc_p", answer.payload),
+                    bytes("enc_iv", answer.iv.to_vec()),
+                ])
+                .build()
+        }
+        // `MediaRetryNotification.ResultType.NOT_FOUND`
+        None => NodeBuilder::new("error").attr("code", "2").build(),
+    };
     let notification = NodeBuilder::new("notification")
         .attr("id", id.as_ref())
         .attr("from", session.account.jid(Family::Pn))
         .attr("type", "mediaretry")
         .attr("t", clock::unix())
-        .children([error, which.clone()])
+        .children([answer, which.clone()])
         .build();
     let letter = Letter {
         class: Class::Notification,

@@ -1,8 +1,10 @@
 //! Faults of the CDN, each with a count so that a test decides which request fails.
 
+use std::collections::HashMap;
+
 use hyper::StatusCode;
 
-use super::MediaStore;
+use super::{MediaStore, without_query};
 
 /// Which requests a fault is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +19,9 @@ pub enum MediaOp {
 pub(super) struct MediaFaults {
     refusals: Vec<Refusal>,
     cuts: Vec<Cut>,
-    pub(super) bytes_per_second: Option<u64>,
+    bytes_per_second: Option<u64>,
+    /// The same of single paths.
+    slow: HashMap<String, u64>,
 }
 
 struct Refusal {
@@ -42,6 +46,11 @@ impl MediaFaults {
         self.refusals[at].left -= 1;
         self.refusals.retain(|refusal| refusal.left > 0);
         Some(status)
+    }
+
+    /// How fast a download of this path is.
+    pub(super) fn rate(&self, path: &str) -> Option<u64> {
+        self.slow.get(path).copied().or(self.bytes_per_second)
     }
 
     pub(super) fn cut(&mut self, op: MediaOp) -> Option<u64> {
@@ -87,9 +96,23 @@ impl MediaStore {
         }
     }
 
+    /// How many requests are still to be cut.
+    pub fn cuts_left(&self) -> u32 {
+        self.state().faults.cuts.iter().map(|cut| cut.left).sum()
+    }
+
     /// Slows every download down to this many bytes a second; `None` lets them go again.
     pub fn slow_down(&self, bytes_per_second: Option<u64>) {
         self.state().faults.bytes_per_second = bytes_per_second.filter(|rate| *rate > 0);
+    }
+
+    /// Slows the downloads of one path down.
+    pub fn slow_down_one(&self, path: &str, bytes_per_second: u64) {
+        let path = without_query(path).to_owned();
+        self.state()
+            .faults
+            .slow
+            .insert(path, bytes_per_second.max(1));
     }
 
     /// Takes every fault back. Expired blobs stay expired.

@@ -177,7 +177,7 @@ impl MediaStore {
         };
         // Both fit in usize: they are offsets into `bytes`.
         let part = bytes.slice(start as usize..end as usize);
-        let rate = state.faults.bytes_per_second;
+        let rate = state.faults.rate(path);
         let cut = if method == Method::HEAD {
             None
         } else {

@@ -1,0 +1,204 @@
+//! The media of an event: asked for once its message may be told, waited for a little, described as they are then.
+//!
+//! Invariants: nothing is fetched of a sender who may not speak; an event waits [`PATIENCE`] at most, and holds back
+//! its own chat alone; what is not here then is named with its reason, and its key works later.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::emit::Court;
+use crate::access::{Policy, Verdict};
+use crate::clock::now;
+use crate::config::{Download, Media};
+use crate::media::key::StorageKey;
+use crate::media::{reason, shelf};
+use crate::protocol::event::InboundAttachment;
+use crate::session::{MediaLimits, Session};
+use crate::store::{Attached, Fetching, PeerKey, RowId, StoreError, Stored};
+
+/// What an event waits for its media.
+pub(super) const PATIENCE: Duration = Duration::from_secs(3);
+/// Long after any message has gone out.
+const FORGET: Duration = Duration::from_secs(600);
+
+/// What the configuration lets the session fetch.
+pub(super) fn limits(media: &Media) -> Option<MediaLimits> {
+    (media.download == Download::Auto).then_some(MediaLimits {
+        max_bytes: media.max_bytes,
+        keep_days: media.retention_days,
+        keep_bytes: media.max_total_bytes,
+    })
+}
+
+/// Messages that wait for their media.
+#[derive(Default)]
+pub(super) struct Attending {
+    since: HashMap<RowId, Instant>,
+    held: HashSet<PeerKey>,
+}
+
+impl Attending {
+    /// Every chat gets another chance.
+    pub(super) fn look_again(&mut self) {
+        self.held.clear();
+        // What was refused or fell out meanwhile is not heard of again.
+        self.since.retain(|_, since| since.elapsed() < FORGET);
+    }
+
+    /// The chats that have to wait.
+    pub(super) fn held(&self) -> Vec<PeerKey> {
+        self.held.iter().copied().collect()
+    }
+
+    /// Until somebody has waited long enough; for good if nobody waits.
+    pub(super) async fn over(&self) {
+        let waiting = self
+            .since
+            .values()
+            .filter(|since| since.elapsed() < PATIENCE);
+        match waiting.min() {
+            Some(since) => tokio::time::sleep_until(*since + PATIENCE).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Whether this message has to wait, for its own media or for a message before it. What it carries is asked for in
+    /// both cases.
+    pub(super) fn holds(&mut self, court: &Court<'_>, message: &Stored, verdict: &Verdict) -> bool {
+        let chat = message.chat.key;
+        let told = matches!(verdict, Verdict::Emit { .. })
+            && court.config.emits(&message.draft.event_type);
+        let waits = told && may_come(message, &court.config.media) && {
+            let since = self.since.entry(message.id).or_insert_with(|| {
+                ask(court, message);
+                Instant::now()
+            });
+            since.elapsed() < PATIENCE
+        };
+        if waits || self.held.contains(&chat) {
+            self.held.insert(chat);
+            return true;
+        }
+        self.since.remove(&message.id);
+        false
+    }
+}
+
+fn ask(court: &Court<'_>, message: &Stored) {
+    // Asked for again when its turn comes, if this is lost.
+    drop(court.store.want_media(vec![message.id], now()));
+}
+
+/// Whether something that the message carries may yet be here in time.
+fn may_come(message: &Stored, media: &Media) -> bool {
+    message.media.iter().any(|file| {
+        let soon = match file.fetching {
+            Fetching::Known => true,
+            Fetching::Wanted => matches!(file.reason.as_deref(), None | Some("download_failed")),
+            Fetching::Here | Fetching::Failed => false,
+        };
+        soon && unwanted(file, media).is_none()
+    })
+}
+
+/// Why the configuration has this file left where it is.
+fn unwanted(file: &Attached, media: &Media) -> Option<&'static str> {
+    if media.download == Download::None {
+        return Some("not_downloaded");
+    }
+    if file.view_once && !media.view_once {
+        return Some("view_once");
+    }
+    let too_large = file.size.is_some_and(|size| size > media.max_bytes);
+    too_large.then_some("too_large")
+}
+
+/// For a poll: asks for what its events carry, and waits for it, at most until `deadline`.
+pub(super) async fn fetch(
+    court: &Court<'_>,
+    session: &Session,
+    deadline: Instant,
+) -> Result<(), StoreError> {
+    let config = court.config;
+    session.limit_media(limits(&config.media));
+    let own = court.own();
+    let policy = Policy::new(config).with_own(&own);
+    let mut arrived = court.store.inbound_signal();
+    let mut attending = Attending::default();
+    let until = deadline.min(Instant::now() + PATIENCE);
+    loop {
+        arrived.borrow_and_update();
+        attending.look_again();
+        let age = config.max_event_age_secs.into();
+        let waiting = court
+            .store
+            .next_to_emit(config.poll_max_events, age, now())
+            .await?;
+        let mut waits = false;
+        for message in &waiting {
+            let (verdict, _) = court.judge(&policy, &own, message).await?;
+            waits |= attending.holds(court, message, &verdict);
+        }
+        if !waits {
+            return Ok(());
+        }
+        tokio::select! {
+            changed = arrived.changed() => if changed.is_err() { return Ok(()) },
+            () = tokio::time::sleep_until(until) => return Ok(()),
+        }
+    }
+}
+
+/// Says of each attachment where it is, or why it is not here.
+pub(super) fn describe(court: &Court<'_>, message: &Stored, attachments: &mut [InboundAttachment]) {
+    for (nth, attachment) in attachments.iter_mut().enumerate() {
+        let file = message.media.iter().find(|file| file.nth == nth);
+        let mut put = |key: &str, value: &str| {
+            attachment.extras.insert(key.to_owned(), value.to_owned());
+        };
+        let (state, error) = match file {
+            None => ("unavailable", Some("incomplete")),
+            Some(file) => standing(file, &court.config.media),
+        };
+        put("media_state", state);
+        if let Some(code) = error {
+            put("media_error", code);
+            put("media_error_text", reason(code));
+        }
+        let Some(file) = file else { continue };
+        attachment.storage_key = Some(StorageKey::new(court.store.id(), file.sha256).to_string());
+        attachment.url = file
+            .place
+            .as_ref()
+            .map(|place| shelf::url(court.folder, place));
+        // A picture of it goes into the agent's prompt, so it goes along only in its place.
+        let thumbnail = message
+            .draft
+            .attachments
+            .get(nth)
+            .and_then(|meta| meta.thumbnail.as_ref());
+        if let (None, Some(jpeg)) = (&file.place, thumbnail) {
+            attachment
+                .extras
+                .insert("thumbnail_jpeg_base64".to_owned(), jpeg.clone());
+        }
+    }
+}
+
+/// `stored`, `pending` (it may come), or `unavailable` (nobody is going to fetch it by himself); and why.
+fn standing<'a>(file: &'a Attached, media: &Media) -> (&'static str, Option<&'a str>) {
+    match (file.fetching, &file.place) {
+        (Fetching::Here, Some(_)) => ("stored", None),
+        (Fetching::Here, None) => ("unavailable", Some("let_go")),
+        (Fetching::Failed, _) => (
+            "unavailable",
+            Some(file.reason.as_deref().unwrap_or_default()),
+        ),
+        (Fetching::Known | Fetching::Wanted, _) => match unwanted(file, media) {
+            Some(why) => ("unavailable", Some(why)),
+            None => ("pending", Some(file.reason.as_deref().unwrap_or("pending"))),
+        },
+    }
+}

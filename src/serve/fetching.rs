@@ -1,0 +1,67 @@
+//! A file that somebody asks for by its key and that is not in the media store: fetched by whoever owns the connection.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::account::{Account, Open};
+use super::answer::Process;
+use super::passing::{self, Asked, Said, Way};
+use super::writer;
+use crate::account::Paths;
+use crate::config::Config;
+use crate::media::reason;
+use crate::protocol::jsonrpc::WireError;
+use crate::store::ContentHash;
+
+/// What a clean end may take.
+const CLOSE: Duration = Duration::from_secs(2);
+
+/// Has the file of an account fetched into its media store: by the process that owns the connection, or over a
+/// connection of our own. Blocks, at most for `within`.
+///
+/// # Errors
+/// Why there is no connection, or why the file cannot be had.
+pub fn fetch_media(paths: Paths, content: ContentHash, within: Duration) -> Result<(), WireError> {
+    let internal = |error: io::Error| WireError::new("internal_error", error);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(internal)?;
+    let outcome = runtime.block_on(async {
+        // Nobody reads what an ingress would write; there is none.
+        let lines = writer::start(io::sink(), |_| false)
+            .map_err(internal)?
+            .lines();
+        let process = Arc::new(Process::with(within + CLOSE));
+        let account = Account::new(paths, process, lines, Box::new(|| {}));
+        let deadline = Instant::now() + within;
+        let asked = Asked::Fetch(content);
+        let fetched = match passing::way(&account, &Config::default(), deadline, &asked).await {
+            Ok(Way::Own(open)) => fetch(&open, content, deadline).await,
+            Ok(Way::Passed(Said::Failed(error))) => Err(error),
+            Ok(Way::Passed(_)) => Ok(()),
+            Err(error) => Err(error.into()),
+        };
+        account.close(CLOSE).await;
+        fetched
+    });
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    outcome
+}
+
+/// Fetches it over the connection that this process owns.
+pub(super) async fn fetch(
+    open: &Open,
+    content: ContentHash,
+    deadline: Instant,
+) -> Result<(), WireError> {
+    open.session.online(deadline).await?;
+    let fetched = open.session.fetch_media(content, deadline).await?;
+    fetched.map_err(|code| {
+        let why = reason(&code);
+        WireError::new(code, format_args!("the file cannot be had now: {why}"))
+    })
+}

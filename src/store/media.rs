@@ -1,0 +1,423 @@
+//! What is known of the media that people sent: where WhatsApp keeps each, how far its download got, and which files
+//! are on the shelf.
+//!
+//! An attachment is a message's word for a file; a medium is a file that is really there, once however many messages
+//! carry it. Invariants: a file counts as a message's only after that message's own path and key have led to it, or
+//! the very same encrypted file has been verified before: a hash that somebody has merely written into a message
+//! gives nobody a file. What was downloaded is entered here after it is whole on the shelf, and taken out before it
+//! is removed there.
+
+use rusqlite::{OptionalExtension, Row, params};
+
+use super::inbox::RowId;
+use super::peers::address;
+use super::{Pending, Store, Tx};
+use crate::identity::Address;
+use crate::inbound::{AttachmentMeta, MediaSource};
+
+/// SHA-256 of a plain file, by which it is known.
+pub type ContentHash = [u8; 32];
+
+/// How far an attachment's download got. The numbers are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fetching {
+    /// Nobody has asked for it.
+    Known = 0,
+    /// It is to be fetched, now or later.
+    Wanted = 1,
+    /// It was fetched and verified.
+    Here = 2,
+    /// It is not tried again by itself.
+    Failed = 3,
+}
+
+/// An attachment as its event tells of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attached {
+    /// Its place among the message's attachments.
+    pub nth: usize,
+    /// What the file must be, and the name under which it can be had.
+    pub sha256: ContentHash,
+    /// Bytes, as the sender declared them.
+    pub size: Option<u64>,
+    /// To be seen once.
+    pub view_once: bool,
+    /// How far it got.
+    pub fetching: Fetching,
+    /// The code of what went wrong last.
+    pub reason: Option<String>,
+    /// Where the file is. None for one that was here and has been let go.
+    pub place: Option<String>,
+}
+
+/// Key of an attachment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct AttachmentId(i64);
+
+/// An attachment to fetch.
+#[derive(Debug, Clone)]
+pub struct ToFetch {
+    /// Its row.
+    pub id: AttachmentId,
+    /// Where it is and what it must be.
+    pub source: MediaSource,
+    /// `image`, `video`, `audio`, `document` or `sticker`: what the file is encrypted as.
+    pub kind: String,
+    /// As the sender declared it.
+    pub mime_type: Option<String>,
+    /// Bytes, as the sender declared them.
+    pub size: Option<u64>,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// The chat, as the message's stanza had it.
+    pub chat: Address,
+    /// Its sender, in groups.
+    pub sender: Option<Address>,
+    /// The stanza id of the message.
+    pub stanza_id: String,
+}
+
+/// A file on the shelf.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Medium {
+    /// Its content.
+    pub sha256: ContentHash,
+    /// Where it is; see [`crate::media::shelf`].
+    pub place: String,
+    /// Bytes.
+    pub size: u64,
+    /// `image`, `video`, `audio`, `document` or `sticker`, as it was sent first.
+    pub kind: String,
+    /// As its first sender declared it.
+    pub mime_type: Option<String>,
+    /// The file name that its first sender gave it; a name for people, never a path.
+    pub name: Option<String>,
+}
+
+/// What a storage key of this account leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Held {
+    /// A file.
+    Here(Medium),
+    /// One that is not here, with how far it got and why.
+    NotHere(Fetching, Option<String>),
+}
+
+/// What the shelf is to hold at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Files that came before this, Unix seconds, are let go.
+    pub before: i64,
+    /// Bytes of all files.
+    pub total: u64,
+}
+
+/// Files looked at in one step of letting go.
+const STEP: i64 = 200;
+
+/// The columns of a [`ToFetch`], of `attachment a JOIN inbox i JOIN peer p` (the sender).
+const TO_FETCH: &str = "a.id, a.sha256, a.direct_path, a.key, a.enc_sha256, a.view_once, a.kind, a.mime_type, a.size, a.attempts, \
+     i.route, CASE WHEN i.chat <> i.sender THEN p.route END, i.stanza";
+
+impl Store {
+    /// Asks for the media of these messages that nobody has asked for. What is known to be the same encrypted file as
+    /// one that is here is here at once.
+    pub fn want_media(&self, messages: Vec<RowId>, now: i64) -> Pending<()> {
+        self.submit(move |tx| {
+            for message in messages {
+                let here = tx.prepare_cached(
+                    "UPDATE attachment SET state = 2, reason = NULL WHERE message = ?1 AND state = 0 AND EXISTS (
+                        SELECT 1 FROM attachment o JOIN media m ON m.sha256 = o.sha256 WHERE o.sha256 = attachment.sha256
+                        AND o.state = 2 AND o.key IS attachment.key AND o.enc_sha256 IS attachment.enc_sha256)",
+                )?
+                .execute([message.0])?;
+                if here > 0 {
+                    tx.inbound_changed();
+                }
+                tx.prepare_cached(
+                    "UPDATE attachment SET state = 1, next = ?2 WHERE message = ?1 AND state = 0",
+                )?
+                .execute([message.0, now])?;
+            }
+            tx.media_changed();
+            Ok(())
+        })
+    }
+
+    /// Asks for a file by its content, whatever became of it before: the attachment by which it is fetched, if there is
+    /// one.
+    pub fn want_content(&self, sha256: ContentHash, now: i64) -> Pending<Option<AttachmentId>> {
+        self.submit(move |tx| {
+            let id = tx
+                .prepare_cached(
+                    "UPDATE attachment SET state = 1, reason = NULL, attempts = 0, next = ?2 WHERE id =
+                        (SELECT id FROM attachment WHERE sha256 = ?1 ORDER BY state = 2 DESC, id DESC LIMIT 1) RETURNING id",
+                )?
+                .query_row(params![sha256, now], |row| row.get(0).map(AttachmentId))
+                .optional()?;
+            tx.media_changed();
+            Ok(id)
+        })
+    }
+
+    /// How far an attachment got, and what went wrong last.
+    pub fn fetching(&self, id: AttachmentId) -> Pending<Option<(Fetching, Option<String>)>> {
+        self.submit(move |tx| {
+            tx.prepare_cached("SELECT state, reason FROM attachment WHERE id = ?1")?
+                .query_row([id.0], |row| Ok((fetching(row.get(0)?), row.get(1)?)))
+                .optional()
+        })
+    }
+
+    /// What is to be fetched by now, what was asked for first before the rest.
+    pub fn media_to_fetch(&self, limit: u32, now: i64) -> Pending<Vec<ToFetch>> {
+        self.submit(move |tx| {
+            tx.prepare_cached(&format!(
+                "SELECT {TO_FETCH} FROM attachment a JOIN inbox i ON i.id = a.message JOIN peer p ON p.key = i.sender
+                 WHERE a.state = 1 AND a.next <= ?1 ORDER BY a.next, a.id LIMIT ?2"
+            ))?
+            .query_map([now, limit.into()], to_fetch)?
+            .collect()
+        })
+    }
+
+    /// When something will be to be fetched that is not by now, Unix seconds.
+    pub fn next_fetch(&self, now: i64) -> Pending<Option<i64>> {
+        self.submit(move |tx| {
+            tx.prepare_cached("SELECT min(next) FROM attachment WHERE state = 1 AND next > ?1")?
+                .query_row([now], |row| row.get(0))
+        })
+    }
+
+    /// Enters a file that is whole on the shelf, for this attachment and for all that are the same encrypted file.
+    /// The place of the file: where it was put first, if that was elsewhere.
+    pub fn media_here(
+        &self,
+        id: AttachmentId,
+        place: String,
+        size: u64,
+        now: i64,
+    ) -> Pending<String> {
+        self.submit(move |tx| {
+            tx.prepare_cached(
+                "INSERT INTO media (sha256, place, size, kind, mime_type, name, at)
+                 SELECT sha256, ?2, ?3, kind, mime_type, name, ?4 FROM attachment WHERE id = ?1
+                 ON CONFLICT (sha256) DO NOTHING",
+            )?
+            .execute(params![id.0, place, size.cast_signed(), now])?;
+            tx.prepare_cached(
+                "UPDATE attachment SET state = 2, reason = NULL FROM attachment o WHERE o.id = ?1
+                 AND attachment.sha256 = o.sha256 AND attachment.key IS o.key AND attachment.enc_sha256 IS o.enc_sha256
+                 AND (attachment.state IN (1, 3) OR attachment.id = o.id)",
+            )?
+            .execute([id.0])?;
+            tx.inbound_changed();
+            tx.media_changed();
+            // Nobody asks any more for what a message carried that has fallen out meanwhile.
+            let place = tx
+                .prepare_cached(
+                    "SELECT m.place FROM media m JOIN attachment a ON a.sha256 = m.sha256 WHERE a.id = ?1",
+                )?
+                .query_row([id.0], |row| row.get(0))
+                .optional()?;
+            Ok(place.unwrap_or_default())
+        })
+    }
+
+    /// Notes that it did not work: to be tried again at `next`, or not by itself.
+    pub fn media_not_here(
+        &self,
+        id: AttachmentId,
+        reason: String,
+        next: Option<i64>,
+    ) -> Pending<()> {
+        self.submit(move |tx| {
+            let state = match next {
+                Some(_) => Fetching::Wanted,
+                None => Fetching::Failed,
+            };
+            tx.prepare_cached(
+                "UPDATE attachment SET state = ?2, reason = ?3, next = ?4, attempts = attempts + 1 WHERE id = ?1 AND state = 1",
+            )?
+            .execute(params![id.0, state as i64, reason, next.unwrap_or_default()])?;
+            tx.inbound_changed();
+            tx.media_changed();
+            Ok(())
+        })
+    }
+
+    /// The phone has uploaded it again, under this path.
+    pub fn media_moved(&self, id: AttachmentId, direct_path: String) -> Pending<()> {
+        self.submit(move |tx| {
+            tx.prepare_cached(
+                "UPDATE attachment SET direct_path = ?2 FROM attachment o WHERE o.id = ?1 AND attachment.sha256 = o.sha256
+                 AND attachment.key IS o.key AND attachment.enc_sha256 IS o.enc_sha256",
+            )?
+            .execute(params![id.0, direct_path])?;
+            Ok(())
+        })
+    }
+
+    /// What this account has of a file, or knows of it; none for a hash that no admitted message carried.
+    pub fn held(&self, sha256: ContentHash) -> Pending<Option<Held>> {
+        self.submit(move |tx| {
+            if let Some(medium) = medium(tx, &sha256)? {
+                return Ok(Some(Held::Here(medium)));
+            }
+            tx.prepare_cached(
+                "SELECT state, reason FROM attachment WHERE sha256 = ?1 ORDER BY state = 1 DESC, id DESC LIMIT 1",
+            )?
+            .query_row([sha256], |row| {
+                Ok(Held::NotHere(fetching(row.get(0)?), row.get(1)?))
+            })
+            .optional()
+        })
+    }
+
+    /// Takes out what is too old or too much, the oldest first, and never what an event needs that nothing has proven
+    /// handled. The files are the caller's to remove; whether there may be more.
+    pub fn let_media_go(&self, bounds: Bounds) -> Pending<(Vec<Medium>, bool)> {
+        self.submit(move |tx| {
+            let total: i64 = tx
+                .prepare_cached("SELECT coalesce(sum(size), 0) FROM media")?
+                .query_row([], |row| row.get(0))?;
+            let mut beyond = total - i64::try_from(bounds.total).unwrap_or(i64::MAX);
+            let oldest: Vec<(Medium, i64)> = tx
+                .prepare_cached(
+                    "SELECT m.sha256, m.place, m.size, m.kind, m.mime_type, m.name, m.at FROM media m WHERE (m.at < ?1 OR ?2 > 0)
+                     AND NOT EXISTS (SELECT 1 FROM attachment a JOIN inbox i ON i.id = a.message
+                        WHERE a.sha256 = m.sha256 AND i.state IN (0, 1, 4, 5))
+                     ORDER BY m.at LIMIT ?3",
+                )?
+                .query_map([bounds.before, beyond, STEP], |row| Ok((read_medium(row)?, row.get(6)?)))?
+                .collect::<rusqlite::Result<_>>()?;
+            let full_step = oldest.len() == STEP as usize;
+            let mut gone = Vec::new();
+            for (medium, at) in oldest {
+                if at >= bounds.before && beyond <= 0 {
+                    break;
+                }
+                beyond -= medium.size.cast_signed();
+                tx.prepare_cached("DELETE FROM media WHERE sha256 = ?1")?
+                    .execute([medium.sha256])?;
+                gone.push(medium);
+            }
+            let more = full_step && gone.len() == STEP as usize;
+            Ok((gone, more))
+        })
+    }
+
+    /// The places of all files, for finding those on the shelf that nobody knows.
+    pub fn places(&self) -> Pending<Vec<String>> {
+        self.submit(|tx| {
+            tx.prepare_cached("SELECT place FROM media ORDER BY at")?
+                .query_map([], |row| row.get(0))?
+                .collect()
+        })
+    }
+}
+
+/// Enters what a message that is new carries.
+pub(super) fn insert(tx: &Tx<'_>, message: i64, files: &[AttachmentMeta]) -> rusqlite::Result<()> {
+    for (nth, file) in files.iter().enumerate() {
+        let Some(source) = &file.source else { continue };
+        tx.prepare_cached(
+            "INSERT INTO attachment (message, nth, sha256, kind, mime_type, name, size, direct_path, key, enc_sha256, view_once)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+        )?
+        .execute(params![
+            message,
+            nth as i64,
+            source.sha256,
+            file.kind,
+            file.mime_type,
+            file.name,
+            file.size_bytes.and_then(|size| i64::try_from(size).ok()),
+            source.direct_path,
+            source.key,
+            source.enc_sha256,
+            source.view_once,
+        ])?;
+    }
+    Ok(())
+}
+
+/// What a message carries.
+pub(super) fn attached(tx: &Tx<'_>, message: i64) -> rusqlite::Result<Vec<Attached>> {
+    tx.prepare_cached(
+        "SELECT a.nth, a.sha256, a.size, a.view_once, a.state, a.reason, m.place
+         FROM attachment a LEFT JOIN media m ON m.sha256 = a.sha256 AND a.state = 2 WHERE a.message = ?1 ORDER BY a.nth",
+    )?
+    .query_map([message], |row| {
+        Ok(Attached {
+            nth: row.get::<_, i64>(0)?.unsigned_abs() as usize,
+            sha256: row.get(1)?,
+            size: size(row.get(2)?),
+            view_once: row.get(3)?,
+            fetching: fetching(row.get(4)?),
+            reason: row.get(5)?,
+            place: row.get(6)?,
+        })
+    })?
+    .collect()
+}
+
+/// Forgets what a message carried that was refused.
+pub(super) fn erase(tx: &Tx<'_>, message: i64) -> rusqlite::Result<()> {
+    tx.prepare_cached("DELETE FROM attachment WHERE message = ?1")?
+        .execute([message])?;
+    Ok(())
+}
+
+fn medium(tx: &Tx<'_>, sha256: &ContentHash) -> rusqlite::Result<Option<Medium>> {
+    tx.prepare_cached(
+        "SELECT sha256, place, size, kind, mime_type, name FROM media WHERE sha256 = ?1",
+    )?
+    .query_row([sha256], read_medium)
+    .optional()
+}
+
+fn read_medium(row: &Row<'_>) -> rusqlite::Result<Medium> {
+    Ok(Medium {
+        sha256: row.get(0)?,
+        place: row.get(1)?,
+        size: size(row.get(2)?).unwrap_or_default(),
+        kind: row.get(3)?,
+        mime_type: row.get(4)?,
+        name: row.get(5)?,
+    })
+}
+
+fn to_fetch(row: &Row<'_>) -> rusqlite::Result<ToFetch> {
+    let sender: Option<String> = row.get(11)?;
+    Ok(ToFetch {
+        id: AttachmentId(row.get(0)?),
+        source: MediaSource {
+            sha256: row.get(1)?,
+            direct_path: row.get(2)?,
+            key: row.get(3)?,
+            enc_sha256: row.get(4)?,
+            view_once: row.get(5)?,
+        },
+        kind: row.get(6)?,
+        mime_type: row.get(7)?,
+        size: size(row.get(8)?),
+        attempts: row.get(9)?,
+        chat: address(row, 10)?,
+        sender: sender.and_then(|sender| sender.parse().ok()),
+        stanza_id: row.get(12)?,
+    })
+}
+
+fn size(stored: Option<i64>) -> Option<u64> {
+    stored.map(i64::unsigned_abs)
+}
+
+fn fetching(stored: i64) -> Fetching {
+    match stored {
+        0 => Fetching::Known,
+        1 => Fetching::Wanted,
+        2 => Fetching::Here,
+        _ => Fetching::Failed,
+    }
+}

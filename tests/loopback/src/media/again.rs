@@ -1,0 +1,78 @@
+//! Files that the account's phone still has, and uploads again when a device asks for one that has expired.
+
+use buffa::Message as _;
+use wacore::crypto::hkdf_sha256_into;
+use wacore_libsignal::crypto::aes_256_gcm_encrypt;
+use waproto::whatsapp::{MediaRetryNotification, media_retry_notification::ResultType};
+
+use super::{Blob, MediaStore, without_query};
+
+/// A file that the phone has.
+pub(super) struct OnPhone {
+    media_key: Vec<u8>,
+    path: String,
+}
+
+/// What the phone answers, encrypted with the file's key: the payload and its initialisation vector.
+pub(crate) struct Answer {
+    pub(crate) payload: Vec<u8>,
+    pub(crate) iv: [u8; 12],
+}
+
+impl MediaStore {
+    /// The phone has the file of this message, which was uploaded to `path`: asked for it, it uploads it again, to a
+    /// path of its own.
+    pub fn phone_keeps(&self, message_id: &str, media_key: &[u8], path: &str) {
+        let kept = OnPhone {
+            media_key: media_key.to_vec(),
+            path: without_query(path).to_owned(),
+        };
+        self.state().on_phone.insert(message_id.to_owned(), kept);
+    }
+
+    /// How often a phone has uploaded a file again.
+    pub fn uploaded_again(&self) -> u64 {
+        self.state().again
+    }
+
+    /// Uploads the file of this message again; `None` if the phone has it not.
+    pub(crate) fn upload_again(&self, message_id: &str) -> Option<Answer> {
+        let mut state = self.state();
+        let kept = state.on_phone.get(message_id)?;
+        let (media_key, old) = (kept.media_key.clone(), kept.path.clone());
+        let (bytes, kind) = state
+            .blobs
+            .get(&old)
+            .map(|blob| (blob.bytes.clone(), blob.kind))?;
+        state.reserve(bytes.len() as u64)?;
+        state.again += 1;
+        let path = format!("{}-{}.enc", old.trim_end_matches(".enc"), state.again);
+        let blob = Blob {
+            bytes,
+            kind,
+            expired: None,
+        };
+        state.blobs.insert(path.clone(), blob);
+        drop(state);
+        let notification = MediaRetryNotification {
+            stanza_id: Some(message_id.to_owned()),
+            direct_path: Some(path),
+            result: Some(ResultType::SUCCESS),
+            ..Default::default()
+        };
+        let mut key = [0; 32];
+        hkdf_sha256_into(
+            &media_key,
+            None,
+            b"WhatsApp Media Retry Notification",
+            &mut key,
+        )
+        .ok()?;
+        let mut iv = [0; 12];
+        fastrand::fill(&mut iv);
+        let mut payload = Vec::new();
+        let plain = notification.encode_to_vec();
+        aes_256_gcm_encrypt(&key, &iv, message_id.as_bytes(), &plain, &mut payload).ok()?;
+        Some(Answer { payload, iv })
+    }
+}
