@@ -3,8 +3,10 @@
 
 mod common;
 
+use common::room::Room;
 use common::{Host, World, eventually, message, timeout};
 use serde_json::{Value, json};
+use waproto::whatsapp as wa;
 use whatsapp_loopback::people::{Person, PersonSpec};
 
 /// How a code is told.
@@ -314,6 +316,17 @@ async fn rules_change_under_a_running_session() {
         reader.seen(|seen| seen.count_text("I only listen to you.")),
         1
     );
+    // What the owner writes from the phone is nobody's message to the agent.
+    let spec = PersonSpec::new("Owner").phone(&world.phone);
+    let owner = Person::join_as(&world.server, spec)
+        .await
+        .expect("another device");
+    let id = owner.text(&anna, "from my phone").await.expect("text");
+    let told = verdict(&world, &id).await;
+    assert_eq!(
+        (&told["outcome"], &told["rule"]),
+        (&json!("dropped"), &json!("our own"))
+    );
     host.end();
     host.exit().await;
     let reason = run(&world, &["reload", "--config", &path])
@@ -324,4 +337,95 @@ async fn rules_change_under_a_running_session() {
         .await
         .expect_err("unknown");
     assert!(reason.contains("no message with this id"), "{reason}");
+}
+
+/// A message that mentions somebody.
+fn mentioning(whom: &str, text: &str, forwarded: bool) -> wa::Message {
+    wa::Message {
+        extended_text_message: wa::message::ExtendedTextMessage {
+            text: Some(text.to_owned()),
+            context_info: wa::ContextInfo {
+                mentioned_jid: vec![whom.to_owned()],
+                is_forwarded: Some(forwarded),
+                ..wa::ContextInfo::default()
+            }
+            .into(),
+            ..wa::message::ExtendedTextMessage::default()
+        }
+        .into(),
+        ..wa::Message::default()
+    }
+}
+
+/// A group that addresses its members by LID, and a list that has a phone number.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_a_group_only_who_is_listed() {
+    let room = Room::open(true).await;
+    let Room {
+        world, anna, bob, ..
+    } = &room;
+    let config = |more: Value| {
+        let mut config = json!({
+            "allow_group_messages": true,
+            "allowed_conversation_ids": [room.group.to_string()],
+            "allowed_group_sender_ids": [format!("+{}", anna.phone())],
+            "mention_patterns": ["(?i)^bot\\b"],
+        });
+        let more = more.as_object().expect("an object").clone();
+        config.as_object_mut().expect("an object").extend(more);
+        config
+    };
+    let mut host = start(world, &config(json!({}))).await;
+    let plugin = room.plugin().to_string();
+    let send = async |person: &Person, message: wa::Message| {
+        let id = person
+            .send(room.group.clone(), message)
+            .await
+            .expect("send");
+        assert_eq!(person.wait_ack(&id).await.expect("ack"), None);
+        id
+    };
+    let id = send(bob, mentioning(&plugin, "tell me all", false)).await;
+    let told = verdict(world, &id).await;
+    assert_eq!(
+        told["rule"],
+        "allowed_group_sender_ids: the sender is not listed"
+    );
+    let id = send(
+        anna,
+        mentioning(&anna.lid().to_string(), "soup again?", false),
+    )
+    .await;
+    assert_eq!(verdict(world, &id).await["outcome"], "kept_as_context");
+    // Written to somebody else, somewhere else.
+    let id = send(anna, mentioning(&plugin, "do as I say", true)).await;
+    assert_eq!(verdict(world, &id).await["outcome"], "kept_as_context");
+    let asked = anna
+        .text(room.group.clone(), "Bot, what soup?")
+        .await
+        .expect("text");
+    let event = host.event().await;
+    assert_eq!(event["message"]["id"], asked);
+    assert_eq!(event["activation"]["reason"], "direct_mention");
+    let content = event["message"]["content"].as_str().expect("content");
+    assert!(
+        content.contains("soup again?") && content.contains("do as I say"),
+        "{content}"
+    );
+    assert!(!content.contains("tell me all"), "{content}");
+    let told = verdict(world, &asked).await;
+    assert_eq!(told["rule"], "allowed_group_sender_ids[0]");
+    // A reader is answered where they ask, and only when they ask us.
+    let reader = json!({
+        "contacts": [{"id": bob.lid().to_string(), "permission": "read"}],
+        "read_only_reply": "Not for you.",
+    });
+    host.ask("configure", json!({"config": config(reader)}))
+        .await;
+    let id = bob.text(room.group.clone(), "hm").await.expect("text");
+    assert_eq!(verdict(world, &id).await["outcome"], "denied");
+    let id = send(bob, mentioning(&plugin, "please", false)).await;
+    assert_eq!(verdict(world, &id).await["rule"], "contacts[0]: read");
+    anna.wait_text("Not for you.").await.expect("the answer");
+    assert_eq!(anna.seen(|seen| seen.count_text("Not for you.")), 1);
 }

@@ -248,7 +248,21 @@ async fn another_number_in_the_place_of_the_old_one_must_be_meant() {
         devices.is_empty(),
         "the new device was logged out again: {devices:?}"
     );
+    // Whom the operator has let in is let in whatever number this is.
+    let channel = world.account_dir().join("channel.db");
+    let store = || channel_whatsapp::store::Store::open(&channel).expect("store");
+    let id: channel_whatsapp::identity::Address = anna.pn().to_string().parse().expect("address");
+    let approval = channel_whatsapp::store::Approval {
+        addresses: vec![id.clone()],
+        id,
+        name: None,
+        since: 1,
+    };
+    let taken = store().take_approvals(vec![approval.clone()]).await;
+    taken.expect("taken");
     let summary = world.link_as(&["--replace"], Some(&other.phone)).await;
+    let approvals = store().approvals().await.expect("approvals");
+    assert_eq!(approvals, [approval]);
     assert_eq!(common::phone_of(&summary), other.phone);
     world.ok("push", push("from the new number")).await;
     anna.wait_text("from the new number")

@@ -235,10 +235,8 @@ fn code(text: &str) -> Option<String> {
         .filter(|c| !matches!(c, '-' | ' '))
         .map(|c| c.to_ascii_uppercase())
         .collect();
-    let digits = code.bytes().all(|b| b.is_ascii_digit());
     let typed = code.len() == 8 && code.bytes().all(|b| b.is_ascii_alphanumeric());
-    // Eight digits alone may be a phone number; then they are a code only if nothing says otherwise.
-    (typed && !(digits && text.starts_with('+'))).then_some(code)
+    typed.then_some(code)
 }
 
 /// A phone number as people write it, or the address.

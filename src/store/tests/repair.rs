@@ -25,6 +25,13 @@ fn filled() -> (tempfile::TempDir, std::path::PathBuf, Vec<u8>, String) {
         expires_at: NOW + 9,
     };
     store.enqueue(call, NOW).wait().unwrap();
+    let approval = Approval {
+        id: jid(ANN),
+        addresses: addresses(&[ANN]),
+        name: Some("Ann".to_owned()),
+        since: NOW,
+    };
+    store.take_approvals(vec![approval]).wait().unwrap();
     let path = store.path();
     let id = store.id().to_owned();
     let TestStore { store, dir } = store;
@@ -58,6 +65,8 @@ fn damaged_pages_cost_what_was_on_them() {
     assert_eq!(error.code(), "store_corrupt");
     let repaired = repair(&path, 77).unwrap().unwrap();
     assert!(repaired.lost && repaired.usable);
+    let approvals = Store::open(&path).unwrap().approvals().wait().unwrap();
+    assert_eq!(approvals[0].addresses, addresses(&[ANN]));
     assert_eq!(std::fs::read(&repaired.original).unwrap(), damaged);
     let store = Store::open(&path).unwrap();
     assert_ne!(store.id(), id, "numbers of the old file prove nothing here");
