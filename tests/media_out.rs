@@ -501,5 +501,26 @@ async fn a_large_file_takes_no_memory() {
         document.expect("document").file_name.as_deref(),
         Some("some.bin")
     );
+    // What somebody sent goes on by its key, also while it is still being fetched.
+    let picture = files::jpeg();
+    let sent = anna.image(world.jid(), &picture, None).await;
+    sent.expect("image");
+    let event = host.event().await;
+    let key = &event["message"]["attachments"][0]["storage_key"];
+    let file = json!({"name": "", "mime_type": "", "storage_key": key});
+    let push = params(&to, "yours", vec![file], json!({}));
+    let deadline = tokio::time::Instant::now() + common::PATIENCE;
+    let result = loop {
+        host.send(&request("push", push.clone())).await;
+        let answer = host.answer().await;
+        if answer.get("error").is_none() {
+            break answer["result"].clone();
+        }
+        assert_eq!(common::code(&answer), "attachment_not_here");
+        assert!(tokio::time::Instant::now() < deadline, "{answer}");
+    };
+    let (seen, bytes) = arrived(&anna, &ids(&result)[0]).await;
+    assert_eq!(bytes, picture);
+    assert_eq!(seen.message.get_caption(), Some("yours"));
     assert!(staged(&world).is_empty());
 }

@@ -46,14 +46,14 @@ pub fn seal(
     stop: &AtomicBool,
 ) -> Result<(Staged, EncryptedMediaInfo), SealError> {
     let mut sealing = Sealing {
-        // What is too large was found to be so before it was encrypted.
-        to: staging.create(u64::MAX)?,
+        // What is too large was found to be so before it was encrypted; the encryption hashes.
+        to: staging.create_unhashed()?,
         failed: None,
     };
     let plain = Stoppable { plain, stop };
     let to = BufWriter::with_capacity(BLOCK, &mut sealing);
     match (encrypt_media_streaming(plain, to, media), sealing.failed) {
-        (Ok(info), None) => Ok((sealing.to.finish(), info)),
+        (Ok(info), None) => Ok((sealing.to.finish_as(info.file_enc_sha256), info)),
         (_, Some(error)) => Err(error.into()),
         (Err(error), None) => Err(SealError::Failed(error)),
     }

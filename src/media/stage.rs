@@ -117,6 +117,15 @@ impl Staging {
     /// # Errors
     /// When it cannot be created, or the disk is nearly full.
     pub fn create(&self, limit: u64) -> Result<StageWriter, StageError> {
+        self.begin(limit, Some(Sha256::new()))
+    }
+
+    /// The same for who hashes what it writes.
+    pub(super) fn create_unhashed(&self) -> Result<StageWriter, StageError> {
+        self.begin(u64::MAX, None)
+    }
+
+    fn begin(&self, limit: u64, hash: Option<Sha256>) -> Result<StageWriter, StageError> {
         room(&self.directory)?;
         let file = tempfile::Builder::new()
             .prefix("")
@@ -125,7 +134,7 @@ impl Staging {
             .map_err(failed(&self.directory))?;
         Ok(StageWriter {
             file,
-            hash: Sha256::new(),
+            hash,
             size: 0,
             looked: 0,
             limit,
@@ -170,7 +179,8 @@ fn failed(path: &Path) -> impl FnOnce(io::Error) -> StageError {
 #[derive(Debug)]
 pub struct StageWriter {
     file: NamedTempFile,
-    hash: Sha256,
+    /// None where the writer knows the hash by itself.
+    hash: Option<Sha256>,
     size: u64,
     /// The size at which the disk was looked at last.
     looked: u64,
@@ -191,7 +201,9 @@ impl StageWriter {
             self.looked = self.size;
             room(self.file.path())?;
         }
-        self.hash.update(bytes);
+        if let Some(hash) = &mut self.hash {
+            hash.update(bytes);
+        }
         let written = self.file.write_all(bytes);
         written.map_err(failed(self.file.path()))
     }
@@ -208,13 +220,19 @@ impl StageWriter {
     }
 
     /// The finished file.
-    pub fn finish(self) -> Staged {
+    pub fn finish(mut self) -> Staged {
+        let hash = self.hash.take().unwrap_or_default();
+        self.finish_as(hash.finalize().into())
+    }
+
+    /// The finished file, whose hash is this.
+    pub(super) fn finish_as(self, sha256: [u8; 32]) -> Staged {
         let (file, path) = self.file.into_parts();
         Staged {
             file,
             path,
             size: self.size,
-            sha256: self.hash.finalize().into(),
+            sha256,
             _lock: self.lock,
         }
     }

@@ -97,6 +97,7 @@ pub(super) async fn prepare(
             staging: staging.clone(),
             store: store.clone(),
             limit: config.max_attachment_bytes,
+            media: media.clone(),
             private_urls: config.allow_private_urls,
             wish,
             until: until.into_std(),

@@ -2,22 +2,26 @@
 //!
 //! Invariant: what is sent is what the bytes are; what the sender says of them is only compared with it.
 
-use std::io::{Read, Seek};
+use std::fs::File;
+use std::io::{self, Read, Seek};
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use wacore::download::MediaType;
 
 use super::attachments::{named, refused};
-use crate::media::name;
+use crate::media::key::StorageKey;
 use crate::media::probe::{self, Kind, Wanted};
 use crate::media::seal::seal;
-use crate::media::stage::{Staged, Staging};
+use crate::media::shelf::Shelf;
+use crate::media::stage::{StageError, Staged, Staging};
 use crate::media::url::{self, Limits};
+use crate::media::{name, reason};
 use crate::outbound::{self, Attachment, SentAs, Wish};
 use crate::protocol::jsonrpc::WireError;
 use crate::protocol::request::OutboundAttachment;
-use crate::store::{Store, Uploaded};
+use crate::store::{HeldMedia, Store, Uploaded};
 
 /// Longest silence of a server that an attachment is fetched from.
 const SILENCE: Duration = Duration::from_secs(15);
@@ -28,6 +32,8 @@ pub(super) struct Work {
     pub store: Store,
     /// Most bytes.
     pub limit: u64,
+    /// The account's media directory.
+    pub media: PathBuf,
     /// URLs may point at private addresses.
     pub private_urls: bool,
     pub wish: Wish,
@@ -109,23 +115,31 @@ pub(super) struct Source {
 enum Plain {
     /// A file of this call.
     Staged(Staged),
+    /// A file of the media store, which is named after its content.
+    Kept(File, [u8; 32]),
 }
 
 impl Plain {
-    fn open(&mut self) -> Result<impl Read + Seek + use<'_>, WireError> {
-        match self {
-            Self::Staged(staged) => staged
-                .open()
-                .map_err(|error| WireError::new("store_failed", error)),
-        }
+    /// The bytes, from the first one.
+    fn open(&mut self) -> Result<Box<dyn ReadSeek + '_>, WireError> {
+        let opened: io::Result<Box<dyn ReadSeek + '_>> = match self {
+            Self::Staged(staged) => staged.open().map(|file| Box::new(file) as _),
+            Self::Kept(file, _) => file.rewind().map(|()| Box::new(file) as _),
+        };
+        opened.map_err(|error| WireError::new("store_failed", error))
     }
 
     fn sha256(&self) -> &[u8; 32] {
         match self {
             Self::Staged(staged) => staged.sha256(),
+            Self::Kept(_, sha256) => sha256,
         }
     }
 }
+
+/// A file, whosever it is.
+trait ReadSeek: Read + Seek {}
+impl<T: Read + Seek> ReadSeek for T {}
 
 /// Finds the bytes. Of several sources that an attachment may have, all are the same file: what is at hand goes first.
 pub(super) fn source(work: &Work, file: OutboundAttachment) -> Result<Source, WireError> {
@@ -139,11 +153,8 @@ pub(super) fn source(work: &Work, file: OutboundAttachment) -> Result<Source, Wi
             mime_type,
         });
     }
-    if let Some(_key) = given(file.storage_key) {
-        return Err(WireError::new(
-            "unknown_storage_key",
-            "this version cannot read storage keys; send the file by url or data_base64",
-        ));
+    if let Some(key) = given(file.storage_key) {
+        return kept(work, &key, name, mime_type);
     }
     if let Some(url) = given(file.url) {
         let limits = Limits {
@@ -163,6 +174,50 @@ pub(super) fn source(work: &Work, file: OutboundAttachment) -> Result<Source, Wi
         "invalid_attachment",
         "an attachment needs data_base64, url or storage_key; give one of them",
     ))
+}
+
+/// A file that people sent to this account, where it lies.
+fn kept(
+    work: &Work,
+    key: &str,
+    name: Option<String>,
+    mime_type: Option<String>,
+) -> Result<Source, WireError> {
+    let unknown = |why: &dyn std::fmt::Display| WireError::new("unknown_storage_key", why);
+    let key = StorageKey::parse(key, work.store.id()).map_err(|error| unknown(&error))?;
+    let medium = match work.store.held(key.sha256).wait()? {
+        Some(HeldMedia::Here(medium)) => medium,
+        Some(HeldMedia::NotHere(_, code)) => {
+            let why = reason(code.as_deref().unwrap_or("pending"));
+            return Err(WireError::new(
+                "attachment_not_here",
+                format_args!("the file of this storage key is not here: {why}"),
+            ));
+        }
+        None => {
+            return Err(unknown(
+                &"no message that this account still remembers came with this storage key; use one of an event",
+            ));
+        }
+    };
+    if medium.size > work.limit {
+        return Err(refused(StageError::TooLarge { limit: work.limit }));
+    }
+    let shelf = Shelf::open(&work.media);
+    let file = shelf.and_then(|shelf| shelf.read(&medium.place));
+    let file = file.map_err(|error| {
+        WireError::new(
+            "attachment_not_here",
+            format_args!("the file of this storage key cannot be read ({error}); ask for it again"),
+        )
+    })?;
+    // What its sender called it was never checked, and must not keep the file from being sent on.
+    let claimed = medium.mime_type.filter(|_| medium.kind == "document");
+    Ok(Source {
+        plain: Plain::Kept(file, key.sha256),
+        name: name.or_else(|| name::sanitised(medium.name.as_deref()?)),
+        mime_type: mime_type.or(claimed),
+    })
 }
 
 fn media_type(kind: Kind) -> MediaType {
