@@ -21,6 +21,8 @@ const LOOK: std::time::Duration = std::time::Duration::from_millis(3);
 pub enum Role {
     /// Linking the account.
     Link,
+    /// Logging the account's device out.
+    Unlink,
     /// Serves one call and leaves.
     OneShot,
     /// Receives until it is stopped.
@@ -63,7 +65,7 @@ impl InUse {
         match self {
             Self::Owned {
                 pid,
-                role: Some(Role::Persistent | Role::Link),
+                role: Some(Role::Persistent | Role::Link | Role::Unlink),
                 ..
             } => *pid,
             _ => None,
@@ -83,6 +85,7 @@ fn described(pid: Option<u32>, role: Option<Role>) -> String {
     let who = pid.map_or("another process".to_owned(), |pid| format!("process {pid}"));
     let what = match role {
         Some(Role::Link) => " (linking)",
+        Some(Role::Unlink) => " (unlinking)",
         Some(Role::OneShot) => " (one call)",
         Some(Role::Persistent) => " (receiving)",
         None => "",

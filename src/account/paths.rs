@@ -128,6 +128,25 @@ impl Paths {
         Ok(())
     }
 
+    /// Removes what is kept for the linked device, the session first: what is left when it is cut short has no account
+    /// any more. The lock stays, since somebody may be waiting for it. What was removed.
+    ///
+    /// # Errors
+    /// At the first that cannot be removed.
+    pub fn remove(&self) -> Result<Vec<PathBuf>, AccountError> {
+        let mut removed = Vec::new();
+        for database in [self.store.clone(), self.channel()] {
+            for suffix in ["", "-wal", "-shm", "-journal"] {
+                let mut file = database.clone().into_os_string();
+                file.push(suffix);
+                remove(file.into(), &mut removed)?;
+            }
+        }
+        remove(self.beside("reserve"), &mut removed)?;
+        remove(self.media(), &mut removed)?;
+        Ok(removed)
+    }
+
     /// Which of the account's files and its directory other users may read or enter, with their modes; none on a system
     /// where that cannot be told.
     pub fn loose(&self) -> Option<Vec<(PathBuf, u32)>> {
@@ -149,6 +168,19 @@ impl Paths {
     fn beside(&self, name: &str) -> PathBuf {
         self.directory().join(format!("{}{name}", self.prefix))
     }
+}
+
+fn remove(path: PathBuf, removed: &mut Vec<PathBuf>) -> Result<(), AccountError> {
+    let gone = fs::symlink_metadata(&path).and_then(|found| match found.is_dir() {
+        true => fs::remove_dir_all(&path),
+        false => fs::remove_file(&path),
+    });
+    match gone {
+        Ok(()) => removed.push(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(&path, error)),
+    }
+    Ok(())
 }
 
 fn failed(path: &Path, source: io::Error) -> AccountError {

@@ -3,7 +3,8 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::config::{DEFAULT_ACCOUNT, account_name};
 use crate::identity::Phone;
@@ -38,6 +39,12 @@ pub enum Command {
     MediaGet(MediaGetArgs),
     /// Print a JSON schema.
     Schema(SchemaArgs),
+    /// Log an account's device out and remove its files.
+    Unlink(UnlinkArgs),
+    /// Print a script that completes the command line.
+    Completions(CompletionsArgs),
+    /// Print the manual page.
+    Man,
 }
 
 #[derive(Debug, Parser)]
@@ -53,8 +60,10 @@ pub enum Command {
         channel-whatsapp link --account work --device-name \"Front desk\"\n  \
         dispatch channel install ./channel-plugin.json\n\n\
         Environment:\n  \
-        CHANNEL_WHATSAPP_LOG     level of the log on stderr: error, warn, info, debug\n  \
-        CHANNEL_WHATSAPP_WS_URL  another address than WhatsApp's, for proxies and tests",
+        CHANNEL_WHATSAPP_LOG         level of the log: off, error, warn, info, debug, trace\n  \
+        CHANNEL_WHATSAPP_LOG_FILE    also log to this file, at level info; stderr gets warnings\n  \
+        CHANNEL_WHATSAPP_LOG_FORMAT  text or json\n  \
+        CHANNEL_WHATSAPP_WS_URL      another address than WhatsApp's, for proxies and tests",
     disable_help_subcommand = true
 )]
 struct Line {
@@ -72,6 +81,11 @@ enum Sub {
     Reload(ReloadArgs),
     Media(MediaArgs),
     Schema(SchemaArgs),
+    Unlink(UnlinkArgs),
+    Completions(CompletionsArgs),
+    /// Print the manual page, all commands in one
+    #[command(after_help = "Example:\n  channel-whatsapp man | man -l -")]
+    Man,
 }
 
 /// Which account a command is about.
@@ -87,12 +101,13 @@ pub struct Which {
 
 /// Say how an account stands, and what to do about it
 ///
-/// Looks at the files alone and connects to nobody. Phone numbers are shortened, so that what it prints can be put into
-/// a bug report. The exit code is 0 only if all is well.
+/// Looks at the files, and asks the process that has the connection, if there is one. Phone numbers are shortened, so
+/// that what it prints can be put into a bug report. The exit code is 0 only if all is well.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 #[command(after_help = "Examples:\n  \
     channel-whatsapp doctor\n  \
     channel-whatsapp doctor --json --account work\n  \
+    channel-whatsapp doctor --connect\n  \
     channel-whatsapp doctor --repair")]
 pub struct DoctorArgs {
     #[command(flatten)]
@@ -100,6 +115,9 @@ pub struct DoctorArgs {
     /// Make new databases out of what can be read of damaged ones; the originals are kept beside them
     #[arg(long)]
     pub repair: bool,
+    /// Also connect, unless somebody else is connected; what waits is received and sent, as in any call
+    #[arg(long)]
+    pub connect: bool,
     /// One JSON object on stdout
     #[arg(long)]
     pub json: bool,
@@ -252,18 +270,57 @@ pub struct MediaGetArgs {
 
 /// Print a JSON schema
 ///
-/// `message`: what `message.metadata` of `deliver` and `push` may say, the actions among it.
+/// `config`: the configuration that comes with every request, with the meaning, range and default of each key. `message`:
+/// what `message.metadata` of `deliver` and `push` may say, the actions among it.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
-#[command(after_help = "Example:\n  channel-whatsapp schema message")]
+#[command(
+    after_help = "Examples:\n  channel-whatsapp schema config\n  channel-whatsapp schema message"
+)]
 pub struct SchemaArgs {
     /// What of
     #[arg(value_enum)]
     pub of: SchemaOf,
 }
 
+/// Log the device out at WhatsApp, and remove what was kept for it
+///
+/// Removes the session, the inbox, the outbox, the media, and who was let in. If WhatsApp cannot be told, nothing is
+/// removed. Databases that were moved aside before stay where they are.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = "Examples:\n  \
+    channel-whatsapp unlink\n  \
+    channel-whatsapp unlink --account work --yes\n  \
+    channel-whatsapp unlink --local-only    # the device was removed on the phone")]
+pub struct UnlinkArgs {
+    #[command(flatten)]
+    pub which: Which,
+    /// Do not ask; needed where there is no terminal to ask on
+    #[arg(long)]
+    pub yes: bool,
+    /// Remove the files without telling WhatsApp; the device stays in the phone's list until it is removed there
+    #[arg(long)]
+    pub local_only: bool,
+    /// Keep who was let in with `access approve`, for the account that is linked here next
+    #[arg(long)]
+    pub keep_access: bool,
+}
+
+/// Print a script that completes the command line
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = "Examples:\n  \
+    channel-whatsapp completions bash > ~/.local/share/bash-completion/completions/channel-whatsapp\n  \
+    channel-whatsapp completions fish > ~/.config/fish/completions/channel-whatsapp.fish")]
+pub struct CompletionsArgs {
+    /// Of which shell
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
 /// What there is a schema of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum SchemaOf {
+    /// The `config` of every request
+    Config,
     /// `message.metadata` of `deliver` and `push`
     Message,
 }
@@ -327,7 +384,25 @@ pub fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Command, clap::
             what: MediaSub::Get(args),
         })) => Command::MediaGet(args),
         Some(Sub::Schema(args)) => Command::Schema(args),
+        Some(Sub::Unlink(args)) => Command::Unlink(args),
+        Some(Sub::Completions(args)) => Command::Completions(args),
+        Some(Sub::Man) => Command::Man,
     })
+}
+
+/// The definition of the command line, for what is generated from it.
+pub(super) fn definition() -> clap::Command {
+    Line::command()
+}
+
+/// The error that the command line asks for something that cannot be, as if it had been seen while it was read.
+pub(super) fn usage(command: &str, message: &str) -> clap::Error {
+    let mut definition = definition();
+    definition.build();
+    match definition.find_subcommand_mut(command) {
+        Some(command) => command.error(ErrorKind::MissingRequiredArgument, message),
+        None => definition.error(ErrorKind::MissingRequiredArgument, message),
+    }
 }
 
 /// `--link` anywhere is the command `link`, the spelling of other plugins for the same thing.
@@ -379,9 +454,6 @@ fn custom_code(text: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-    use clap::error::ErrorKind;
-
     use super::*;
 
     fn parsed(line: &[&str]) -> Result<Command, clap::Error> {

@@ -1,34 +1,57 @@
-//! `channel-whatsapp doctor`: how an account stands, and what to do; with `--repair`, new databases for damaged ones.
+//! `channel-whatsapp doctor`: how an account stands, and what to do; with `--repair`, new databases for damaged ones; with
+//! `--connect`, whether it can connect.
 //!
 //! What it prints is made to be pasted: numbers are shortened, the home directory is `~`, nobody's words are in it.
+//! A problem is something that the operator has to act upon, and says how; a note is something to know.
 
 use std::fmt::Display;
 use std::io::Write;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
+use tokio::time::Instant;
 
 use super::args::DoctorArgs;
-use crate::account::{OwnerLock, Paths, Role};
+use crate::account::{InUse, OwnerLock, Paths, Role};
 use crate::clock::now;
-use crate::session::Terminal;
-use crate::store::{self, RESERVE, Store, StoreError, linked_device};
+use crate::serve::owners_word;
+use crate::session::{Endpoint, Manners, Session, Silence, Terminal};
+use crate::store::{self, Counts, RESERVE, Store, StoreError, linked_device};
 
-/// What was found.
+/// How long a connection may take to stand, the offline queue included.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// What its clean end may take.
+const CLOSE: Duration = Duration::from_secs(5);
+/// Events that wait for so long wait for a host that does not run, seconds.
+const WAITS_LONG: i64 = 3600;
+
+/// What was found, in the order in which it is read.
 #[derive(Default)]
 struct Report {
-    facts: Map<String, Value>,
+    facts: Vec<(String, Value)>,
     /// What is wrong, each with its remedy.
     problems: Vec<String>,
+    notes: Vec<String>,
 }
 
 impl Report {
     fn fact(&mut self, name: &str, value: impl Into<Value>) {
-        self.facts.insert(name.to_owned(), value.into());
+        self.facts.push((name.to_owned(), value.into()));
+    }
+
+    fn time(&mut self, name: &str, at: Option<i64>) {
+        if let Some(at) = at.and_then(|at| chrono::DateTime::from_timestamp(at, 0)) {
+            self.fact(name, at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true));
+        }
     }
 
     fn problem(&mut self, sentence: impl Display) {
         self.problems.push(shortened(&sentence.to_string()));
+    }
+
+    fn note(&mut self, sentence: impl Display) {
+        self.notes.push(shortened(&sentence.to_string()));
     }
 }
 
@@ -37,28 +60,56 @@ pub fn run(args: &DoctorArgs) -> anyhow::Result<bool> {
     let paths = Paths::resolve(&args.which.account, args.which.sqlite_store_path.as_deref())?;
     let mut report = Report::default();
     report.fact("version", crate::VERSION);
+    report.fact(
+        "system",
+        format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+    );
+    match Endpoint::from_env() {
+        Ok(endpoint) if endpoint.is_whatsapp() => {}
+        Ok(endpoint) => report.fact("server", endpoint.authority()),
+        Err(error) => report.problem(error),
+    }
     report.fact("store", shortened(&paths.store().display().to_string()));
     if args.repair {
         repair(&paths, &mut report)?;
     }
     permissions(&paths, &mut report);
-    link(&paths, &mut report);
     disk(&paths, &mut report);
-    if let Err(error) = messages(&paths, &mut report) {
-        report.problem(error);
+    let linked = link(&paths, &mut report);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let owned = runtime.block_on(owner(&paths, &mut report));
+    match messages(&paths, &mut report, owned) {
+        Ok(may_connect) if args.connect && linked && !owned && may_connect => {
+            runtime.block_on(connect(&paths, &mut report));
+        }
+        Ok(_) => {}
+        Err(error) => report.problem(error),
     }
-    let well = report.problems.is_empty();
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    print(&report, args.json)?;
+    Ok(report.problems.is_empty())
+}
+
+fn print(report: &Report, json: bool) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
-    if args.json {
-        let report = json!({"ok": well, "facts": report.facts, "problems": report.problems});
-        writeln!(out, "{report}")?;
-        return Ok(well);
+    let well = report.problems.is_empty();
+    if json {
+        let facts: Map<String, Value> = report.facts.iter().cloned().collect();
+        let report =
+            json!({"ok": well, "facts": facts, "problems": report.problems, "notes": report.notes});
+        return writeln!(out, "{report}");
     }
     for (name, value) in &report.facts {
         match value {
-            Value::String(text) => writeln!(out, "{name}: {text}")?,
-            other => writeln!(out, "{name}: {other}")?,
+            Value::String(text) => writeln!(out, "{name:<24} {text}")?,
+            other => writeln!(out, "{name:<24} {other}")?,
         }
+    }
+    writeln!(out)?;
+    for note in &report.notes {
+        writeln!(out, "- {note}")?;
     }
     for problem in &report.problems {
         writeln!(out, "! {problem}")?;
@@ -66,7 +117,7 @@ pub fn run(args: &DoctorArgs) -> anyhow::Result<bool> {
     if well {
         writeln!(out, "all is well")?;
     }
-    Ok(well)
+    Ok(())
 }
 
 fn repair(paths: &Paths, report: &mut Report) -> anyhow::Result<()> {
@@ -125,11 +176,13 @@ fn permissions(paths: &Paths, report: &mut Report) {
     }
 }
 
-fn link(paths: &Paths, report: &mut Report) {
+/// Whether an account is linked here.
+fn link(paths: &Paths, report: &mut Report) -> bool {
     match linked_device(paths.store()) {
         Ok(Some(linked)) => {
             report.fact("linked", linked.phone.redacted());
             report.fact("device", linked.device);
+            return true;
         }
         Ok(None) => {
             report.fact("linked", "no");
@@ -140,11 +193,70 @@ fn link(paths: &Paths, report: &mut Report) {
             report.problem(error);
         }
     }
-    let owner = match OwnerLock::owner(paths) {
-        Ok(()) => "nobody".to_owned(),
-        Err(owner) => shortened(&owner.to_string()),
+    false
+}
+
+/// Who has the connection, and how it stands; whether anybody has.
+async fn owner(paths: &Paths, report: &mut Report) -> bool {
+    let in_use = match OwnerLock::owner(paths) {
+        Ok(()) => {
+            report.fact("owner", "nobody");
+            return false;
+        }
+        Err(in_use) => in_use,
     };
-    report.fact("owner", owner);
+    let InUse::Owned { pid, .. } = in_use else {
+        report.fact("owner", "unknown");
+        report.problem(in_use);
+        return false;
+    };
+    report.fact(
+        "owner",
+        pid.map_or("another process".to_owned(), |pid| format!("process {pid}")),
+    );
+    match owners_word(in_use).await {
+        Ok(word) => {
+            if !matches!(word.status.as_str(), "ok" | "connecting" | "in_use") {
+                report.problem(word.what_to_do);
+            }
+            report.fact("connection", word.status);
+            for transfer in word.transfers {
+                report.note(transfer);
+            }
+        }
+        Err(error) => {
+            report.fact("connection", error.code.as_ref());
+            report.problem(error.message);
+        }
+    }
+    true
+}
+
+/// Makes a connection and ends it.
+async fn connect(paths: &Paths, report: &mut Report) {
+    let connected = async {
+        let _lock = OwnerLock::take(paths, Role::OneShot).map_err(|error| error.to_string())?;
+        let store = Store::open(&paths.channel()).map_err(|error| error.to_string())?;
+        let manners = Manners {
+            online: false,
+            web_version: None,
+        };
+        let began = Instant::now();
+        let session = Session::open(paths, store, manners)
+            .await
+            .map_err(|error| error.to_string())?;
+        let online = session.online_now(began + PATIENCE).await;
+        let took = began.elapsed();
+        session.close(Instant::now() + CLOSE).await;
+        online.map(|()| took).map_err(|error| error.to_string())
+    };
+    match connected.await {
+        Ok(took) => report.fact("connect", format!("ok, in {} ms", took.as_millis())),
+        Err(error) => {
+            report.fact("connect", "failed");
+            report.problem(error);
+        }
+    }
 }
 
 fn disk(paths: &Paths, report: &mut Report) {
@@ -162,32 +274,29 @@ fn disk(paths: &Paths, report: &mut Report) {
     }
 }
 
-fn messages(paths: &Paths, report: &mut Report) -> Result<(), StoreError> {
+/// What is in our database; whether a connection may be made.
+fn messages(paths: &Paths, report: &mut Report, owned: bool) -> Result<bool, StoreError> {
     let path = paths.channel();
     if !path.is_file() {
         report.fact("messages", "none yet");
-        return Ok(());
+        return Ok(true);
     }
     let store = Store::open(&path).inspect_err(|error| report.fact("messages", error.code()))?;
     let terminal = store.terminal().wait()?.and_then(Terminal::recorded);
-    if let Some(terminal) = terminal.filter(|terminal| terminal.holds(now())) {
+    let terminal = terminal.filter(|terminal| terminal.holds(now()));
+    if let Some(terminal) = &terminal {
         report.fact("state", terminal.kind.code());
         report.problem(terminal.sentence());
     }
     let connections = store.connections().wait()?;
-    let counts = store.counts().wait()?;
-    for (name, at) in [
-        ("last_connect", connections.connected),
-        ("last_disconnect", connections.disconnected),
-        ("oldest_waiting", counts.oldest_waiting),
-    ] {
-        if let Some(at) = at.and_then(|at| chrono::DateTime::from_timestamp(at, 0)) {
-            report.fact(name, at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true));
-        }
-    }
+    report.time("last_connect", connections.connected);
+    report.time("last_disconnect", connections.disconnected);
     if let Some(reason) = connections.reason {
         report.fact("last_disconnect_reason", reason);
     }
+    phone(store.phone_seen().wait()?, report);
+    let counts = store.counts().wait()?;
+    report.time("oldest_waiting", counts.oldest_waiting);
     for (name, count) in [
         ("inbox_waiting", counts.waiting),
         ("inbox_unproven", counts.unproven),
@@ -201,6 +310,10 @@ fn messages(paths: &Paths, report: &mut Report) -> Result<(), StoreError> {
     ] {
         report.fact(name, count);
     }
+    for (name, count) in store.counters().wait()?.shown() {
+        report.fact(name, count);
+    }
+    troubles(&counts, owned, report);
     let lost = store.lost_numbers().wait()?;
     if !lost.is_empty() {
         report.fact("suspended_numbers", lost.len());
@@ -210,6 +323,22 @@ fn messages(paths: &Paths, report: &mut Report) -> Result<(), StoreError> {
             lost.len()
         ));
     }
+    Ok(terminal.is_none())
+}
+
+fn phone(seen: Option<i64>, report: &mut Report) {
+    report.time("phone_last_seen", seen);
+    let Some(silence) = seen.map(|at| Silence::new(at, now())) else {
+        return;
+    };
+    report.fact("phone_silent_days", silence.days);
+    report.fact("unlink_in_days", silence.left);
+    if let Some(warning) = silence.warning() {
+        report.problem(warning);
+    }
+}
+
+fn troubles(counts: &Counts, owned: bool, report: &mut Report) {
     for (count, what) in [
         (
             counts.poisoned,
@@ -229,7 +358,39 @@ fn messages(paths: &Paths, report: &mut Report) -> Result<(), StoreError> {
             counts.dropped
         ));
     }
-    Ok(())
+    let waits_long = counts
+        .oldest_waiting
+        .is_some_and(|at| now() - at > WAITS_LONG);
+    if waits_long && !owned {
+        report.problem(format_args!(
+            "{} events wait, some for more than an hour, and nothing receives; start the host, or let it poll",
+            counts.waiting
+        ));
+    }
+    if counts.queued > 0 && !owned {
+        report.note(format_args!(
+            "{} messages wait to be sent; the next connection sends them",
+            counts.queued
+        ));
+    }
+    for (count, what) in [
+        (
+            counts.suspect,
+            "were acknowledged, though perhaps no device of the recipient has them: ask the recipient",
+        ),
+        (
+            counts.unknown,
+            "were handed over and never acknowledged: they may have arrived",
+        ),
+        (
+            counts.rejected,
+            "were refused; the answers to their calls said why",
+        ),
+    ] {
+        if count > 0 {
+            report.note(format_args!("{count} outgoing messages {what}"));
+        }
+    }
 }
 
 /// Without the name of whoever runs this.

@@ -41,7 +41,7 @@ pub fn run(args: &LinkArgs) -> ExitCode {
 /// A refusal of this command itself.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "already_linked: this account is linked to {0}; to link another, remove this device on the phone (WhatsApp › Linked devices) or use another --account"
+    "already_linked: this account is linked to {0}; to link another, run `channel-whatsapp unlink` first, or use another --account"
 )]
 struct AlreadyLinked(String);
 
@@ -117,6 +117,8 @@ fn link(args: &LinkArgs) -> anyhow::Result<Value> {
     }
     let linked = linked?;
     let stored = store.set_linked(Some(linked.clone()));
+    // The phone has just let this device in.
+    drop(store.note_phone(now()));
     store.set_terminal(None).wait()?;
     stored.wait()?;
     Ok(summary(&linked, &paths, args.json))
@@ -146,6 +148,45 @@ fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 fn say(event: &Value) {
     let mut stdout = std::io::stdout().lock();
     let _ = writeln!(stdout, "{event}").and_then(|()| stdout.flush());
+}
+
+/// How many rows of the window a line takes. One of the drawing takes one; only words are broken.
+fn rows(line: &str, width: Option<usize>) -> usize {
+    match width {
+        Some(width) if !line.contains(['█', '▀', '▄']) => {
+            line.chars().count().div_ceil(width.max(1)).max(1)
+        }
+        _ => 1,
+    }
+}
+
+/// Whether a code can be seen in the window that it is drawn in.
+#[derive(Debug, PartialEq, Eq)]
+enum Room {
+    Enough,
+    /// Its lines would be broken.
+    Narrow(String),
+    /// Its top would be out of sight.
+    Short(String),
+}
+
+impl Room {
+    /// From columns and rows of the code and of the window; without a window there is room enough.
+    fn new((columns, rows): (usize, usize), window: Option<(usize, usize)>) -> Self {
+        let otherwise =
+            "or link with --pair-code PHONE, or with --qr-png FILE and open the picture";
+        match window {
+            Some((width, _)) if width < columns => Self::Narrow(format!(
+                "The code takes {columns} columns and this window has {width}: make it wider or its letters smaller, and the \
+                 next code is drawn; {otherwise}.\n"
+            )),
+            // The line below the code is to be seen too, and this sentence.
+            Some((_, height)) if height < rows + 3 => Self::Short(format!(
+                "The code takes {rows} rows and this window has {height}: make it taller or its letters smaller; {otherwise}.\n"
+            )),
+            _ => Self::Enough,
+        }
+    }
 }
 
 /// What the operator sees meanwhile: drawn on stderr, or told as NDJSON.
@@ -208,10 +249,18 @@ impl<'a> Screen<'a> {
     }
 
     fn draw(&mut self, text: &str, expires_in: Duration) {
-        let mut picture = match qr::terminal(text) {
-            Ok(picture) => picture,
-            Err(error) => format!("The code cannot be drawn ({error}); its text is {text}\n"),
+        let window = terminal_size::terminal_size_of(std::io::stderr())
+            .map(|(width, height)| (width.0.into(), height.0.into()));
+        let room = qr::extent(text).map_or(Room::Enough, |code| Room::new(code, window));
+        let mut picture = match (&room, qr::terminal(text)) {
+            // Broken lines cannot be scanned, and hide what is said below them.
+            (Room::Narrow(_), _) => String::new(),
+            (_, Ok(picture)) => picture,
+            (_, Err(error)) => format!("The code cannot be drawn ({error}); its text is {text}\n"),
         };
+        if let Room::Narrow(advice) | Room::Short(advice) = room {
+            picture.push_str(&advice);
+        }
         picture.push_str(&format!(
             "Scan this with WhatsApp › Linked devices › Link a device. Code {}, valid {} s.\n",
             self.seq,
@@ -223,7 +272,8 @@ impl<'a> Screen<'a> {
             let _ = write!(stderr, "\x1b[{}A\x1b[J", self.drawn);
         }
         let _ = write!(stderr, "{picture}");
-        self.drawn = picture.lines().count();
+        let width = window.map(|(width, _)| width);
+        self.drawn = picture.lines().map(|line| rows(line, width)).sum();
     }
 
     fn line(&mut self, text: &str) {
@@ -247,6 +297,28 @@ impl<'a> Screen<'a> {
     fn done(&mut self) {
         if let Some(file) = &self.args.qr_png {
             let _ = std::fs::remove_file(file);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_that_is_too_small_is_said() {
+        let code = (65, 33);
+        for (window, expected) in [
+            (None, "Enough"),
+            (Some((80, 40)), "Enough"),
+            (Some((65, 36)), "Enough"),
+            (Some((64, 100)), "Narrow"),
+            (Some((80, 24)), "Short"),
+            (Some((40, 10)), "Narrow"),
+        ] {
+            let room = format!("{:?}", Room::new(code, window));
+            assert!(room.starts_with(expected), "{window:?}: {room}");
+            assert!(expected == "Enough" || room.contains("--pair-code"));
         }
     }
 }

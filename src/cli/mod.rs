@@ -4,6 +4,7 @@ mod access;
 pub mod args;
 mod doctor;
 mod explain;
+mod generated;
 mod link;
 mod log;
 mod media;
@@ -11,6 +12,7 @@ pub mod qr;
 mod redeliver;
 mod reload;
 mod schema;
+mod unlink;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -25,11 +27,7 @@ use crate::session::{Endpoint, UNCHECKED};
 pub fn main() -> ExitCode {
     let command = match args::parse(std::env::args_os()) {
         Ok(command) => command,
-        Err(error) => {
-            // Help and version come this way too, with code 0 and on stdout.
-            let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
-        }
+        Err(error) => return refused(&error),
     };
     log::start();
     if UNCHECKED {
@@ -51,6 +49,9 @@ pub fn main() -> ExitCode {
         Command::Reload(args) => done(reload::run(&args)),
         Command::MediaGet(args) => done(media::get(&args)),
         Command::Schema(args) => done(schema::run(&args)),
+        Command::Unlink(args) => done(unlink::run(&args)),
+        Command::Completions(args) => done(generated::completions(&args)),
+        Command::Man => done(generated::man()),
     }
 }
 
@@ -59,9 +60,18 @@ fn done(outcome: anyhow::Result<bool>) -> ExitCode {
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            let _ = writeln!(std::io::stderr(), "channel-whatsapp: {error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => match error.downcast_ref::<clap::Error>() {
+            Some(usage) => refused(usage),
+            None => {
+                let _ = writeln!(std::io::stderr(), "channel-whatsapp: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
     }
+}
+
+/// Help and version come this way too, with code 0 and on stdout.
+fn refused(usage: &clap::Error) -> ExitCode {
+    let _ = usage.print();
+    ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(2))
 }

@@ -58,6 +58,15 @@ pub fn terminal(text: &str) -> Result<String, QrError> {
     draw(text, crate::platform::stderr_takes_escapes())
 }
 
+/// The columns and rows that a drawing of this text takes.
+///
+/// # Errors
+/// [`QrError::Text`] if the text is too long.
+pub fn extent(text: &str) -> Result<(usize, usize), QrError> {
+    let size = Modules::new(text)?.size();
+    Ok((size, size.div_ceil(2)))
+}
+
 /// With `coloured` the code brings its own black and white. Without, it is drawn in the text's colour as the light
 /// part, which is right on the usual dark background; dark text on a light one shows it inverted.
 fn draw(text: &str, coloured: bool) -> Result<String, QrError> {

@@ -10,7 +10,8 @@ use crate::outbound::Metadata;
 
 pub(super) fn run(args: &SchemaArgs) -> anyhow::Result<bool> {
     let schema = match args.of {
-        SchemaOf::Message => schema_for!(Metadata),
+        SchemaOf::Config => crate::config::schema(),
+        SchemaOf::Message => schema_for!(Metadata).into(),
     };
     let mut out = std::io::stdout().lock();
     serde_json::to_writer_pretty(&mut out, &schema).context("the schema could not be written")?;

@@ -7,6 +7,7 @@ mod changes;
 mod parts;
 mod pattern;
 mod read;
+mod schema;
 mod words;
 
 use std::collections::BTreeSet;
@@ -20,7 +21,8 @@ use crate::protocol::capabilities::DEFAULT_MAX_ATTACHMENT_BYTES;
 pub use parts::{Contact, Media, Pacing, Route};
 pub use pattern::Pattern;
 pub use read::ConfigError;
-use read::{Keys, word};
+use read::{Keys, Notes};
+pub use schema::schema;
 pub use words::{
     DeliverErrors, DmPolicy, Download, Family, GroupActivation, Permission, Presence, ReadReceipts,
     ReplyDelivery, TextFormat, Typing,
@@ -138,12 +140,14 @@ impl Config {
     /// # Errors
     /// The first known key whose value is not allowed.
     pub fn parse(value: &Value) -> Result<Parsed, ConfigError> {
+        Self::read(value, None)
+    }
+
+    fn read(value: &Value, notes: Option<&Notes>) -> Result<Parsed, ConfigError> {
         let mut unknown_keys = Vec::new();
-        let mut keys = Keys::new("", value)?;
+        let mut keys = Keys::new("", value)?.noted(notes);
         let k = &mut keys;
-        let account = k
-            .text("account", account_name)?
-            .unwrap_or_else(|| DEFAULT_ACCOUNT.to_owned());
+        let account = k.text_or("account", account_name, DEFAULT_ACCOUNT)?;
         let config = Self {
             sqlite_store_path: k.text("sqlite_store_path", absolute_path)?,
             default_recipient: k.text("default_recipient", |text| {
@@ -163,16 +167,14 @@ impl Config {
             allow_group_messages: k.flag("allow_group_messages")?,
             allowed_conversation_ids: ids(k, "allowed_conversation_ids", "allowed_chat_ids")?,
             allowed_group_sender_ids: k.list("allowed_group_sender_ids", id_entry)?,
-            group_activation: k
-                .word("group_activation")?
-                .unwrap_or(GroupActivation::Mention),
+            group_activation: k.word_or("group_activation", GroupActivation::Mention)?,
             mention_patterns: parts::mention_patterns(k)?,
             group_context_messages: k.number("group_context_messages", 0..=1000, 20)? as usize,
             outbound_recipient_ids: k
                 .list("outbound_recipient_ids", id_entry)?
                 .unwrap_or_default(),
             routes: parts::routes(k, &mut unknown_keys)?,
-            events: match k.list("events", word::<Family>)? {
+            events: match k.words::<Family>("events")? {
                 Some(families) => families.into_iter().collect(),
                 None => [
                     Family::Message,
@@ -187,20 +189,18 @@ impl Config {
                 0..=2 << 30,
                 DEFAULT_MAX_ATTACHMENT_BYTES,
             )?,
-            text_format: k.word("text_format")?.unwrap_or(TextFormat::Markdown),
+            text_format: k.word_or("text_format", TextFormat::Markdown)?,
             text_chunk_chars: k.number("text_chunk_chars", 1..=65_536, 4000)? as usize,
-            typing: k.word("typing")?.unwrap_or(Typing::Auto),
+            typing: k.word_or("typing", Typing::Auto)?,
             typing_presence: k.flag("typing_presence")?,
-            read_receipts: k.word("read_receipts")?.unwrap_or(ReadReceipts::Off),
-            presence: k.word("presence")?.unwrap_or(Presence::Offline),
+            read_receipts: k.word_or("read_receipts", ReadReceipts::Off)?,
+            presence: k.word_or("presence", Presence::Offline)?,
             pacing: parts::pacing(k, &mut unknown_keys)?,
             deliver_errors: k.word("deliver_errors")?,
             queue_ttl_secs: k.number("queue_ttl_secs", 0..=YEAR, 3600)? as u32,
             send_timeout_secs: k.number("send_timeout_secs", 1..=3600, 25)? as u32,
             allow_private_urls: k.flag("allow_private_urls")?,
-            reply_delivery: k
-                .word("reply_delivery")?
-                .unwrap_or(ReplyDelivery::RuntimeOwned),
+            reply_delivery: k.word_or("reply_delivery", ReplyDelivery::RuntimeOwned)?,
             web_version: k.text("web_version", web_version)?,
             health_probe: k.flag("health_probe")?,
             account,

@@ -71,11 +71,9 @@ pub struct Pacing {
 pub(super) fn media(keys: &mut Keys<'_>, unknown: &mut Vec<String>) -> Result<Media, ConfigError> {
     let mut k = keys.object("media")?;
     let media = Media {
-        download: k.word("download")?.unwrap_or(Download::Auto),
+        download: k.word_or("download", Download::Auto)?,
         max_bytes: k.number("max_bytes", 0..=2 << 30, 64 << 20)?,
-        store: k
-            .text("store", media_store)?
-            .unwrap_or_else(|| "file".to_owned()),
+        store: k.text_or("store", media_store, "file")?,
         retention_days: k.number("retention_days", 1..=3660, 30)? as u32,
         max_total_bytes: k.number("max_total_bytes", 0..=1 << 50, 4 << 30)?,
         view_once: k.flag("view_once")?,
@@ -118,11 +116,15 @@ pub(super) fn contacts(
 ) -> Result<Vec<Contact>, ConfigError> {
     let read = |mut k: Keys<'_>| {
         let contact = Contact {
-            id: k.text("id", person)?.ok_or_else(|| k.error("id", PERSON))?,
+            id: {
+                let id = k.text("id", person)?;
+                k.needed("id", id, PERSON)?
+            },
             name: k.text("name", some_text)?,
-            permission: k
-                .word("permission")?
-                .ok_or_else(|| k.error("permission", "one of read, write, admin"))?,
+            permission: {
+                let permission = k.word("permission")?;
+                k.needed("permission", permission, "one of read, write, admin")?
+            },
         };
         k.unknown(unknown);
         Ok(contact)
@@ -135,9 +137,8 @@ pub(super) fn routes(
     unknown: &mut Vec<String>,
 ) -> Result<Vec<Route>, ConfigError> {
     let read = |mut k: Keys<'_>| {
-        let name = k
-            .text("name", some_text)?
-            .ok_or_else(|| k.error("name", "a text"))?;
+        let name = k.text("name", some_text)?;
+        let name = k.needed("name", name, "a text")?;
         let mut m = k.object("match")?;
         let route = Route {
             name,

@@ -1,5 +1,6 @@
 //! Reading one level of the configuration: each value typed and in range, and what nobody asked for remembered.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
@@ -33,11 +34,47 @@ fn shown(value: &Value) -> String {
     }
 }
 
+/// What a key takes, as the reader asks for it. The schema is made of these, so it cannot say anything else.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Takes {
+    Flag,
+    Number {
+        least: u64,
+        most: u64,
+        default: u64,
+    },
+    Text {
+        default: Option<&'static str>,
+    },
+    Word {
+        words: Vec<&'static str>,
+        default: Option<&'static str>,
+    },
+    Texts,
+    Words(Vec<&'static str>),
+    Object,
+    Objects,
+}
+
+/// One key that was asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Asked {
+    /// With its path: `media.max_bytes`, `contacts[].id`.
+    pub path: String,
+    pub takes: Takes,
+    /// Whether its object is nothing without it.
+    pub needed: bool,
+}
+
+/// Where it is noted what is asked for.
+pub(super) type Notes = RefCell<Vec<Asked>>;
+
 /// One object of the configuration. A key that is null counts as absent.
 pub(super) struct Keys<'a> {
     path: String,
     map: Option<&'a Map<String, Value>>,
     known: BTreeSet<&'static str>,
+    notes: Option<&'a Notes>,
 }
 
 type Read<T> = Result<T, ConfigError>;
@@ -61,7 +98,34 @@ impl<'a> Keys<'a> {
             path: path.to_owned(),
             map,
             known: BTreeSet::new(),
+            notes: None,
         })
+    }
+
+    /// The same, with notes taken of what is asked for.
+    pub fn noted(self, notes: Option<&'a Notes>) -> Self {
+        Self { notes, ..self }
+    }
+
+    fn note(&self, key: &str, takes: Takes) {
+        if let Some(notes) = self.notes {
+            let path = self.path(key).replace("[0]", "[]");
+            notes.borrow_mut().push(Asked {
+                path,
+                takes,
+                needed: false,
+            });
+        }
+    }
+
+    /// What was asked for last, which has to be there; `allowed` is what would do.
+    pub fn needed<T>(&self, key: &str, value: Option<T>, allowed: &str) -> Read<T> {
+        if let Some(notes) = self.notes
+            && let Some(asked) = notes.borrow_mut().last_mut()
+        {
+            asked.needed = true;
+        }
+        value.ok_or_else(|| self.error(key, allowed))
     }
 
     pub fn path(&self, key: &str) -> String {
@@ -91,6 +155,7 @@ impl<'a> Keys<'a> {
     }
 
     pub fn flag(&mut self, key: &'static str) -> Read<bool> {
+        self.note(key, Takes::Flag);
         match self.get(key) {
             None => Ok(false),
             Some(Value::Bool(flag)) => Ok(*flag),
@@ -104,18 +169,50 @@ impl<'a> Keys<'a> {
         range: RangeInclusive<u64>,
         default: u64,
     ) -> Read<u64> {
+        let (least, most) = (*range.start(), *range.end());
+        self.note(
+            key,
+            Takes::Number {
+                least,
+                most,
+                default,
+            },
+        );
         match self.get(key).map(Value::as_u64) {
             None => Ok(default),
             Some(Some(number)) if range.contains(&number) => Ok(number),
-            Some(_) => {
-                let (least, most) = range.into_inner();
-                Err(self.error(key, format!("a whole number from {least} to {most}")))
-            }
+            Some(_) => Err(self.error(key, format!("a whole number from {least} to {most}"))),
         }
     }
 
     /// A text that `parse` takes; its error is what is allowed.
     pub fn text<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Read<Option<T>> {
+        self.note(key, Takes::Text { default: None });
+        self.parsed(key, parse)
+    }
+
+    /// The same with what holds if it is absent, which must be allowed.
+    pub fn text_or<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl Fn(&str) -> Result<T, String>,
+        default: &'static str,
+    ) -> Read<T> {
+        let takes = Takes::Text {
+            default: Some(default),
+        };
+        self.note(key, takes);
+        match self.parsed(key, &parse)? {
+            Some(given) => Ok(given),
+            None => parse(default).map_err(|allowed| self.error(key, allowed)),
+        }
+    }
+
+    fn parsed<T>(
         &mut self,
         key: &'static str,
         parse: impl FnOnce(&str) -> Result<T, String>,
@@ -131,11 +228,42 @@ impl<'a> Keys<'a> {
 
     /// One of the words of `T`.
     pub fn word<T: Word>(&mut self, key: &'static str) -> Read<Option<T>> {
-        self.text(key, word)
+        let takes = Takes::Word {
+            words: names::<T>(),
+            default: None,
+        };
+        self.note(key, takes);
+        self.parsed(key, word)
+    }
+
+    /// The same with what holds if it is absent.
+    pub fn word_or<T: Word + PartialEq>(&mut self, key: &'static str, default: T) -> Read<T> {
+        let name = T::ALL.iter().find(|(_, word)| *word == default);
+        let takes = Takes::Word {
+            words: names::<T>(),
+            default: name.map(|(name, _)| *name),
+        };
+        self.note(key, takes);
+        Ok(self.parsed(key, word)?.unwrap_or(default))
+    }
+
+    /// A list of the words of `T`.
+    pub fn words<T: Word>(&mut self, key: &'static str) -> Read<Option<Vec<T>>> {
+        self.note(key, Takes::Words(names::<T>()));
+        self.entries(key, word)
     }
 
     /// A list of texts that `parse` takes.
     pub fn list<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Read<Option<Vec<T>>> {
+        self.note(key, Takes::Texts);
+        self.entries(key, parse)
+    }
+
+    fn entries<T>(
         &mut self,
         key: &'static str,
         parse: impl Fn(&str) -> Result<T, String>,
@@ -167,6 +295,7 @@ impl<'a> Keys<'a> {
 
     /// A list of objects.
     pub fn objects(&mut self, key: &'static str) -> Read<Vec<Keys<'a>>> {
+        self.note(key, Takes::Objects);
         let Some(value) = self.get(key) else {
             return Ok(Vec::new());
         };
@@ -174,16 +303,21 @@ impl<'a> Keys<'a> {
             return Err(self.error(key, "a list of objects"));
         };
         let path = self.path(key);
+        let notes = self.notes;
         entries
             .iter()
             .enumerate()
-            .map(|(at, entry)| Keys::new(&format!("{path}[{at}]"), entry))
+            .map(|(at, entry)| {
+                Keys::new(&format!("{path}[{at}]"), entry).map(|keys| keys.noted(notes))
+            })
             .collect()
     }
 
     /// An object.
     pub fn object(&mut self, key: &'static str) -> Read<Keys<'a>> {
-        Keys::new(&self.path(key), self.get(key).unwrap_or(&Value::Null))
+        self.note(key, Takes::Object);
+        let keys = Keys::new(&self.path(key), self.get(key).unwrap_or(&Value::Null))?;
+        Ok(keys.noted(self.notes))
     }
 
     /// The keys that were never asked for, with their path. To be called last.
@@ -201,12 +335,15 @@ pub(super) trait Word: Copy + 'static {
     const ALL: &'static [(&'static str, Self)];
 }
 
+fn names<T: Word>() -> Vec<&'static str> {
+    T::ALL.iter().map(|(name, _)| *name).collect()
+}
+
 pub(super) fn word<T: Word>(text: &str) -> Result<T, String> {
     let found = T::ALL.iter().find(|(name, _)| *name == text);
-    found.map(|(_, word)| *word).ok_or_else(|| {
-        let names: Vec<&str> = T::ALL.iter().map(|(name, _)| *name).collect();
-        format!("one of {}", names.join(", "))
-    })
+    found
+        .map(|(_, word)| *word)
+        .ok_or_else(|| format!("one of {}", names::<T>().join(", ")))
 }
 
 /// Defines an enum whose variants are words of the configuration.

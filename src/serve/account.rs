@@ -305,6 +305,10 @@ impl Account {
             .ok();
         let lock = OwnerLock::try_take(&self.paths, role, until, name.clone());
         let lock = Arc::new(lock.map_err(NotOpened::InUse)?);
+        // Who had the lock may have unlinked the account.
+        if !self.paths.exists() {
+            return Err(SessionError::NotLinked.into());
+        }
         let store = self.store().await?;
         let session = Session::open(&self.paths, store.clone(), manners(config)).await?;
         let open = Open {

@@ -30,4 +30,5 @@ pub mod writer;
 
 pub use fetching::fetch_media;
 pub use reload::{Reloaded, reload};
+pub use report::{OwnersWord, owners_word};
 pub use router::run;

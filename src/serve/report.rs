@@ -9,11 +9,12 @@ use super::account::{Account, Open};
 use super::passing::{self, Asked, Said};
 use crate::access::Policy;
 use crate::account::{InUse, OwnerLock};
+use crate::clock::now;
 use crate::config::Config;
 use crate::protocol::StringMap;
 use crate::protocol::jsonrpc::WireError;
 use crate::protocol::response::{Configuration, HealthReport, Response, RuntimeSnapshot};
-use crate::session::{Connection, SessionError};
+use crate::session::{Connection, SessionError, Silence};
 use crate::store::{Linked, Store, StoreError};
 
 /// How long the owner of the connection may take to say how it stands.
@@ -123,6 +124,10 @@ pub(super) async fn health(account: &Arc<Account>) -> Result<Response, WireError
         }
         Err(error) => (error.code.into_owned(), error.message),
     };
+    let what = match report.metadata.get("warning") {
+        Some(warning) if status == "ok" => warning.clone(),
+        _ => what,
+    };
     report.ok = matches!(status.as_str(), "ok" | "connecting" | "in_use");
     report.status = status;
     put(&mut report, "what_to_do", what);
@@ -165,17 +170,38 @@ async fn stand(
 
 /// What the owner says of itself, or who it is if it says nothing.
 async fn owned(in_use: InUse, report: &mut HealthReport) -> Result<(String, String), WireError> {
-    let InUse::Owned {
-        pid, ref socket, ..
-    } = in_use
-    else {
+    if let InUse::Owned { pid: Some(pid), .. } = in_use {
+        let pid = pid.to_string();
+        report.metadata.insert("owner_pid".to_owned(), pid);
+    }
+    let word = owners_word(in_use).await?;
+    put_transfers(report, &word.transfers);
+    Ok((word.status, word.what_to_do))
+}
+
+/// How a connection stands, as the process says that owns it.
+pub struct OwnersWord {
+    /// As in `health`.
+    pub status: String,
+    /// What an operator should do.
+    pub what_to_do: String,
+    /// Attachments that are on their way, one sentence each.
+    pub transfers: Vec<String>,
+}
+
+/// Asks the owner of the connection; one that does not answer is `in_use`, no more.
+///
+/// # Errors
+/// What keeps the owner from being connected.
+pub async fn owners_word(in_use: InUse) -> Result<OwnersWord, WireError> {
+    let InUse::Owned { ref socket, .. } = in_use else {
         return Err(in_use.into());
     };
-    if let Some(pid) = pid {
-        report
-            .metadata
-            .insert("owner_pid".to_owned(), pid.to_string());
-    }
+    let silent = |what_to_do: String| OwnersWord {
+        status: "in_use".to_owned(),
+        what_to_do,
+        transfers: Vec::new(),
+    };
     let said = match socket {
         Some(name) => {
             let deadline = Instant::now() + OWNERS_WORD;
@@ -188,13 +214,14 @@ async fn owned(in_use: InUse, report: &mut HealthReport) -> Result<(String, Stri
             status,
             what_to_do,
             transfers,
-        })) => {
-            put_transfers(report, &transfers);
-            Ok((status, what_to_do))
-        }
+        })) => Ok(OwnersWord {
+            status,
+            what_to_do,
+            transfers,
+        }),
         Ok(Some(Said::Failed(error))) => Err(error),
-        Ok(_) => Ok(("in_use".to_owned(), in_use.to_string())),
-        Err(error) => Ok(("in_use".to_owned(), error.message)),
+        Ok(_) => Ok(silent(in_use.to_string())),
+        Err(error) => Ok(silent(error.message)),
     }
 }
 
@@ -241,6 +268,16 @@ async fn numbers(store: &Store, report: &mut HealthReport) -> Result<(), StoreEr
     }
     if let Some(reason) = connections.reason {
         put("last_disconnect_reason", reason);
+    }
+    if let Some(silence) = store.phone_seen().await?.map(|at| Silence::new(at, now())) {
+        put("phone_silent_days", silence.days.to_string());
+        put("unlink_in_days", silence.left.to_string());
+        if let Some(warning) = silence.warning() {
+            put("warning", warning);
+        }
+    }
+    for (key, count) in store.counters().await?.shown() {
+        put(key, count);
     }
     for (key, count) in [
         ("inbox_waiting", counts.waiting),

@@ -170,7 +170,10 @@ async fn stalled(heard: &mut watch::Receiver<Instant>) {
 
 /// Disconnects while the connection's own loop goes on: what is under way needs it to finish. One that does not end is
 /// dropped where it stands, like one whose process is killed: the next connection must not wait for it for good.
-async fn finish(client: &Arc<Client>, run: std::pin::Pin<&mut impl Future<Output = ()>>) {
+pub(super) async fn finish(
+    client: &Arc<Client>,
+    run: std::pin::Pin<&mut impl Future<Output = ()>>,
+) {
     let ended = async { tokio::join!(client.disconnect(), run) };
     if tokio::time::timeout(FINISH, ended).await.is_err() {
         client.signal_shutdown_sync();
@@ -384,6 +387,9 @@ impl EventHandler for Handler {
                 return;
             }
             Event::Receipt(receipt) => {
+                let (sender, own) = (&receipt.source.sender, receipt.source.is_from_me);
+                let at = receipt.timestamp.timestamp();
+                shared.inbox.phone.heard(&shared.store, sender, own, at);
                 super::outbox::receipt(&shared, receipt);
                 return;
             }

@@ -24,6 +24,7 @@ mod link;
 mod lookup;
 mod outbox;
 mod pending;
+mod primary;
 mod reaction;
 mod reading;
 mod receive;
@@ -33,6 +34,7 @@ mod state;
 mod supervisor;
 mod tidy;
 mod transfers;
+mod unlink;
 mod upload;
 mod version;
 
@@ -53,7 +55,9 @@ pub use download::{MediaLimits, Progress};
 pub use endpoint::{Endpoint, EndpointError, UNCHECKED, URL_VARIABLE};
 pub use fate::{Fate, Following};
 pub use link::{LinkError, LinkProgress, LinkRequest, link};
+pub use primary::Silence;
 pub use state::{Connection, Terminal, TerminalKind};
+pub use unlink::log_out;
 pub use upload::sweep_staged;
 
 /// Why a session cannot be had, or cannot do what was asked.

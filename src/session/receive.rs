@@ -22,6 +22,7 @@ use waproto::whatsapp::message::protocol_message::Type;
 use whatsapp_rust::{Client, InboundDurabilityHook};
 
 use super::address;
+use super::primary::Phone;
 use crate::identity::Address;
 use crate::inbound::{self, Classified, reveal};
 use crate::store::{Dropped, NewInbound, Store, StoreError};
@@ -34,6 +35,8 @@ pub(super) struct Inbox {
     pub(super) heard: watch::Sender<Instant>,
     /// Why a message could not be stored. The library asks for it again only at the next login.
     pub(super) failed: watch::Sender<Option<String>>,
+    /// Signs of the account's phone.
+    pub(super) phone: Phone,
     /// What nobody sends again and the inbox has not taken yet.
     late: Arc<Mutex<Vec<NewInbound>>>,
 }
@@ -55,6 +58,7 @@ impl Inbox {
             store,
             heard: watch::Sender::new(Instant::now()),
             failed: watch::Sender::new(None),
+            phone: Phone::default(),
             late: Arc::default(),
         }
     }
@@ -64,6 +68,14 @@ impl Inbox {
         let rows = self.rows(client, batch).await;
         if !rows.is_empty() {
             self.insert(rows).await?;
+        }
+        for MessageInfo {
+            source, timestamp, ..
+        } in batch.iter().map(|message| &*message.info)
+        {
+            let at = timestamp.timestamp();
+            self.phone
+                .heard(&self.store, &source.sender, source.is_from_me, at);
         }
         for message in batch {
             if let Some((chat, seconds)) = timer(client, message).await {

@@ -13,6 +13,7 @@ use super::Shared;
 use super::client::{self, WebVersion};
 use super::endpoint::Http;
 use crate::clock::now;
+use crate::store::Store;
 
 /// How long an answer is taken for new, seconds.
 const FRESH: i64 = 24 * 3600;
@@ -24,8 +25,13 @@ pub(super) async fn current(shared: &Shared) -> WebVersion {
     if let Some(chosen) = shared.manners.web_version {
         return chosen;
     }
+    known(&shared.store).await
+}
+
+/// The newer of what WhatsApp last said and what the library was made for.
+pub(super) async fn known(store: &Store) -> WebVersion {
     let built_in = client::built_in_version();
-    match shared.store.web_version().await {
+    match store.web_version().await {
         Ok(Some((said, _))) => said.max(built_in),
         _ => built_in,
     }

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use rusqlite::{OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
+use super::counters::Counter;
 use super::groups;
 use super::outbox::{self, OutboundRequest};
 use super::peers;
@@ -117,7 +118,10 @@ impl Store {
                 .iter()
                 .map(|message| insert(tx, message))
                 .collect::<rusqlite::Result<_>>()?;
-            if outcome.iter().any(|o| *o != Inserted::Duplicate) {
+            let new = outcome.iter().filter(|o| **o != Inserted::Duplicate);
+            let new = new.count();
+            if new > 0 {
+                tx.count(Counter::In, new);
                 tx.inbound_changed();
             }
             Ok(outcome)
@@ -147,7 +151,13 @@ impl Store {
                  WHERE id IN (SELECT id FROM inbox WHERE state = 0 ORDER BY id LIMIT ?3) AND timestamp < ?2 AND attempts = 0",
             )?;
             let before = now.saturating_sub(max_age);
-            while expire.execute([state::EXPIRED, before, limit.into()])? > 0 {}
+            loop {
+                let expired = expire.execute([state::EXPIRED, before, limit.into()])?;
+                if expired == 0 {
+                    break;
+                }
+                (0..expired).for_each(|_| tx.count_gate("max_event_age_secs"));
+            }
             if held.is_empty() {
                 return select(tx, "state = 0 ORDER BY id LIMIT ?1", &[&limit]);
             }
@@ -230,7 +240,10 @@ impl Store {
         let ruling = ruling.into();
         self.submit(move |tx| {
             explain(tx, id, &ruling)?;
-            erase(tx, id, &ruling.rule).map(drop)
+            if erase(tx, id, &ruling.rule)? {
+                tx.count_gate(&ruling.rule);
+            }
+            Ok(())
         })
     }
 
@@ -332,6 +345,7 @@ pub(super) fn deny(tx: &Tx<'_>, id: RowId, ruling: &Ruling) -> rusqlite::Result<
     let erased = erase(tx, id, &ruling.rule)?;
     if erased {
         votes::erase(tx, id)?;
+        tx.count_gate(&ruling.rule);
     }
     Ok(erased)
 }

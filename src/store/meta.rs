@@ -6,6 +6,7 @@ use rusqlite::{OptionalExtension, params};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::counters::Counter;
 use super::{Pending, Store, Tx};
 use crate::identity::Address;
 
@@ -133,7 +134,24 @@ impl Store {
             let mut seen: Connections = get(tx, "connections")?.unwrap_or_default();
             seen.disconnected = Some(now);
             seen.reason = Some(reason);
+            tx.count(Counter::Reconnects, 1);
             set(tx, "connections", Some(&seen))
+        })
+    }
+
+    /// When the account's phone last gave a sign of life, Unix seconds.
+    pub fn phone_seen(&self) -> Pending<Option<i64>> {
+        self.submit(|tx| get(tx, PHONE))
+    }
+
+    /// Notes a sign of life of the account's phone; an older one than is known says nothing.
+    pub fn note_phone(&self, at: i64) -> Pending<()> {
+        self.submit_patient(move |tx| {
+            let known: Option<i64> = get(tx, PHONE)?;
+            match known.is_some_and(|known| known >= at) {
+                true => Ok(()),
+                false => set(tx, PHONE, Some(&at)),
+            }
         })
     }
 
@@ -180,6 +198,9 @@ impl Store {
         })
     }
 }
+
+/// Key of the last sign of the account's phone.
+const PHONE: &str = "phone_seen";
 
 /// Key of the count of events that fell out unproven.
 pub(super) const DROPPED: &str = "dropped";

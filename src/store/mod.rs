@@ -9,6 +9,7 @@
 //! the disk. Times are Unix seconds and come in as arguments.
 
 mod approvals;
+mod counters;
 mod device;
 mod error;
 mod groups;
@@ -46,6 +47,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use tokio::sync::watch;
 
 pub use approvals::{Applicant, Approval, CODE_LIFETIME, Decided, PAIRING_CODE};
+pub use counters::Counters;
 pub use device::{SESSION_SCHEMA, linked_device};
 pub use error::StoreError;
 pub use groups::{Group, GroupChange, KnownGroup, Member};

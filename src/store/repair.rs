@@ -139,6 +139,7 @@ fn channel(path: &Path, new: &Path) -> Result<Built, StoreError> {
             "attachment",
             "media",
             "meta",
+            "counter",
         ] {
             let copied = copy(&from, &to, table).map_err(|e| failed(&e))?;
             rows.push((table.to_owned(), copied.rows));

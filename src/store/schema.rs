@@ -253,6 +253,8 @@ const MIGRATIONS: &[&str] = &["
     CREATE INDEX attachment_sha256 ON attachment (sha256);
     CREATE INDEX attachment_wanted ON attachment (next) WHERE state = 1;
     CREATE TRIGGER attachment_inbox AFTER DELETE ON inbox BEGIN DELETE FROM attachment WHERE message = old.id; END;
+", "
+    CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 "];
 
 /// Opens or creates the file and brings its schema up to date.

@@ -5,6 +5,7 @@
 
 use rusqlite::{OptionalExtension, params};
 
+use super::counters::Counter;
 use super::outbox::{self, DeliveryState, Enqueued, OutboundRequest};
 use super::{
     Foreseen, Peer, PeerKey, Pending, RequestId, StagedName, Store, numbers, peers,
@@ -162,10 +163,12 @@ impl Store {
     /// The server took the message at `at`, Unix seconds.
     pub fn mark_sent(&self, message_id: String, at: i64) -> Pending<()> {
         self.submit_patient(move |tx| {
-            tx.prepare_cached(
-                "UPDATE part SET state = 3, open = 0, sent = ?2 WHERE message_id = ?1 AND state < 3",
-            )?
-            .execute(params![message_id, at])?;
+            let sent = tx
+                .prepare_cached(
+                    "UPDATE part SET state = 3, open = 0, sent = ?2 WHERE message_id = ?1 AND state < 3",
+                )?
+                .execute(params![message_id, at])?;
+            tx.count(Counter::Out, sent);
             tx.outbound_changed();
             Ok(())
         })

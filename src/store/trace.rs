@@ -203,6 +203,7 @@ pub(super) fn note(tx: &Tx<'_>, dropped: &Dropped) -> rusqlite::Result<()> {
         dropped.sender.to_string(),
         dropped.reason
     ])?;
+    tx.count_gate(&dropped.reason);
     let last = tx.last_insert_rowid();
     tx.prepare_cached("DELETE FROM dropped WHERE id <= ?1")?
         .execute([last - LINES])?;

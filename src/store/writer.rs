@@ -6,7 +6,8 @@
 //! it holds nothing but work that is patient.
 //! Each piece of work has a savepoint of its own, so that a failing one takes nothing else with it.
 
-use std::cell::Cell;
+use std::borrow::Cow;
+use std::cell::{Cell, RefCell, RefMut};
 use std::future::Future;
 use std::ops::Deref;
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use tokio::sync::{oneshot, watch};
 
+use super::counters::Tally;
 use super::{Space, StoreError};
 
 /// Work that may wait. Who has more to store is held up, which is the back pressure towards WhatsApp.
@@ -38,9 +40,14 @@ pub(super) struct Tx<'a> {
     inbound: Cell<bool>,
     outbound: Cell<bool>,
     media: Cell<bool>,
+    counted: RefCell<Vec<(Cow<'static, str>, i64)>>,
 }
 
 impl Tx<'_> {
+    pub(super) fn counted(&self) -> RefMut<'_, Vec<(Cow<'static, str>, i64)>> {
+        self.counted.borrow_mut()
+    }
+
     /// Wakes who waits for events to emit.
     pub(super) fn inbound_changed(&self) {
         self.inbound.set(true);
@@ -74,6 +81,7 @@ impl<'a> Tx<'a> {
             inbound: Cell::new(false),
             outbound: Cell::new(false),
             media: Cell::new(false),
+            counted: RefCell::default(),
         }
     }
 }
@@ -327,6 +335,7 @@ fn run(
     jobs: &Receiver<Box<dyn Job>>,
     [inbound, outbound, media]: &[&watch::Sender<u64>; 3],
 ) {
+    let mut tally = Tally::default();
     while let Ok(first) = jobs.recv() {
         let mut batch = vec![first];
         let until = Instant::now() + PATIENCE;
@@ -342,7 +351,7 @@ fn run(
         let outcomes = match space.is_corrupt() {
             // Nothing more is entrusted to a damaged file.
             Some(error) => vec![Err(error); batch.len()],
-            None => commit(&tx, path, &mut batch),
+            None => commit(&tx, path, &mut batch, &mut tally),
         };
         for error in outcomes.iter().filter_map(|outcome| outcome.as_ref().err()) {
             space.met(error);
@@ -360,6 +369,11 @@ fn run(
             outbound.send_modify(|n| *n += 1);
         }
     }
+    if !tally.is_empty() && space.is_corrupt().is_none() {
+        // Nobody waits for these sums, so nobody waits for the disk.
+        let _ = conn.pragma_update(None, "synchronous", "NORMAL");
+        let _ = tally.save(&Tx::new(conn));
+    }
 }
 
 /// Whether a message waits that is not with the connection. Most go there in the transaction that enters them, and
@@ -375,6 +389,7 @@ fn commit(
     tx: &Tx<'_>,
     path: &std::path::Path,
     batch: &mut [Box<dyn Job>],
+    tally: &mut Tally,
 ) -> Vec<Result<(), StoreError>> {
     let error = |e: rusqlite::Error| StoreError::from_sqlite(path, &e);
     let statement =
@@ -383,6 +398,7 @@ fn commit(
     if let Err(e) = statement("BEGIN IMMEDIATE") {
         return vec![Err(error(e)); batch.len()];
     }
+    let before = tx.total_changes();
     let mut outcomes = Vec::with_capacity(batch.len());
     for job in batch.iter_mut() {
         let outcome = statement("SAVEPOINT job")
@@ -405,6 +421,9 @@ fn commit(
             return vec![Err(e); batch.len()];
         }
     }
+    let changes = tx.total_changes() != before;
+    let saved = tally.is_due(changes) && tally.save(tx).is_ok();
+    let began = Instant::now();
     if let Err(e) = statement("COMMIT") {
         let e = error(e);
         if !tx.is_autocommit() {
@@ -413,5 +432,12 @@ fn commit(
         }
         return vec![Err(e); batch.len()];
     }
+    if saved {
+        tally.saved();
+    }
+    if changes {
+        tally.commit(began.elapsed());
+    }
+    tally.add(tx.counted().drain(..).collect());
     outcomes
 }
