@@ -7,9 +7,7 @@ use rusqlite::{OptionalExtension, params};
 
 use super::counters::Counter;
 use super::outbox::{self, DeliveryState, Enqueued, OutboundRequest};
-use super::{
-    Foreseen, Peer, PeerKey, Pending, RequestId, StagedName, Store, numbers, peers,
-};
+use super::{Foreseen, Peer, PeerKey, Pending, RequestId, StagedName, Store, numbers, peers};
 use crate::identity::Address;
 
 /// So often is a message handed over before the chat goes on without knowing.
