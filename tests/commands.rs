@@ -8,11 +8,14 @@ use std::process::{Output, Stdio};
 use common::{World, open, timeout};
 use serde_json::{Value, json};
 
-const COMMANDS: [&str; 8] = [
+const COMMANDS: [&str; 11] = [
     "link",
     "unlink",
     "doctor",
     "redeliver",
+    "access",
+    "explain",
+    "reload",
     "schema",
     "completions",
     "man",
@@ -107,6 +110,10 @@ async fn help_usage_and_an_account_that_is_not_linked() {
         &["link", "--pair-code", "0171 1234567"],
         &["link", "--timeout", "0"],
         &["doctor", "--sqlite-store-path", "x.db"],
+        &["access"],
+        &["access", "approve"],
+        &["explain"],
+        &["reload"],
         &["schema"],
         &["schema", "nonsense"],
         &["completions", "nonsense"],
@@ -157,6 +164,10 @@ async fn linked_in_use_and_unlinked() {
         &["doctor", "--json"],
         &["link"],
         &["redeliver"],
+        &["access", "list"],
+        &["access", "pending"],
+        &["access", "approve", "ABCD2345"],
+        &["explain", "3EB0C767D0"],
     ] {
         linked += &shown(&world, line).await;
     }
