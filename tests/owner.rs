@@ -352,7 +352,7 @@ async fn another_version_is_the_owner() {
             let mut reader = BufReader::new(&stream);
             reader.read_line(&mut line).await.expect("read");
             let asked: Value = serde_json::from_str(&line).expect("JSON");
-            assert_eq!(asked["v"], 1);
+            assert_eq!(asked["v"], 2);
             assert!(asked["pid"].is_u64() && asked["version"].is_string());
             let answer = json!({"v": 99, "pid": 4711, "version": "9.9.9", "news": {}});
             let answer = format!("{answer}\n");
