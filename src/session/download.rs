@@ -62,17 +62,6 @@ pub(super) struct Downloads {
 struct Running {
     chat: Address,
     sha256: ContentHash,
-    meter: Arc<Meter>,
-    size: Option<u64>,
-}
-
-/// A download as an operator sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Progress {
-    /// Bytes that are here.
-    pub done: u64,
-    /// Bytes of the whole, as its sender says.
-    pub of: Option<u64>,
 }
 
 impl Downloads {
@@ -95,14 +84,6 @@ impl Downloads {
             *now = limits;
             changed
         });
-    }
-
-    pub(super) fn progress(&self) -> Vec<Progress> {
-        let progress = |running: &Running| Progress {
-            done: running.meter.written(),
-            of: running.size,
-        };
-        self.running().values().map(progress).collect()
     }
 
     fn asked(&self) -> MutexGuard<'_, HashSet<ContentHash>> {
@@ -206,12 +187,11 @@ async fn start(
             if !shared.downloads.has_room(&file) {
                 continue;
             }
-            let meter = Arc::new(Meter::default());
+            let size = file.size.unwrap_or_default();
+            let meter = Arc::new(Meter::new(shared.transfers.begin("download", size)));
             let running = Running {
                 chat: file.chat.clone(),
                 sha256: file.source.sha256,
-                meter: meter.clone(),
-                size: file.size,
             };
             shared.downloads.running().insert(file.id, running);
             let guard = Guard {
@@ -268,7 +248,7 @@ pub(super) struct Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.meter.stop();
+        self.meter.transfer.stop();
         self.shared.downloads.running().remove(&self.id);
     }
 }

@@ -7,7 +7,6 @@ use std::io::BufWriter;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, MissedTickBehavior};
 use wacore::download::MediaType;
 use wacore::media_retry::MediaRetryResult;
 use whatsapp_rust::download::DownloadParams;
@@ -25,8 +24,6 @@ use crate::store::{RESERVE, ToFetch, available};
 const BUFFER: usize = 64 << 10;
 /// A download from which nothing came for this long is stuck.
 const STALLED: Duration = Duration::from_secs(60);
-/// How often a long download is spoken of.
-const PROGRESS: Duration = Duration::from_secs(10);
 /// What stays free on the disk beside the reserve.
 const MARGIN: u64 = 16 << 20;
 /// Until there may be space again.
@@ -165,8 +162,8 @@ async fn attempt(
     };
     let downloaded = tokio::select! {
         downloaded = client.download_to_writer(&params, sink) => downloaded,
-        () = stalled(&guard.meter, file) => {
-            guard.meter.stop();
+        () = guard.meter.transfer.stalls(STALLED) => {
+            guard.meter.transfer.stop();
             return Err(Failure::again("download_failed", NO_NETWORK, "nothing came any more"));
         }
     };
@@ -214,25 +211,6 @@ fn failure(meter: &Meter, error: &anyhow::Error) -> Failure {
             Failure::last(GONE, format_args!("the server answers {status}"))
         }
         _ => Failure::again("download_failed", NO_NETWORK, error),
-    }
-}
-
-/// Until nothing has come for a while; tells of what takes long.
-async fn stalled(meter: &Meter, file: &ToFetch) {
-    let mut tick = tokio::time::interval(PROGRESS);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    tick.tick().await;
-    let (mut moved, mut since) = (meter.moved(), Instant::now());
-    loop {
-        tick.tick().await;
-        if meter.moved() == moved {
-            if since.elapsed() >= STALLED {
-                return;
-            }
-            continue;
-        }
-        (moved, since) = (meter.moved(), Instant::now());
-        tracing::info!(bytes = meter.written(), of = file.size, "fetching media");
     }
 }
 

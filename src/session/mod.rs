@@ -51,7 +51,7 @@ use crate::identity::Address;
 use crate::store::{ContentHash, Enqueued, OutboundRequest, Store, StoreError};
 
 pub use client::WebVersion;
-pub use download::{MediaLimits, Progress};
+pub use download::MediaLimits;
 pub use endpoint::{Endpoint, EndpointError, UNCHECKED, URL_VARIABLE};
 pub use fate::{Fate, Following};
 pub use link::{LinkError, LinkProgress, LinkRequest, link};
@@ -306,11 +306,6 @@ impl Session {
         deadline: Instant,
     ) -> Result<Result<(), String>, StoreError> {
         download::fetch_now(&self.shared, sha256, deadline).await
-    }
-
-    /// The downloads that are under way.
-    pub fn media_progress(&self) -> Vec<Progress> {
-        self.shared.downloads.progress()
     }
 
     /// Shows the other side that an answer is being written, or no longer is.

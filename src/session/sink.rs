@@ -6,37 +6,29 @@
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use sha2::{Digest, Sha256};
 use wacore::download::DownloadWriter;
 
+use super::transfers::Transfer;
+
 /// Seen from outside while a thread writes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Meter {
-    /// Bytes in the file.
-    written: AtomicU64,
-    /// Grows with every write, also when the file begins anew.
-    moved: AtomicU64,
-    stopped: AtomicBool,
+    /// How far it is. Stopped, it lets the next write fail.
+    pub(super) transfer: Arc<Transfer>,
     too_large: AtomicBool,
     full: AtomicBool,
 }
 
 impl Meter {
-    /// Bytes that are in the file.
-    pub(super) fn written(&self) -> u64 {
-        self.written.load(Ordering::Relaxed)
-    }
-
-    /// Changes while bytes come.
-    pub(super) fn moved(&self) -> u64 {
-        self.moved.load(Ordering::Relaxed)
-    }
-
-    /// Lets the next write fail: nobody wants the file any more.
-    pub(super) fn stop(&self) {
-        self.stopped.store(true, Ordering::Relaxed);
+    pub(super) fn new(transfer: Arc<Transfer>) -> Self {
+        Self {
+            transfer,
+            too_large: AtomicBool::new(false),
+            full: AtomicBool::new(false),
+        }
     }
 
     /// There was more than the limit.
@@ -79,7 +71,7 @@ impl Sink {
 
 impl Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.meter.stopped.load(Ordering::Relaxed) {
+        if self.meter.transfer.is_stopped() {
             return Err(io::Error::other("the download was stopped"));
         }
         if self.written.saturating_add(bytes.len() as u64) > self.limit {
@@ -95,8 +87,7 @@ impl Write for Sink {
         })?;
         self.hash.update(&bytes[..count]);
         self.written += count as u64;
-        self.meter.written.store(self.written, Ordering::Relaxed);
-        self.meter.moved.fetch_add(1, Ordering::Relaxed);
+        self.meter.transfer.set(self.written);
         Ok(count)
     }
 
@@ -130,10 +121,11 @@ impl DownloadWriter for Sink {
 
 #[cfg(test)]
 mod tests {
+    use super::super::transfers::Transfers;
     use super::*;
 
     fn sink(limit: u64) -> (Sink, Arc<Meter>) {
-        let meter = Arc::new(Meter::default());
+        let meter = Arc::new(Meter::new(Transfers::default().begin("download", limit)));
         let file = tempfile::tempfile().unwrap();
         (Sink::new(file, limit, meter.clone()), meter)
     }
@@ -146,7 +138,7 @@ mod tests {
         sink.rewind().unwrap();
         sink.write_all(b"true").unwrap();
         sink.rewind().unwrap();
-        assert_eq!(meter.written(), 4);
+        assert_eq!(meter.transfer.done(), 4);
         assert_eq!(sink.finish(), (Sha256::digest(b"true").into(), 4));
     }
 
@@ -158,7 +150,7 @@ mod tests {
         assert!(sink.write_all(b"5").is_err());
         assert!(meter.too_large() && !meter.full());
         let (mut sink, meter) = self::sink(4);
-        meter.stop();
+        meter.transfer.stop();
         assert!(sink.write_all(b"1").is_err());
     }
 }

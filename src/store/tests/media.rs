@@ -1,0 +1,159 @@
+//! What is known of media, and what is let go of them.
+
+use super::*;
+use crate::inbound::{AttachmentMeta, MediaSource};
+
+const ALL: Bounds = Bounds {
+    before: NOW - 1000,
+    total: 1 << 40,
+};
+const NONE: Bounds = Bounds {
+    before: i64::MAX,
+    total: 0,
+};
+
+/// A picture whose content is this, encrypted with this key.
+fn picture(id: &str, content: u8, key: u8) -> NewInbound {
+    let mut message = direct(ANN, id);
+    message.draft.attachments.push(AttachmentMeta {
+        kind: "image".to_owned(),
+        size_bytes: Some(100),
+        source: Some(MediaSource {
+            sha256: [content; 32],
+            direct_path: format!("/v/{id}"),
+            key: Some(vec![key; 32]),
+            enc_sha256: Some(vec![key; 32]),
+            view_once: false,
+        }),
+        ..AttachmentMeta::default()
+    });
+    message
+}
+
+impl TestStore {
+    fn picture(&self, id: &str, content: u8, key: u8) -> RowId {
+        match self.put(picture(id, content, key)) {
+            Inserted::Inserted(id) => id,
+            Inserted::Duplicate => panic!("{id} is there"),
+        }
+    }
+
+    fn want(&self, id: RowId) {
+        self.want_media(vec![id], NOW).wait().unwrap();
+    }
+
+    fn to_fetch(&self) -> Vec<ToFetch> {
+        self.media_to_fetch(10, NOW).wait().unwrap()
+    }
+
+    fn arrives(&self, file: &ToFetch, place: &str, at: i64) -> String {
+        let entered = self.media_here(file.id, place.to_owned(), 100, at);
+        entered.wait().unwrap()
+    }
+
+    fn fetching(&self, id: RowId) -> Fetching {
+        let all = self.waiting();
+        let message = all.iter().find(|message| message.id == id).unwrap();
+        message.media[0].fetching
+    }
+
+    fn let_go(&self, bounds: Bounds) -> usize {
+        let (gone, more) = self.let_media_go(bounds).wait().unwrap();
+        assert!(!more);
+        gone.len()
+    }
+}
+
+#[test]
+fn a_claim_is_no_file_and_a_forward_is_one() {
+    let store = TestStore::new();
+    let first = store.picture("first", 7, 1);
+    assert!(store.to_fetch().is_empty(), "nobody has asked for it");
+    store.want(first);
+    let file = store.to_fetch().remove(0);
+    assert_eq!(
+        (file.stanza_id.as_str(), file.source.direct_path.as_str()),
+        ("first", "/v/first")
+    );
+    assert_eq!(store.arrives(&file, "place", NOW), "place");
+    assert_eq!(store.fetching(first), Fetching::Here);
+    // The same encrypted file, forwarded; and the same hash with another key, which anybody could write.
+    let (forward, claim) = (store.picture("forward", 7, 1), store.picture("claim", 7, 2));
+    store.want(forward);
+    store.want(claim);
+    assert_eq!(store.fetching(forward), Fetching::Here);
+    assert_eq!(store.fetching(claim), Fetching::Wanted);
+    // Its own path did lead there, and the file has a place already.
+    let file = store.to_fetch().remove(0);
+    assert_eq!(store.arrives(&file, "place.jpg", NOW), "place");
+    assert_eq!(store.fetching(claim), Fetching::Here);
+    assert!(matches!(
+        store.held([7; 32]).wait().unwrap(),
+        Some(HeldMedia::Here(_))
+    ));
+    assert_eq!(store.held([8; 32]).wait().unwrap(), None);
+}
+
+#[test]
+fn a_failure_waits_for_its_time_or_for_somebody_who_asks() {
+    let store = TestStore::new();
+    let id = store.picture("m", 7, 1);
+    store.want(id);
+    let file = store.to_fetch().remove(0);
+    let later = store.media_not_here(file.id, "phone_offline".to_owned(), Some(NOW + 60));
+    later.wait().unwrap();
+    assert!(store.to_fetch().is_empty());
+    assert_eq!(store.next_fetch(NOW).wait().unwrap(), Some(NOW + 60));
+    let again = store.media_to_fetch(10, NOW + 60).wait().unwrap();
+    assert_eq!(again[0].attempts, 1);
+    let last = store.media_not_here(file.id, "expired".to_owned(), None);
+    last.wait().unwrap();
+    assert_eq!(store.fetching(id), Fetching::Failed);
+    assert_eq!(store.next_fetch(NOW).wait().unwrap(), None);
+    let asked = store.want_content([7; 32], NOW).wait().unwrap();
+    assert_eq!(asked, Some(file.id));
+    assert_eq!(store.to_fetch().len(), 1);
+    // Asked for again by its message's turn, it stays what it is.
+    store.want(id);
+    assert_eq!(store.to_fetch().len(), 1);
+}
+
+#[test]
+fn what_is_not_proven_handled_is_not_let_go() {
+    let store = TestStore::new();
+    let (old, new) = (store.picture("old", 1, 1), store.picture("new", 2, 2));
+    store.want(old);
+    store.want(new);
+    for (nth, file) in store.to_fetch().iter().enumerate() {
+        store.arrives(file, &format!("place{nth}"), NOW - 2000 + 1500 * nth as i64);
+    }
+    assert_eq!(store.let_go(NONE), 0, "both wait");
+    let begun = store.begin(Mode::Websocket, None);
+    for id in [old, new] {
+        drop(store.assign_emission(id, begun.session, Ruling::default(), NOW));
+    }
+    assert_eq!(store.let_go(NONE), 0, "neither is proven");
+    store.prove_up_to(&store.cursor(2)).wait().unwrap();
+    assert_eq!(store.let_go(ALL), 1, "the old one");
+    assert_eq!(store.let_go(ALL), 0);
+    assert!(matches!(
+        store.held([1; 32]).wait().unwrap(),
+        Some(HeldMedia::NotHere(Fetching::Here, None))
+    ));
+    let room = Bounds { total: 100, ..ALL };
+    assert_eq!(store.let_go(room), 0);
+    let room = Bounds { total: 99, ..ALL };
+    assert_eq!(store.let_go(room), 1);
+    assert!(store.places().wait().unwrap().is_empty());
+}
+
+#[test]
+fn a_refused_message_leaves_no_trace_of_its_media() {
+    let store = TestStore::new();
+    let id = store.picture("m", 7, 1);
+    store.want(id);
+    store.drop_denied(id, Ruling::default()).wait().unwrap();
+    assert!(store.to_fetch().is_empty());
+    assert_eq!(store.held([7; 32]).wait().unwrap(), None);
+    assert_eq!(store.want_content([7; 32], NOW).wait().unwrap(), None);
+}
