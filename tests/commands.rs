@@ -8,7 +8,7 @@ use std::process::{Output, Stdio};
 use common::{World, open, timeout};
 use serde_json::{Value, json};
 
-const COMMANDS: [&str; 11] = [
+const COMMANDS: [&str; 13] = [
     "link",
     "unlink",
     "doctor",
@@ -16,6 +16,8 @@ const COMMANDS: [&str; 11] = [
     "access",
     "explain",
     "reload",
+    "media",
+    "media get",
     "schema",
     "completions",
     "man",
@@ -96,7 +98,8 @@ async fn help_usage_and_an_account_that_is_not_linked() {
     let _alike = alike(&world);
     let mut help = shown(&world, &["--help"]).await;
     for command in COMMANDS {
-        let one = shown(&world, &[command, "--help"]).await;
+        let line: Vec<&str> = command.split(' ').chain(["--help"]).collect();
+        let one = shown(&world, &line).await;
         assert!(one.contains("Example"), "{one}");
         help += &one;
     }

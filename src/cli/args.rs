@@ -236,6 +236,7 @@ pub struct ReloadArgs {
 
 /// Files that people sent
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = "Example:\n  channel-whatsapp media get wa-media:0f3a… -o picture.jpg")]
 pub struct MediaArgs {
     #[command(subcommand)]
     what: MediaSub,

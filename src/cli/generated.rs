@@ -27,12 +27,19 @@ pub(super) fn man() -> anyhow::Result<bool> {
     manual.render_synopsis_section(&mut page)?;
     manual.render_description_section(&mut page)?;
     manual.render_options_section(&mut page)?;
-    for command in program.get_subcommands() {
-        page.extend(section(command)?);
-    }
+    sections(&program, &mut page)?;
     manual.render_extra_section(&mut page)?;
     manual.render_version_section(&mut page)?;
     print(&page)
+}
+
+/// The commands below this one, each followed by those below it.
+fn sections(above: &clap::Command, page: &mut Vec<u8>) -> std::io::Result<()> {
+    for command in above.get_subcommands() {
+        page.extend(section(command)?);
+        sections(command, page)?;
+    }
+    Ok(())
 }
 
 /// A command as a section of the page: what would be sections of a page of its own are below it.
