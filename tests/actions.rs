@@ -180,13 +180,16 @@ impl Chat {
         assert_eq!(*about, self.asked.as_str(), "{event}");
         let edit = event["message"]["id"].clone();
         assert_ne!(edit, self.asked.as_str());
-        let answer = json!({"reply_to_message_id": edit, "quote": "true"});
+        let answer = json!({"reply_to_message_id": self.asked, "quote": "true"});
         let (_, seen) = self.seen("we eat", answer).await;
         let quoted = &seen.extended_text_message.context_info;
         assert_eq!(quoted.stanza_id.as_deref(), Some(self.asked.as_str()));
         assert_eq!(quoted.quoted_message.text_content(), Some("what now?"));
         let author = quoted.participant.as_deref().expect("author");
         assert!(self.anna.is(&author.parse().expect("JID")), "{author}");
+        let forward = json!({"action": "forward", "target_message_id": self.asked});
+        let (_, seen) = self.seen("", forward).await;
+        assert_eq!(seen.text_content(), Some("what now?"));
         let react = json!({"action": "react", "target_message_id": edit, "emoji": "🅰️"});
         let (_, seen) = self.seen("", react).await;
         let key = &seen.reaction_message.key;

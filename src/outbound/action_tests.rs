@@ -1,15 +1,8 @@
-use super::tests::{ANN, GROUP, config, message, peer};
+use super::tests::{ANN, GROUP, config, edit_to, message, peer, text};
 use super::*;
 use waproto::codec::message_decode;
 
 const NOW: i64 = 1_800_000_000;
-
-fn text(text: &str) -> wa::Message {
-    wa::Message {
-        conversation: Some(text.to_owned()),
-        ..wa::Message::default()
-    }
-}
 
 fn kept(sender: Option<&str>, body: &wa::Message, age: i64) -> Known {
     Known {
@@ -18,6 +11,7 @@ fn kept(sender: Option<&str>, body: &wa::Message, age: i64) -> Known {
             sender: sender.map(|jid| jid.parse().unwrap()),
             own: Some("99@lid".parse().unwrap()),
             raw: Some(message_to_vec(body)),
+            edit: None,
             at: NOW - age,
         }),
         now_ms: NOW * 1000,
@@ -428,6 +422,14 @@ fn what_is_forwarded_says_so() {
     let sent = forwarded.extended_text_message.as_option().unwrap();
     assert_eq!(sent.text.as_deref(), Some("news"));
     assert_eq!(sent.context_info.is_forwarded, Some(true));
+    let mut edited = kept(Some(ANN), &text("news"), 1);
+    let newest = message_to_vec(&edit_to(text("good news")));
+    edited.target = edited.target.map(|kept| Kept {
+        edit: Some(newest),
+        ..kept
+    });
+    let forwarded_now = one(ANN, "", &keys, &edited);
+    assert_eq!(forwarded_now.text_content(), Some("good news"));
     // Once more: it counts.
     let again = one(ANN, "", &keys, &kept(None, &forwarded, 1));
     let context = &again.extended_text_message.context_info;

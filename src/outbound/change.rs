@@ -43,11 +43,44 @@ impl About<'_> {
     fn within(&self, window: i64) -> bool {
         self.now_ms / 1000 - self.kept.at <= window
     }
+}
 
-    fn body(&self) -> Option<wa::Message> {
-        let raw = self.kept.raw.as_ref()?;
-        message_decode(raw).ok()
+/// What a message says now: an edit gives a text other words, and a medium another caption.
+pub(super) fn current(kept: &Kept) -> Option<wa::Message> {
+    let read =
+        |raw: &Option<Vec<u8>>| -> Option<wa::Message> { message_decode(raw.as_ref()?).ok() };
+    let edit = read(&kept.edit).and_then(|edit| {
+        let protocol = &edit.get_base_message().protocol_message;
+        let edited = protocol.edited_message.as_option()?;
+        Some(edited.get_base_message().clone())
+    });
+    let Some(said) = read(&kept.raw) else {
+        return edit;
+    };
+    let Some(edit) = edit.filter(|_| !said.is_view_once()) else {
+        return Some(said);
+    };
+    let mut now = said.into_base_message();
+    let words = edit.text_content().or(edit.get_caption());
+    match recaption(&mut now, words.unwrap_or_default()) {
+        true => Some(now),
+        false => Some(edit),
     }
+}
+
+/// Gives a medium another caption; whether it is one that has any.
+fn recaption(message: &mut wa::Message, text: &str) -> bool {
+    let caption = if let Some(image) = message.image_message.as_option_mut() {
+        &mut image.caption
+    } else if let Some(video) = message.video_message.as_option_mut() {
+        &mut video.caption
+    } else if let Some(document) = message.document_message.as_option_mut() {
+        &mut document.caption
+    } else {
+        return false;
+    };
+    *caption = Some(text.to_owned());
+    true
 }
 
 /// A reaction, or its end.
@@ -64,23 +97,13 @@ pub(super) fn edit(about: &About<'_>, new: wa::Message) -> Result<wa::Message, O
         return Err(OutboundError::EditWindowOver(about.id.to_owned()));
     }
     let not_editable = || OutboundError::NotEditable(about.id.to_owned());
-    let mut edited = about.body().ok_or_else(not_editable)?;
-    let text = new.text_content().unwrap_or_default().to_owned();
-    let old = edited.conversation.is_some() || edited.extended_text_message.is_set();
-    let edited = if old {
-        new
-    } else if let Some(image) = edited.image_message.as_option_mut() {
-        image.caption = Some(text);
-        edited
-    } else if let Some(video) = edited.video_message.as_option_mut() {
-        video.caption = Some(text);
-        edited
-    } else if let Some(document) = edited.document_message.as_option_mut() {
-        document.caption = Some(text);
-        edited
-    } else {
+    let mut edited = current(about.kept).ok_or_else(not_editable)?;
+    let text = new.text_content().unwrap_or_default();
+    if edited.conversation.is_some() || edited.extended_text_message.is_set() {
+        edited = new;
+    } else if !recaption(&mut edited, text) {
         return Err(not_editable());
-    };
+    }
     Ok(protocol(wa::message::ProtocolMessage {
         key: about.key().into(),
         r#type: Some(wa::message::protocol_message::Type::MESSAGE_EDIT),
@@ -119,17 +142,13 @@ fn protocol(message: wa::message::ProtocolMessage) -> wa::Message {
 }
 
 /// A message as it is forwarded. Media stay the ones that they are on WhatsApp's servers.
-pub(super) fn forward(id: &str, kept: &Kept) -> Result<wa::Message, OutboundError> {
+pub(super) fn forward(kept: &Kept) -> Result<wa::Message, OutboundError> {
     let refused = |reason| OutboundError::NotForwardable {
-        id: id.to_owned(),
+        id: kept.id.clone(),
         reason,
     };
-    let raw = kept.raw.as_ref();
-    let body = raw.and_then(|raw| message_decode(raw).ok());
-    let body = body.ok_or_else(|| refused("it is no longer kept"))?;
-    let said = body.get_base_message();
-    let edited = said.protocol_message.edited_message.as_option();
-    let inner = edited.map_or(said, MessageExt::get_base_message);
+    let body = current(kept).ok_or_else(|| refused("it is no longer kept"))?;
+    let inner = body.get_base_message();
     if body.is_view_once() || inner.is_view_once() {
         return Err(refused("it may be seen once only"));
     }

@@ -270,31 +270,33 @@ impl Wish {
     /// # Errors
     /// [`OutboundError::InvalidWish`] for a value that is none.
     pub fn parse(metadata: &StringMap) -> Result<Self, OutboundError> {
-        fn word<T: DeserializeOwned>(
-            metadata: &StringMap,
-            key: &str,
-            words: &str,
-        ) -> Result<Option<T>, OutboundError> {
-            let Some(text) = metadata.get(key).filter(|text| !text.is_empty()) else {
-                return Ok(None);
-            };
-            let read = serde_json::from_value(Value::String(text.clone()));
-            read.map(Some).map_err(|_| {
-                let text = quoted(text);
-                OutboundError::InvalidWish(format!("metadata.{key} is {words}, not {text}"))
-            })
-        }
         let sent_as = word(
             metadata,
             "as",
             "document, sticker, gif, voice, image, video or audio",
-        )?;
-        let voice = word::<Flag>(metadata, "voice", "true or false")? == Some(Flag::True);
+        )
+        .map_err(OutboundError::InvalidWish)?;
+        let voice = word(metadata, "voice", "true or false").map_err(OutboundError::InvalidWish)?
+            == Some(Flag::True);
         Ok(Self {
             voice: voice || sent_as == Some(SentAs::Voice),
             sent_as,
         })
     }
+}
+
+/// The value of a key that takes one of these words; else what is wrong with it.
+pub(super) fn word<T: DeserializeOwned>(
+    metadata: &StringMap,
+    key: &str,
+    words: &str,
+) -> Result<Option<T>, String> {
+    let Some(text) = metadata.get(key).filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    let read = serde_json::from_value(Value::String(text.clone()));
+    read.map(Some)
+        .map_err(|_| format!("metadata.{key} is {words}, not {}", quoted(text)))
 }
 
 /// A value in an error, short enough to be read.

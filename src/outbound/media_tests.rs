@@ -1,4 +1,4 @@
-use super::tests::{ANN, GROUP, config, message, peer};
+use super::tests::{ANN, GROUP, config, kept, message, peer, text};
 use super::*;
 use crate::media::probe::{Kind, Probed};
 use crate::store::Uploaded;
@@ -39,14 +39,7 @@ fn sent(
     files: &[Attachment],
     to: &str,
 ) -> Vec<(String, Option<String>, wa::Message)> {
-    let quoted = Original {
-        sender: Some(ANN.parse().unwrap()),
-        raw: message_to_vec(&wa::Message {
-            conversation: Some("the question".to_owned()),
-            ..wa::Message::default()
-        }),
-        edits: false,
-    };
+    let quoted = kept(&text("the question"), None);
     let built = build(
         &message(content, metadata),
         files,
@@ -113,7 +106,7 @@ fn a_text_that_is_no_caption_goes_first() {
 
 #[test]
 fn what_comes_first_quotes_and_a_caption_mentions() {
-    let reply = [("reply_to_message_id", "Q1")];
+    let reply = [("reply_to_message_id", "M1")];
     let files = [
         attachment(Kind::Image, "one"),
         attachment(Kind::Document, "two"),
@@ -122,7 +115,7 @@ fn what_comes_first_quotes_and_a_caption_mentions() {
     let image = &sent[0].2.image_message;
     assert_eq!(image.caption.as_deref(), Some("hello @15551230001"));
     assert_eq!(image.context_info.mentioned_jid, [ANN]);
-    assert_eq!(image.context_info.stanza_id.as_deref(), Some("Q1"));
+    assert_eq!(image.context_info.stanza_id.as_deref(), Some("M1"));
     assert!(!sent[1].2.document_message.context_info.is_set());
 }
 

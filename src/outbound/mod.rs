@@ -27,6 +27,7 @@ pub use actions::{Action, Metadata};
 pub use fields::{SentAs, Wish};
 pub use media::{Attachment, encrypted_as};
 pub use poll::SECRET;
+pub use quote::quotes;
 
 use wacore::proto_helpers::MessageExt;
 use waproto::codec::message_to_vec;
@@ -37,7 +38,7 @@ pub use mentions::{Forms, candidates};
 use crate::config::{Config, TextFormat};
 use crate::identity::ChatKind;
 use crate::protocol::request::{OutboundAttachment, OutboundMessage, StatusKind};
-use crate::store::{Kept, Original, Peer, StagedName};
+use crate::store::{Kept, Peer, StagedName};
 use change::About;
 
 /// What a message of the host becomes.
@@ -83,6 +84,9 @@ pub enum OutboundError {
     /// A key that says how attachments are to be sent is wrong.
     #[error("{0}")]
     InvalidWish(String),
+    /// Another key is wrong.
+    #[error("{0}")]
+    InvalidMetadata(String),
     /// It asks for something else than sending.
     #[error("this version knows no metadata.action {0:?}; send without it")]
     UnsupportedAction(String),
@@ -148,6 +152,7 @@ impl OutboundError {
         match self {
             Self::AttachmentNotHere(_) => "attachment_unsupported",
             Self::InvalidWish(_) => "invalid_attachment",
+            Self::InvalidMetadata(_) => "invalid_metadata",
             Self::UnsupportedAction(_) => "unsupported_action",
             Self::InvalidAction { .. } => "invalid_action",
             Self::ActionNotHere(_) => "action_not_here",
@@ -226,7 +231,7 @@ pub fn build(
     attachments: &[Attachment],
     config: &Config,
     to: &Peer,
-    quoted: Option<Original>,
+    quoted: Option<Kept>,
     known: &Known,
     degrade: bool,
 ) -> Result<Built, OutboundError> {
@@ -246,6 +251,10 @@ pub fn build(
         }
         parsed => parsed?,
     };
+    if let Err(error) = quote::wish(message) {
+        let what = error.to_string();
+        refuse(error, what)?;
+    }
     let mut quote = quote::quotation(message, to, quoted);
     let text = match config.text_format {
         TextFormat::Markdown => markup::render(&message.content),
@@ -373,9 +382,8 @@ fn acted(
         }
         Action::Contact { card, .. } => behind("contact", contact::message(card)),
         Action::Forward { .. } => {
-            let About { id, kept, .. } = target()?;
             let mut messages = content(texts, quote);
-            messages.push(Sent::new("forward", change::forward(id, kept)?));
+            messages.push(Sent::new("forward", change::forward(target()?.kept)?));
             messages
         }
     })

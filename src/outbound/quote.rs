@@ -4,43 +4,44 @@
 //! is given on that its author has limited.
 
 use wacore::proto_helpers::{MessageExt, build_quote_context};
-use waproto::codec::message_decode;
 use waproto::whatsapp as wa;
 
+use super::fields::{self, Flag};
+use super::{OutboundError, change};
 use crate::identity::ChatKind;
 use crate::protocol::request::OutboundMessage;
-use crate::store::{Original, Peer};
+use crate::store::{Kept, Peer};
 
-/// The quotation of the answered message: in groups always, where it shows whom the answer is for; in direct chats
-/// when asked for. A message of our own is not quoted.
+/// What `metadata.quote` asks for.
+pub(super) fn wish(message: &OutboundMessage) -> Result<Option<Flag>, OutboundError> {
+    fields::word(&message.metadata, "quote", "true or false")
+        .map_err(OutboundError::InvalidMetadata)
+}
+
+/// Whether this message quotes what it answers: in groups always, where it shows whom the answer is for; in direct chats
+/// when asked for.
+pub fn quotes(message: &OutboundMessage, to: &Peer) -> bool {
+    let asked = wish(message).ok().flatten();
+    let quotes = asked.map_or(to.kind() == ChatKind::Group, |asked| asked == Flag::True);
+    quotes && message.metadata.contains_key("reply_to_message_id")
+}
+
+/// The quotation of the answered message. A message of our own is not quoted.
 pub(super) fn quotation(
     message: &OutboundMessage,
     to: &Peer,
-    quoted: Option<Original>,
+    quoted: Option<Kept>,
 ) -> Option<wa::ContextInfo> {
-    let id = message.metadata.get("reply_to_message_id")?;
-    let asked = message.metadata.get("quote").map(String::as_str);
-    let wanted = match to.kind() {
-        ChatKind::Group => asked != Some("false"),
-        _ => asked == Some("true"),
-    };
-    let original = quoted.filter(|_| wanted)?;
-    let sender = original.sender?;
-    let raw = message_decode(&original.raw).ok()?;
-    let (id, body) = shown(&raw, id, original.edits)?;
-    Some(build_quote_context(id, sender.to_string(), &body))
+    let original = quoted.filter(|_| quotes(message, to))?;
+    let sender = original.sender.as_ref()?;
+    let body = shown(&change::current(&original)?)?;
+    Some(build_quote_context(&original.id, sender.to_string(), &body))
 }
 
-/// What people see of a message, and by which id. Of an edit that is the message that was edited, as it reads now;
-/// reactions, votes, pins and deletions are nothing that could be quoted.
-fn shown<'a>(raw: &'a wa::Message, id: &'a str, edits: bool) -> Option<(&'a str, wa::Message)> {
+/// What people see of a message; reactions, votes, pins and deletions are nothing that could be quoted.
+fn shown(raw: &wa::Message) -> Option<wa::Message> {
     let once = raw.is_view_once();
-    let mut said = raw.get_base_message();
-    let mut id = id;
-    if let Some(protocol) = said.protocol_message.as_option() {
-        id = protocol.key.id.as_deref().filter(|_| edits)?;
-        said = protocol.edited_message.as_option()?.get_base_message();
-    }
+    let said = raw.get_base_message();
     let is_about_another = said.protocol_message.is_set()
         || said.reaction_message.is_set()
         || said.enc_reaction_message.is_set()
@@ -61,7 +62,7 @@ fn shown<'a>(raw: &'a wa::Message, id: &'a str, edits: bool) -> Option<(&'a str,
     };
     // The secret by which votes and edits are opened is for those who were given the message itself.
     shown.message_context_info = Default::default();
-    Some((id, shown))
+    Some(shown)
 }
 
 /// A medium that may be seen once: that there was one.

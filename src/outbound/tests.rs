@@ -34,16 +34,20 @@ pub(super) fn config(chunk: u32) -> Config {
         .config
 }
 
-fn original() -> Option<Original> {
-    let body = wa::Message {
-        conversation: Some("the question".to_owned()),
-        ..wa::Message::default()
-    };
-    Some(Original {
+fn original() -> Option<Kept> {
+    Some(kept(&text("the question"), None))
+}
+
+/// A message of Ann's, and the one that edited it.
+pub(super) fn kept(body: &wa::Message, edit: Option<&wa::Message>) -> Kept {
+    Kept {
+        id: "M1".to_owned(),
         sender: Some(ANN.parse().unwrap()),
-        raw: message_to_vec(&body),
-        edits: false,
-    })
+        own: None,
+        raw: Some(message_to_vec(body)),
+        edit: edit.map(message_to_vec),
+        at: 0,
+    }
 }
 
 fn built(message: &OutboundMessage, to: &str) -> Vec<wa::Message> {
@@ -129,12 +133,11 @@ fn only_the_first_part_quotes() {
 
 #[test]
 fn an_original_that_cannot_be_read_is_not_quoted() {
-    let broken = Original {
-        sender: Some(ANN.parse().unwrap()),
-        raw: vec![0xff; 9],
-        edits: false,
+    let broken = Kept {
+        raw: Some(vec![0xff; 9]),
+        ..original().unwrap()
     };
-    let ours = Original {
+    let ours = Kept {
         sender: None,
         ..original().unwrap()
     };
@@ -155,42 +158,41 @@ fn an_original_that_cannot_be_read_is_not_quoted() {
     }
 }
 
-/// What a reply in a group quotes of this message: the id, and the message.
-fn quoted(body: &wa::Message, edits: bool) -> Option<(String, wa::Message)> {
-    let original = Original {
-        sender: Some(ANN.parse().unwrap()),
-        raw: message_to_vec(body),
-        edits,
-    };
+/// What a reply in a group quotes of this message.
+fn quoted(original: Kept) -> Option<wa::Message> {
     let message = message("the answer", &[("reply_to_message_id", "M1")]);
     let (config, to, known) = (config(4000), peer(GROUP), Known::default());
     let built = build(&message, &[], &config, &to, Some(original), &known, false).unwrap();
     let part = message_decode(&built.parts[0].payload).unwrap();
     let context = &part.extended_text_message.context_info;
-    let id = context.stanza_id.clone()?;
-    Some((id, context.quoted_message.as_option()?.clone()))
+    let quoted = context.quoted_message.as_option()?.clone();
+    assert_eq!(context.stanza_id.as_deref(), Some("M1"));
+    Some(quoted)
 }
 
-#[test]
-fn an_edit_is_quoted_as_the_message_that_it_changed() {
-    let edit = wa::Message {
+pub(super) fn text(text: &str) -> wa::Message {
+    wa::Message {
+        conversation: Some(text.to_owned()),
+        ..wa::Message::default()
+    }
+}
+
+/// An edit to this, as it comes.
+pub(super) fn edit_to(new: wa::Message) -> wa::Message {
+    wa::Message {
         protocol_message: wa::message::ProtocolMessage {
             r#type: Some(wa::message::protocol_message::Type::MESSAGE_EDIT),
-            key: wa::MessageKey {
-                id: Some("FIRST".to_owned()),
-                ..wa::MessageKey::default()
-            }
-            .into(),
-            edited_message: wa::Message {
-                conversation: Some("the new question".to_owned()),
-                ..wa::Message::default()
-            }
-            .into(),
+            edited_message: new.into(),
             ..wa::message::ProtocolMessage::default()
         }
         .into(),
         ..wa::Message::default()
-    };
+    }
+}
+
+#[test]
+fn a_message_is_quoted_as_it_reads_now() {
+    let edit = edit_to(text("the new question"));
     let wrapped = wa::Message {
         edited_message: wa::message::FutureProofMessage {
             message: edit.clone().into(),
@@ -198,13 +200,42 @@ fn an_edit_is_quoted_as_the_message_that_it_changed() {
         .into(),
         ..wa::Message::default()
     };
+    let old = text("the question");
     for edit in [&edit, &wrapped] {
-        let (id, body) = quoted(edit, true).unwrap();
-        assert_eq!(id, "FIRST");
-        assert_eq!(body.conversation.as_deref(), Some("the new question"));
+        let lost = Kept {
+            raw: None,
+            ..kept(&old, Some(edit))
+        };
+        for original in [kept(&old, Some(edit)), lost] {
+            assert_eq!(quoted(original), Some(text("the new question")));
+        }
         // It was somebody else's to change.
-        assert_eq!(quoted(edit, false), None);
+        assert_eq!(quoted(kept(edit, None)), None);
     }
+    // A medium keeps all but its caption, and what is seen once shows nothing of either.
+    let photo = |caption: &str, once| wa::Message {
+        image_message: wa::message::ImageMessage {
+            url: Some("https://mmg.whatsapp.net/x".to_owned()),
+            caption: Some(caption.to_owned()),
+            view_once: once,
+            ..wa::message::ImageMessage::default()
+        }
+        .into(),
+        ..wa::Message::default()
+    };
+    let bare = wa::Message {
+        image_message: wa::message::ImageMessage {
+            caption: Some("a cat".to_owned()),
+            ..wa::message::ImageMessage::default()
+        }
+        .into(),
+        ..wa::Message::default()
+    };
+    let edit = edit_to(bare);
+    let body = quoted(kept(&photo("a dog", None), Some(&edit)));
+    assert_eq!(body, Some(photo("a cat", None)));
+    let body = quoted(kept(&photo("a dog", Some(true)), Some(&edit))).unwrap();
+    assert_eq!(body.image_message.caption, None);
 }
 
 #[test]
@@ -222,7 +253,7 @@ fn what_stands_in_no_chat_is_not_quoted_and_no_secret_is_given_on() {
         ..wa::Message::default()
     };
     for body in [reaction, revocation, vote] {
-        assert_eq!(quoted(&body, false), None, "{body:?}");
+        assert_eq!(quoted(kept(&body, None)), None, "{body:?}");
     }
     let photo = |url: Option<&str>, caption: Option<&str>, once| wa::Message {
         image_message: wa::message::ImageMessage {
@@ -237,7 +268,7 @@ fn what_stands_in_no_chat_is_not_quoted_and_no_secret_is_given_on() {
     };
     let url = Some("https://mmg.whatsapp.net/x");
     let mut plain = photo(url, Some("a dog"), None);
-    let (_, body) = quoted(&plain, false).unwrap();
+    let body = quoted(kept(&plain, None)).unwrap();
     assert_eq!(body, plain);
     let once = photo(url, Some("a dog"), Some(true));
     let wrapped = wa::Message {
@@ -248,7 +279,7 @@ fn what_stands_in_no_chat_is_not_quoted_and_no_secret_is_given_on() {
         ..wa::Message::default()
     };
     for once in [once, wrapped] {
-        let (_, body) = quoted(&once, false).unwrap();
+        let body = quoted(kept(&once, None)).unwrap();
         assert_eq!(body, photo(None, None, Some(true)));
     }
     plain.message_context_info = wa::MessageContextInfo {
@@ -256,7 +287,7 @@ fn what_stands_in_no_chat_is_not_quoted_and_no_secret_is_given_on() {
         ..wa::MessageContextInfo::default()
     }
     .into();
-    let (_, body) = quoted(&plain, false).unwrap();
+    let body = quoted(kept(&plain, None)).unwrap();
     assert!(!body.message_context_info.is_set());
 }
 
@@ -269,6 +300,23 @@ fn what_cannot_be_done_is_named_or_an_error() {
     assert_eq!(degraded.degraded, ["action \"dance\": not supported"]);
     let error = build(&message, &[], &config, &to, None, &Known::default(), false).unwrap_err();
     assert_eq!(error.code(), "unsupported_action");
+}
+
+#[test]
+fn whether_to_quote_is_yes_or_no() {
+    let message = message("text", &[("reply_to_message_id", "M1"), ("quote", "maybe")]);
+    let (config, to, known) = (config(4000), peer(GROUP), Known::default());
+    let built = |degrade| build(&message, &[], &config, &to, original(), &known, degrade);
+    let degraded = built(true).unwrap();
+    let named = "metadata.quote is true or false, not \"maybe\"";
+    assert_eq!(degraded.degraded, [named]);
+    let part = message_decode(&degraded.parts[0].payload).unwrap();
+    assert!(part.extended_text_message.context_info.stanza_id.is_some());
+    let error = built(false).unwrap_err();
+    assert_eq!(
+        (error.code(), error.to_string().as_str()),
+        ("invalid_metadata", named)
+    );
 }
 
 #[test]

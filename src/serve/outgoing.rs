@@ -77,8 +77,8 @@ pub(super) async fn send(
         }
         Err(error) => return Err(error),
     };
-    let quoted = match reply_to {
-        Some(id) => store.message(peer.public_id.clone(), id.to_owned()).await?,
+    let quoted = match reply_to.filter(|_| outbound::quotes(&message, &peer)) {
+        Some(id) => store.kept(peer.public_id.clone(), id.to_owned()).await?,
         None => None,
     };
     // A known action that cannot be done is answered like a message that WhatsApp refuses: nothing of it goes.

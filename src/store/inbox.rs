@@ -14,7 +14,7 @@ use super::stored::select_each;
 use super::stored::{Stored, group_of, json, select};
 use super::targets::{self, Revealed};
 use super::trace::{self, Dropped, Ruling};
-use super::{PeerKey, Pending, SessionId, Store, Tx, media, messages, sealed, votes};
+use super::{PeerKey, Pending, SessionId, Store, Tx, media, sealed, votes};
 use crate::identity::{Address, ChatKind};
 use crate::inbound::{Draft, reveal};
 
@@ -97,17 +97,6 @@ pub struct Happened {
     pub timestamp: i64,
     /// What it says.
     pub draft: Draft,
-}
-
-/// A message that was kept for quoting.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Original {
-    /// Who wrote it, in the address form of its chat where that is known; absent if it was us.
-    pub sender: Option<Address>,
-    /// The `wa::Message`, encoded.
-    pub raw: Vec<u8>,
-    /// It is an edit that changed a message.
-    pub edits: bool,
 }
 
 impl Store {
@@ -303,40 +292,6 @@ impl Store {
             })
         })
     }
-
-    /// The original of a message, theirs or ours, for quoting it.
-    pub fn message(&self, chat: Address, stanza_id: String) -> Pending<Option<Original>> {
-        self.look(move |tx| {
-            let Some(chat) = peers::find(tx, &chat)? else {
-                return Ok(None);
-            };
-            let theirs: Option<(i64, Vec<u8>, bool)> = tx
-                .prepare_cached(
-                    "SELECT sender, raw, coalesce(json_extract(draft, '$.event_type') = 'message.edited', 0) FROM inbox
-                     WHERE chat = ?1 AND stanza = ?2 AND raw IS NOT NULL AND state NOT IN (3, 8, 10)
-                     ORDER BY emission IS NULL, id DESC LIMIT 1",
-                )?
-                .query_row(params![chat.0, stanza_id], |row| {
-                    Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-                })
-                .optional()?;
-            if let Some((sender, raw, edits)) = theirs {
-                let sender = messages::form_in(tx, chat, PeerKey(sender))?;
-                return Ok(Some(Original { sender, raw, edits }));
-            }
-            tx.prepare_cached(
-                "SELECT payload FROM part WHERE message_id = ?1 AND chat = ?2 AND payload IS NOT NULL",
-            )?
-            .query_row(params![stanza_id, chat.0], |row| {
-                Ok(Original {
-                    sender: None,
-                    raw: row.get(0)?,
-                    edits: false,
-                })
-            })
-            .optional()
-        })
-    }
 }
 
 /// Refuses a message; whether there was something to refuse.
@@ -397,10 +352,14 @@ fn insert(tx: &Tx<'_>, message: &NewInbound) -> rusqlite::Result<Inserted> {
         public(sender)?,
         message.stanza_id
     );
+    let edits = match draft.event_type.as_str() {
+        "message.edited" => draft.target_message_id.as_deref(),
+        _ => None,
+    };
     let new = tx
         .prepare_cached(
-            "INSERT INTO inbox (chat, sender, stanza, event_id, route, timestamp, push_name, draft, raw, state, stored)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, unixepoch()) ON CONFLICT DO NOTHING",
+            "INSERT INTO inbox (chat, sender, stanza, event_id, route, timestamp, push_name, draft, raw, state, edits, stored)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, unixepoch()) ON CONFLICT DO NOTHING",
         )?
         .execute(params![
             chat.0,
@@ -412,7 +371,8 @@ fn insert(tx: &Tx<'_>, message: &NewInbound) -> rusqlite::Result<Inserted> {
             message.push_name,
             json(&draft)?,
             message.raw,
-            state
+            state,
+            edits
         ])?;
     if new == 0 {
         trace::note(

@@ -5,8 +5,9 @@
 //! Invariant: nothing of a message that was refused, or whose sender still waits for approval, can be referred to, nor
 //! what the owner wrote on another device: the agent never saw it.
 
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{OptionalExtension, Params, params};
 use serde::{Deserialize, Serialize};
+use wacore::proto_helpers::MessageExt;
 use waproto::codec::message_decode;
 
 use super::groups;
@@ -26,6 +27,8 @@ pub struct Kept {
     pub own: Option<Address>,
     /// The `wa::Message`, encoded; absent once it is too much to keep.
     pub raw: Option<Vec<u8>>,
+    /// The `wa::Message` that edited it last, encoded.
+    pub edit: Option<Vec<u8>>,
     /// When it was sent, Unix seconds.
     pub at: i64,
 }
@@ -54,6 +57,8 @@ pub enum Search {
 
 /// So many messages are marked as read at once, the latest.
 const MARKED: i64 = 512;
+/// After so many seconds WhatsApp takes no edit of a message any more: 15 minutes, and room for clocks that differ.
+const EDITED_WITHIN: i64 = 3600;
 
 impl Store {
     /// A message of this chat; by the id of an edit the message that was edited. An id is its sender's choice, so an
@@ -63,18 +68,11 @@ impl Store {
             let Some(chat) = peers::find(tx, &chat)? else {
                 return Ok(None);
             };
-            let edited = edited(tx, chat, &stanza_id)?;
-            let meant = edited.as_ref().unwrap_or(&stanza_id);
-            if let Some(found) = within(tx, meant, Some(chat))?.into_iter().next() {
-                return Ok(Some(found));
-            }
-            // What was edited is no longer kept; the edit says who wrote it.
-            let edit = within(tx, &stanza_id, Some(chat))?.into_iter().next();
-            Ok(edit.zip(edited).map(|(edit, id)| Kept { id, ..edit }))
+            Ok(within(tx, &stanza_id, Some(chat))?.into_iter().next())
         })
     }
 
-    /// A message of whatever chat, or of this one.
+    /// A message of whatever chat, or of this one; by the id of an edit the message that was edited.
     pub fn search(&self, stanza_id: String, chat: Option<Address>) -> Pending<Search> {
         self.look(move |tx| {
             let chat = match chat.map(|chat| peers::find(tx, &chat)).transpose()? {
@@ -155,84 +153,140 @@ impl Store {
     }
 }
 
-/// The messages of this id, ours first.
+/// The messages of this id, ours first, then those that the agent was given.
 fn within(tx: &Tx<'_>, stanza: &str, chat: Option<PeerKey>) -> rusqlite::Result<Vec<Kept>> {
-    let chat = chat.map(|chat| chat.0);
-    let one = |row: &Row<'_>| {
-        Ok((
-            PeerKey(row.get(0)?),
-            PeerKey(row.get(1)?),
-            row.get(2)?,
-            row.get(3)?,
-        ))
+    let mut found: Vec<Kept> = ours(tx, stanza, chat)?.into_iter().collect();
+    let rows = match chat {
+        Some(chat) => theirs(tx, "chat = ?1 AND stanza = ?2", params![chat.0, stanza])?,
+        None => theirs(tx, "stanza = ?1", params![stanza])?,
     };
-    let mut found = Vec::new();
-    // Of a message that was refused or never left, nobody else knows.
-    let ours: Option<(PeerKey, PeerKey, Option<Vec<u8>>, i64)> = tx
-        .prepare_cached(
-            "SELECT p.chat, p.chat, p.payload, coalesce(p.sent, r.created) FROM part p JOIN request r ON r.id = p.request
-             WHERE p.message_id = ?1 AND p.chat = coalesce(?2, p.chat) AND p.state < 8
-               AND p.kind NOT IN ('reaction', 'edit', 'revoke')",
-        )?
-        .query_row(params![stanza, chat], one)
-        .optional()?;
-    if let Some((chat, _, raw, at)) = ours {
+    for mut one in rows {
+        let mut id = stanza.to_owned();
+        if let Some(edited) = one.edits.take() {
+            // What was edited is perhaps no longer kept; the edit says who wrote it.
+            let author = params![one.chat.0, edited, one.sender.0];
+            let original = theirs(tx, "chat = ?1 AND stanza = ?2 AND sender = ?3", author)?.pop();
+            one = original.unwrap_or(Theirs { raw: None, ..one });
+            id = edited;
+        }
         found.push(Kept {
-            id: stanza.to_owned(),
-            sender: None,
-            own: own_form(tx, chat)?,
-            raw,
-            at,
-        });
-    }
-    let theirs: Vec<(PeerKey, PeerKey, Option<Vec<u8>>, i64)> = match chat {
-        Some(chat) => tx
-            .prepare_cached(
-                "SELECT chat, sender, raw, timestamp FROM inbox
-                 WHERE chat = ?2 AND stanza = ?1 AND state NOT IN (3, 8, 10) ORDER BY id DESC",
-            )?
-            .query_map(params![stanza, chat], one)?
-            .collect::<rusqlite::Result<_>>()?,
-        None => tx
-            .prepare_cached(
-                "SELECT chat, sender, raw, timestamp FROM inbox WHERE stanza = ?1 AND state NOT IN (3, 8, 10) ORDER BY id DESC",
-            )?
-            .query_map(params![stanza], one)?
-            .collect::<rusqlite::Result<_>>()?,
-    };
-    for (chat, sender, raw, at) in theirs {
-        found.push(Kept {
-            id: stanza.to_owned(),
-            sender: form_in(tx, chat, sender)?,
-            own: own_form(tx, chat)?,
-            raw,
-            at,
+            sender: form_in(tx, one.chat, one.sender)?,
+            own: own_form(tx, one.chat)?,
+            edit: their_edit(tx, &one, &id)?,
+            raw: one.raw,
+            at: one.at,
+            id,
         });
     }
     Ok(found)
 }
 
-/// The message that this one is an edit of, theirs or ours.
-fn edited(tx: &Tx<'_>, chat: PeerKey, stanza: &str) -> rusqlite::Result<Option<String>> {
-    let theirs: Option<Option<String>> = tx
-        .prepare_cached(
-            "SELECT json_extract(draft, '$.target_message_id') FROM inbox
-             WHERE chat = ?1 AND stanza = ?2 AND state NOT IN (3, 8, 10)
-               AND json_extract(draft, '$.event_type') = 'message.edited' ORDER BY id DESC LIMIT 1",
-        )?
-        .query_row(params![chat.0, stanza], |row| row.get(0))
-        .optional()?;
-    if let Some(theirs) = theirs.flatten() {
-        return Ok(Some(theirs));
+/// A message of somebody else.
+struct Theirs {
+    chat: PeerKey,
+    sender: PeerKey,
+    raw: Option<Vec<u8>>,
+    at: i64,
+    /// The message that it is an edit of.
+    edits: Option<String>,
+}
+
+/// What others wrote, first what the agent was given.
+fn theirs(tx: &Tx<'_>, which: &str, params: impl Params) -> rusqlite::Result<Vec<Theirs>> {
+    tx.prepare_cached(&format!(
+        "SELECT chat, sender, raw, timestamp, edits FROM inbox WHERE {which} AND state NOT IN (3, 8, 10)
+         ORDER BY emission IS NULL, id DESC"
+    ))?
+    .query_map(params, |row| {
+        Ok(Theirs {
+            chat: PeerKey(row.get(0)?),
+            sender: PeerKey(row.get(1)?),
+            raw: row.get(2)?,
+            at: row.get(3)?,
+            edits: row.get(4)?,
+        })
+    })?
+    .collect()
+}
+
+/// The last edit of a message by its author. Some have no words: they stayed closed, or were no edit of a text.
+fn their_edit(tx: &Tx<'_>, of: &Theirs, stanza: &str) -> rusqlite::Result<Option<Vec<u8>>> {
+    let mut statement = tx.prepare_cached(
+        "SELECT raw FROM inbox
+         WHERE chat = ?1 AND edits = ?3 AND sender = ?2 AND state NOT IN (3, 8, 10) AND raw IS NOT NULL ORDER BY id DESC",
+    )?;
+    let mut rows = statement.query(params![of.chat.0, of.sender.0, stanza])?;
+    while let Some(row) = rows.next()? {
+        let raw: Vec<u8> = row.get(0)?;
+        if edited_by(&raw).is_some() {
+            return Ok(Some(raw));
+        }
     }
-    let ours: Option<Vec<u8>> = tx
+    Ok(None)
+}
+
+/// Our message of this id. Of one that was refused or never left, nobody else knows.
+fn ours(tx: &Tx<'_>, stanza: &str, chat: Option<PeerKey>) -> rusqlite::Result<Option<Kept>> {
+    type Part = (i64, i64, String, Option<Vec<u8>>, i64);
+    let part: Option<Part> = tx
         .prepare_cached(
-            "SELECT payload FROM part WHERE message_id = ?1 AND chat = ?2 AND kind = 'edit' AND payload IS NOT NULL",
+            "SELECT p.pos, p.chat, p.kind, p.payload, coalesce(p.sent, r.created) FROM part p JOIN request r ON r.id = p.request
+             WHERE p.message_id = ?1 AND p.chat = coalesce(?2, p.chat) AND p.state < 8 AND p.kind NOT IN ('reaction', 'revoke')",
         )?
-        .query_row(params![stanza, chat.0], |row| row.get(0))
+        .query_row(params![stanza, chat.map(|chat| chat.0)], |row| row.try_into())
         .optional()?;
-    let edit = ours.and_then(|payload| message_decode(&payload).ok());
-    Ok(edit.and_then(|edit| edit.protocol_message.key.id.clone()))
+    let Some((pos, chat, kind, raw, at)) = part else {
+        return Ok(None);
+    };
+    let chat = PeerKey(chat);
+    if kind == "edit" {
+        return match raw.as_deref().and_then(edited_by) {
+            Some(original) if original != stanza => ours(tx, &original, Some(chat)),
+            _ => Ok(None),
+        };
+    }
+    Ok(Some(Kept {
+        id: stanza.to_owned(),
+        sender: None,
+        own: own_form(tx, chat)?,
+        edit: our_edit(tx, chat, pos, at, stanza)?,
+        raw,
+        at,
+    }))
+}
+
+/// Our last edit of the message that is at this place in the outbox.
+fn our_edit(
+    tx: &Tx<'_>,
+    chat: PeerKey,
+    pos: i64,
+    at: i64,
+    stanza: &str,
+) -> rusqlite::Result<Option<Vec<u8>>> {
+    let mut statement = tx.prepare_cached(
+        "SELECT p.payload, r.created FROM part p JOIN request r ON r.id = p.request
+         WHERE p.chat = ?1 AND p.kind = 'edit' AND p.pos > ?2 AND p.state < 8 AND p.payload IS NOT NULL ORDER BY p.pos",
+    )?;
+    let mut rows = statement.query(params![chat.0, pos])?;
+    let mut last = None;
+    while let Some(row) = rows.next()? {
+        if row.get::<_, i64>(1)? > at + EDITED_WITHIN {
+            break;
+        }
+        let payload: Vec<u8> = row.get(0)?;
+        if edited_by(&payload).is_some_and(|id| id == stanza) {
+            last = Some(payload);
+        }
+    }
+    Ok(last)
+}
+
+/// The id of the message that this one gives new words.
+fn edited_by(raw: &[u8]) -> Option<String> {
+    let message = message_decode(raw).ok()?;
+    let protocol = message.get_base_message().protocol_message.as_option()?;
+    let id = protocol.key.id.clone();
+    id.filter(|_| protocol.edited_message.is_set())
 }
 
 /// A person's address in the form of this chat, or else the one that they used last.

@@ -51,7 +51,7 @@ pub use counters::Counters;
 pub use device::{SESSION_SCHEMA, linked_device};
 pub use error::StoreError;
 pub use groups::{Group, GroupChange, KnownGroup, Member};
-pub use inbox::{Happened, Inserted, NewInbound, Original, RowId};
+pub use inbox::{Happened, Inserted, NewInbound, RowId};
 pub use ledger::{Begun, LeftOver, Mode, SessionId};
 pub use media::{
     Attached, AttachmentId, Bounds, ContentHash, Fetching, Held as HeldMedia, Medium, ToFetch,

@@ -255,6 +255,13 @@ const MIGRATIONS: &[&str] = &["
     CREATE TRIGGER attachment_inbox AFTER DELETE ON inbox BEGIN DELETE FROM attachment WHERE message = old.id; END;
 ", "
     CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+", "
+    -- Of an edit, what it changes.
+    ALTER TABLE inbox ADD COLUMN edits TEXT;
+    UPDATE inbox SET edits = json_extract(draft, '$.target_message_id')
+        WHERE iif(json_valid(draft), json_extract(draft, '$.event_type') = 'message.edited', 0);
+    CREATE INDEX inbox_edits ON inbox (chat, edits, id) WHERE edits IS NOT NULL;
+    CREATE INDEX part_edit ON part (chat, pos) WHERE kind = 'edit';
 "];
 
 /// Opens or creates the file and brings its schema up to date.

@@ -54,8 +54,6 @@ fn a_message_is_found_in_its_chat_in_the_form_of_the_chat() {
         };
         assert_eq!(found.sender, Some(jid(theirs)));
         assert_eq!(found.own, Some(jid(ours)));
-        let quoted = store.message(jid(GROUP), "M1".to_owned()).wait().unwrap();
-        assert_eq!(quoted.unwrap().sender, Some(jid(theirs)));
         let group = store.peer(jid(GROUP)).wait().unwrap().unwrap();
         assert_eq!(group.timer, 60);
     }
@@ -84,57 +82,92 @@ fn an_id_that_somebody_else_took_too_does_not_stand_for_ours() {
     assert!(matches!(search("OURS"), Search::One(kept) if kept.sender.is_some()));
 }
 
-#[test]
-fn the_id_of_an_edit_stands_for_the_message_that_it_changed() {
-    let store = TestStore::new();
-    linked(&store);
-    let edit = |id: &str, of: &str| {
-        let mut edit = direct(ANN, id);
-        edit.draft.event_type = "message.edited".to_owned();
-        edit.draft.target_message_id = Some(of.to_owned());
-        edit
-    };
-    let batch = vec![direct(ANN, "M1"), edit("E1", "M1"), edit("E2", "GONE")];
-    store.insert(batch).wait().unwrap();
-    let kept = |id: &str| store.kept(jid(ANN), id.to_owned()).wait().unwrap().unwrap();
-    assert_eq!(kept("E1"), kept("M1"));
-    assert_eq!(
-        (kept("E2").id, kept("E2").sender),
-        ("GONE".to_owned(), Some(jid(ANN)))
-    );
-    let quoted = |id: &str| {
-        store
-            .message(jid(ANN), id.to_owned())
-            .wait()
-            .unwrap()
-            .unwrap()
-    };
-    assert!(quoted("E1").edits && !quoted("M1").edits);
-    // Our own, by the id in the receipt of the edit.
-    store.enqueue(ours(), NOW).wait().unwrap();
+/// What changes the words of this message.
+fn edit_of(id: &str, words: &str) -> Vec<u8> {
     let protocol = wa::message::ProtocolMessage {
         key: wa::MessageKey {
-            id: Some("OURS".to_owned()),
+            id: Some(id.to_owned()),
             ..wa::MessageKey::default()
+        }
+        .into(),
+        edited_message: wa::Message {
+            conversation: Some(words.to_owned()),
+            ..wa::Message::default()
         }
         .into(),
         ..wa::message::ProtocolMessage::default()
     };
-    let body = wa::Message {
+    message_to_vec(&wa::Message {
         protocol_message: protocol.into(),
         ..wa::Message::default()
+    })
+}
+
+#[test]
+fn an_edit_stands_for_the_message_that_it_changed_and_the_last_one_for_its_words() {
+    let store = TestStore::new();
+    linked(&store);
+    let edit = |by: &str, id: &str, of: &str| {
+        let mut edit = message(&[GROUP], &[by], id);
+        edit.draft.event_type = "message.edited".to_owned();
+        edit.draft.target_message_id = Some(of.to_owned());
+        edit.raw = edit_of(of, id);
+        edit
     };
-    let edit = OutboundRequest {
+    // It stayed closed, so nobody knows what it says.
+    let mut closed = edit(ANN, "E3", "M1");
+    closed.raw = vec![];
+    let batch = vec![
+        message(&[GROUP], &[ANN], "M1"),
+        edit(ANN, "E1", "M1"),
+        edit(ANN, "E2", "M1"),
+        closed,
+        edit(BOB, "E4", "M1"),
+        edit(ANN, "E5", "GONE"),
+        message(&[GROUP], &[ANN], "M2"),
+    ];
+    store.insert(batch).wait().unwrap();
+    let kept = |id: &str| {
+        store
+            .kept(jid(GROUP), id.to_owned())
+            .wait()
+            .unwrap()
+            .unwrap()
+    };
+    assert_eq!(kept("M1").edit, Some(edit_of("M1", "E2")));
+    assert_eq!(kept("M2").edit, None);
+    for id in ["E1", "E2", "E3"] {
+        assert_eq!(kept(id), kept("M1"), "{id}");
+        let found = store.search(id.to_owned(), None).wait().unwrap();
+        assert_eq!(found, Search::One(kept("M1")), "{id}");
+    }
+    let gone = kept("E5");
+    assert_eq!((gone.id.as_str(), gone.sender), ("GONE", Some(jid(ANN))));
+    assert_eq!((gone.raw, gone.edit), (None, Some(edit_of("GONE", "E5"))));
+
+    // Our own, by the id in the receipt of the edit.
+    store.enqueue(ours(), NOW).wait().unwrap();
+    let edit = |id: &str, of: &str| OutboundRequest {
         parts: vec![NewPart {
-            message_id: "EDIT".to_owned(),
-            payload: message_to_vec(&body),
+            message_id: id.to_owned(),
+            payload: edit_of(of, id),
             kind: "edit".to_owned(),
             file: None,
         }],
         ..ours()
     };
-    store.enqueue(edit, NOW).wait().unwrap();
+    for (id, of) in [("EDIT", "OURS"), ("AGAIN", "OURS"), ("OTHER", "ELSE")] {
+        store.enqueue(edit(id, of), NOW).wait().unwrap();
+    }
+    let kept = |id: &str| store.kept(jid(ANN), id.to_owned()).wait().unwrap().unwrap();
+    assert_eq!(kept("OURS").edit, Some(edit_of("OURS", "AGAIN")));
     assert_eq!(kept("EDIT"), kept("OURS"));
+    // One that WhatsApp refused changed nothing.
+    store
+        .mark_rejected("AGAIN".to_owned(), "x".to_owned())
+        .wait()
+        .unwrap();
+    assert_eq!(kept("OURS").edit, Some(edit_of("OURS", "EDIT")));
 }
 
 #[test]
