@@ -247,9 +247,13 @@ fn called(address: &Address) -> String {
     }
 }
 
-/// A name is its owner's choice, and a terminal obeys control characters.
+/// A name is its owner's choice, and a terminal obeys control characters, those for the direction of writing too.
 fn shown(name: &str) -> String {
-    name.chars().filter(|c| !c.is_control()).collect()
+    let obeyed = |c: &char| {
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    name.chars().filter(|c| !obeyed(c)).collect()
 }
 
 fn at(seconds: i64) -> String {
@@ -260,7 +264,13 @@ fn at(seconds: i64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::code;
+    use super::{code, shown};
+
+    #[test]
+    fn a_name_commands_no_terminal() {
+        let name = "A\u{1b}[2Jnn \u{202e}Bob\u{202c}\u{2066}\u{2069}\u{200e}\u{200f} Ωé";
+        assert_eq!(shown(name), "A[2Jnn Bob Ωé");
+    }
 
     #[test]
     fn codes_as_people_type_them() {
