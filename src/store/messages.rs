@@ -2,8 +2,8 @@
 //! forwards. The messages themselves are in the inbox and in the outbox; here is how they are found, and what is kept
 //! of their chats.
 //!
-//! Invariant: nothing of a message that was refused, or whose sender still waits for approval, can be referred to, nor
-//! what the owner wrote on another device: the agent never saw it.
+//! Invariant: nothing of a message that was refused or too old, or whose sender still waits for approval, can be
+//! referred to, nor what the owner wrote on another device: the agent never saw it.
 
 use rusqlite::{OptionalExtension, Params, params};
 use serde::{Deserialize, Serialize};
@@ -59,6 +59,10 @@ pub enum Search {
 const MARKED: i64 = 512;
 /// After so many seconds WhatsApp takes no edit of a message any more: 15 minutes, and room for clocks that differ.
 const EDITED_WITHIN: i64 = 3600;
+
+/// The agent was given these, or may be about to be. What was too old or waits for its poll was never judged, nor is
+/// what was kept for an approval judged anew yet.
+const NOT_WITHHELD: &str = "state NOT IN (3, 6, 8, 10, 11) AND (state <> 0 OR held IS NULL)";
 
 impl Store {
     /// A message of this chat; by the id of an edit the message that was edited. An id is its sender's choice, so an
@@ -194,7 +198,7 @@ struct Theirs {
 /// What others wrote, first what the agent was given.
 fn theirs(tx: &Tx<'_>, which: &str, params: impl Params) -> rusqlite::Result<Vec<Theirs>> {
     tx.prepare_cached(&format!(
-        "SELECT chat, sender, raw, timestamp, edits FROM inbox WHERE {which} AND state NOT IN (3, 8, 10)
+        "SELECT chat, sender, raw, timestamp, edits FROM inbox WHERE {which} AND {NOT_WITHHELD}
          ORDER BY emission IS NULL, id DESC"
     ))?
     .query_map(params, |row| {
@@ -211,10 +215,10 @@ fn theirs(tx: &Tx<'_>, which: &str, params: impl Params) -> rusqlite::Result<Vec
 
 /// The last edit of a message by its author. Some have no words: they stayed closed, or were no edit of a text.
 fn their_edit(tx: &Tx<'_>, of: &Theirs, stanza: &str) -> rusqlite::Result<Option<Vec<u8>>> {
-    let mut statement = tx.prepare_cached(
+    let mut statement = tx.prepare_cached(&format!(
         "SELECT raw FROM inbox
-         WHERE chat = ?1 AND edits = ?3 AND sender = ?2 AND state NOT IN (3, 8, 10) AND raw IS NOT NULL ORDER BY id DESC",
-    )?;
+         WHERE chat = ?1 AND edits = ?3 AND sender = ?2 AND {NOT_WITHHELD} AND raw IS NOT NULL ORDER BY id DESC",
+    ))?;
     let mut rows = statement.query(params![of.chat.0, of.sender.0, stanza])?;
     while let Some(row) = rows.next()? {
         let raw: Vec<u8> = row.get(0)?;
@@ -372,3 +376,4 @@ fn beyond(
 }
 
 const _: () = assert!(state::DENIED == 3 && state::PAIRING == 8 && state::OWN == 10);
+const _: () = assert!(state::EXPIRED == 6 && state::SEALED == 11 && state::WAITING == 0);
