@@ -106,7 +106,7 @@ impl Emitter {
                 changed = inbox.changed() => if changed.is_err() { return },
                 changed = settings.changed() => match changed {
                     // Who waits for an approval may not need one any more.
-                    Ok(()) => drop(self.open.store.judge_held_again()),
+                    Ok(()) => drop(self.open.store.judge_held_again(now())),
                     Err(_) => return,
                 },
                 () = ended(&mut connection) => return self.last_words(&last).await,

@@ -142,7 +142,7 @@ async fn begin(
         )
         .await?;
     // The configuration may be another one than that under which they were kept.
-    open.store.judge_held_again().await?;
+    open.store.judge_held_again(now).await?;
     if begun.unconfirmed + begun.poisoned > 0 {
         tracing::warn!(
             unconfirmed = begun.unconfirmed,
@@ -265,7 +265,7 @@ async fn batch(
             crate::clock::now(),
         )
         .await?;
-    store.judge_held_again().await?;
+    store.judge_held_again(crate::clock::now()).await?;
     let heard = session.heard();
     let folder = account.paths.media();
     let connected = session.online(deadline).await;

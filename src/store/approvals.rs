@@ -240,24 +240,24 @@ impl Store {
     /// Erases what was kept for an approval that did not come within the hour.
     pub fn expire_held(&self, now: i64) -> Pending<()> {
         self.submit(move |tx| {
-            let late: Vec<i64> = tx
-                .prepare_cached("SELECT id FROM inbox WHERE state = 8 AND held <= ?1")?
-                .query_map([now - CODE_LIFETIME], |row| row.get(0))?
-                .collect::<rusqlite::Result<_>>()?;
-            for id in late {
-                erase(
-                    tx,
-                    RowId(id),
-                    "dm_policy: pairing, not approved within the hour",
-                )?;
+            expire(tx, now)?;
+            // What is to be judged anew may be about to be emitted; where nobody does that for another hour, it goes
+            // too, unless its sender was let in.
+            let late = "SELECT id, sender FROM inbox WHERE state = 0 AND held <= ?1";
+            let late = rows(tx, late, now - 2 * CODE_LIFETIME)?;
+            for (id, sender) in late {
+                if !peers::load(tx, sender)?.approved {
+                    erase(tx, id, LATE)?;
+                }
             }
             Ok(())
         })
     }
 
-    /// Lets what is kept for an approval be judged anew: the rules have changed.
-    pub fn judge_held_again(&self) -> Pending<()> {
-        self.submit(|tx| {
+    /// Lets what is kept for an approval be judged anew: the rules have changed. What was kept for an hour is erased.
+    pub fn judge_held_again(&self, now: i64) -> Pending<()> {
+        self.submit(move |tx| {
+            expire(tx, now)?;
             let n = tx
                 .prepare_cached("UPDATE inbox SET state = 0 WHERE state = 8")?
                 .execute([])?;
@@ -271,6 +271,8 @@ impl Store {
 
 /// The rule of who was sent away.
 const DENIED: &str = "access deny";
+/// The rule of what was kept long enough.
+const LATE: &str = "dm_policy: pairing, not approved within the hour";
 
 fn done(peer: Peer, messages: usize) -> Decided {
     Decided::Done {
@@ -288,13 +290,22 @@ fn hold(
     answer: Option<&OutboundRequest>,
     now: i64,
 ) -> rusqlite::Result<bool> {
-    let sender: Option<i64> = tx
-        .prepare_cached("SELECT sender FROM inbox WHERE id = ?1 AND state = 0")?
-        .query_row([id.0], |row| row.get(0))
+    let row: Option<(i64, Option<i64>)> = tx
+        .prepare_cached("SELECT sender, held FROM inbox WHERE id = ?1 AND state = 0")?
+        .query_row([id.0], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
-    let Some(sender) = sender else {
+    let Some((sender, held)) = row else {
         return Ok(false);
     };
+    // The operator may have decided since this was judged, in another process too.
+    if peers::load(tx, PeerKey(sender))?.approved {
+        tx.inbound_changed();
+        return Ok(false);
+    }
+    if held.is_some_and(|since| since <= now - CODE_LIFETIME) {
+        erase(tx, id, LATE)?;
+        return Ok(false);
+    }
     tx.prepare_cached("DELETE FROM pairing WHERE expires <= ?1")?
         .execute([now])?;
     let denied: Option<bool> = tx
@@ -374,12 +385,42 @@ fn note(tx: &Tx<'_>, person: &Address, address: &Address, at: i64) -> rusqlite::
     Ok(())
 }
 
+/// `held` stays until a message is emitted: it says that the message is not too old, only late.
 fn release(tx: &Tx<'_>, sender: PeerKey) -> rusqlite::Result<usize> {
     let released = tx
-        .prepare_cached("UPDATE inbox SET state = 0 WHERE sender = ?1 AND state = 8")?
+        .prepare_cached(
+            "UPDATE inbox SET state = 0 WHERE sender = ?1 AND state IN (0, 8) AND held IS NOT NULL",
+        )?
         .execute([sender.0])?;
     tx.inbound_changed();
     Ok(released)
+}
+
+/// Lets what is kept of this person be judged anew: more is known of who they are.
+pub(super) fn judge_again(tx: &Tx<'_>, sender: PeerKey) -> rusqlite::Result<()> {
+    let kept = tx
+        .prepare_cached("UPDATE inbox SET state = 0 WHERE sender = ?1 AND state = 8")?
+        .execute([sender.0])?;
+    if kept > 0 {
+        tx.inbound_changed();
+    }
+    Ok(())
+}
+
+fn expire(tx: &Tx<'_>, now: i64) -> rusqlite::Result<()> {
+    let late = "SELECT id, sender FROM inbox WHERE state = 8 AND held <= ?1";
+    for (id, _) in rows(tx, late, now - CODE_LIFETIME)? {
+        erase(tx, id, LATE)?;
+    }
+    Ok(())
+}
+
+fn rows(tx: &Tx<'_>, query: &str, before: i64) -> rusqlite::Result<Vec<(RowId, PeerKey)>> {
+    tx.prepare_cached(query)?
+        .query_map([before], |row| {
+            Ok((RowId(row.get(0)?), PeerKey(row.get(1)?)))
+        })?
+        .collect()
 }
 
 fn erase(tx: &Tx<'_>, id: RowId, rule: &str) -> rusqlite::Result<()> {
@@ -389,13 +430,16 @@ fn erase(tx: &Tx<'_>, id: RowId, rule: &str) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Whoever waited as one of two peers that turn out to be one waits as the other.
+/// Whoever waited as one of two peers that turn out to be one waits as the other; who was sent away as one of them was
+/// sent away.
 pub(super) fn merge(tx: &Tx<'_>, into: PeerKey, from: PeerKey) -> rusqlite::Result<()> {
     for sql in [
+        "UPDATE pairing AS w SET denied = 1, expires = max(w.expires, l.expires) FROM pairing AS l
+         WHERE w.peer = ?1 AND l.peer = ?2 AND l.denied = 1",
         "UPDATE OR IGNORE pairing SET peer = ?1 WHERE peer = ?2",
         "DELETE FROM pairing WHERE peer = ?2 AND ?1 <> ?2",
     ] {
         tx.prepare_cached(sql)?.execute([into.0, from.0])?;
     }
-    Ok(())
+    judge_again(tx, into)
 }

@@ -134,10 +134,11 @@ impl Store {
         now: i64,
     ) -> Pending<Vec<Stored>> {
         self.submit(move |tx| {
-            // A message that was emitted before is not old, only late.
+            // A message that was emitted before, or was kept for an approval, is not old, only late.
             let mut expire = tx.prepare_cached(
                 "UPDATE inbox SET state = ?1, verdict = 'max_event_age_secs'
-                 WHERE id IN (SELECT id FROM inbox WHERE state = 0 ORDER BY id LIMIT ?3) AND timestamp < ?2 AND attempts = 0",
+                 WHERE id IN (SELECT id FROM inbox WHERE state = 0 ORDER BY id LIMIT ?3) AND timestamp < ?2 AND attempts = 0
+                 AND held IS NULL",
             )?;
             let before = now.saturating_sub(max_age);
             loop {

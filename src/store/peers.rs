@@ -209,9 +209,13 @@ pub(super) fn resolve(tx: &Tx<'_>, addresses: &[Address]) -> rusqlite::Result<Pe
 
 /// Gives the peer an address, unless somebody has it.
 pub(super) fn add(tx: &Tx<'_>, address: &Address, key: PeerKey) -> rusqlite::Result<()> {
-    tx.prepare_cached("INSERT OR IGNORE INTO alias (address, peer) VALUES (?1, ?2)")?
+    let new = tx
+        .prepare_cached("INSERT OR IGNORE INTO alias (address, peer) VALUES (?1, ?2)")?
         .execute(params![address.to_string(), key.0])?;
-    Ok(())
+    match new {
+        0 => Ok(()),
+        _ => approvals::judge_again(tx, key),
+    }
 }
 
 /// The peer that a message came from, or in whose chat it came. One that names the phone number alone is from whoever

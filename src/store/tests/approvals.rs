@@ -254,10 +254,127 @@ fn what_is_kept_is_judged_again_when_the_rules_change() {
     store.put(direct(ANN, "M1"));
     store.hold_all(ANN, CODE, NOW);
     assert!(store.waiting().is_empty());
-    store.judge_held_again().wait().unwrap();
+    store.judge_held_again(NOW).wait().unwrap();
     assert_eq!(store.waiting().len(), 1);
+    // Nobody quotes it before that.
+    assert_eq!(store.kept(jid(ANN), "M1".to_owned()).wait().unwrap(), None);
     // It does not get another hour by that.
     store.hold_all(ANN, CODE, NOW + 3000);
     store.expire_held(NOW + 3600).wait().unwrap();
     assert_eq!(store.texts(), 0);
+}
+
+#[test]
+fn what_is_kept_is_judged_again_when_more_is_known_of_its_sender() {
+    let held = || {
+        let store = TestStore::new();
+        store.put(direct(ANN_LID, "M1"));
+        assert_eq!(store.hold_all(ANN_LID, CODE, NOW), 1);
+        assert!(store.waiting().is_empty());
+        store
+    };
+    let ids = |store: &TestStore| -> Vec<String> {
+        let rows = store.waiting().into_iter();
+        rows.map(|row| row.stanza_id).collect()
+    };
+    // An address that is new.
+    let store = held();
+    let mut signal = store.inbound_signal();
+    signal.mark_unchanged();
+    store.resolve(addresses(&[ANN_LID, ANN])).wait().unwrap();
+    assert_eq!(ids(&store), ["M1"]);
+    assert!(signal.has_changed().unwrap());
+    store.hold_all(ANN_LID, CODE, NOW);
+    // The same once more tells nothing.
+    store.resolve(addresses(&[ANN_LID, ANN])).wait().unwrap();
+    assert!(store.waiting().is_empty());
+    // One that another peer had.
+    let store = held();
+    store.resolve(addresses(&[ANN])).wait().unwrap();
+    store.put(message(&[ANN_LID, ANN], &[ANN_LID, ANN], "M2"));
+    assert_eq!(ids(&store), ["M1", "M2"]);
+    // A number that they took.
+    let store = held();
+    let (old, new) = (addresses(&[ANN_LID]), addresses(&[BOB]));
+    store.number_changed(old, new).wait().unwrap();
+    assert_eq!(ids(&store), ["M1"]);
+}
+
+#[test]
+fn who_was_let_in_while_the_verdict_was_on_its_way_is_not_held() {
+    let store = TestStore::new();
+    store.put(direct(ANN, "M1"));
+    store.hold_all(ANN, CODE, NOW);
+    store.put(direct(ANN, "M2"));
+    let judged = store.waiting().remove(0);
+    store.approve(CODE.to_owned(), NOW).wait().unwrap();
+    let queued = store.queued();
+    let ruling = Ruling::from("dm_policy: pairing".to_owned());
+    let answer = Some(answer(ANN, "A"));
+    let told = store.hold_for_approval(judged.id, ruling, "OTHER234".to_owned(), answer, NOW);
+    assert!(!told.wait().unwrap());
+    assert_eq!((store.waiting().len(), store.queued()), (2, queued));
+    assert!(store.codes(NOW).is_empty());
+}
+
+#[test]
+fn what_was_kept_is_not_too_old_for_who_was_let_in() {
+    let store = TestStore::new();
+    store.put(direct(ANN, "M1"));
+    store.put(direct(BOB, "M2"));
+    store.hold_all(ANN, CODE, NOW);
+    store.approve(CODE.to_owned(), NOW + 300).wait().unwrap();
+    // Nor is it erased with what nobody wanted.
+    store.expire_held(NOW + 3 * 3600).wait().unwrap();
+    let rows = store.next_to_emit(9, 60, NOW + 300).wait().unwrap();
+    let ids: Vec<&str> = rows.iter().map(|row| row.stanza_id.as_str()).collect();
+    assert_eq!(ids, ["M1"]);
+}
+
+#[test]
+fn nothing_is_kept_longer_because_it_is_judged_again() {
+    let gone = |store: &TestStore| {
+        assert!(store.waiting().is_empty());
+        assert_eq!((store.texts(), store.queued()), (0, 1));
+    };
+    let held = || {
+        let store = TestStore::new();
+        store.put(direct(ANN, "M1"));
+        store.hold_all(ANN, CODE, NOW);
+        store
+    };
+    // Its hour was over before.
+    let store = held();
+    store.judge_held_again(NOW + 3600).wait().unwrap();
+    gone(&store);
+    // It is over when the verdict is the same again: no other code.
+    let store = held();
+    store.judge_held_again(NOW + 3599).wait().unwrap();
+    assert_eq!(store.hold_all(ANN, "OTHER234", NOW + 3600), 0);
+    gone(&store);
+    // Nobody judged it.
+    let store = held();
+    store.judge_held_again(NOW + 3599).wait().unwrap();
+    store.expire_held(NOW + 7199).wait().unwrap();
+    assert_eq!(store.waiting().len(), 1);
+    store.expire_held(NOW + 7200).wait().unwrap();
+    gone(&store);
+}
+
+#[test]
+fn who_was_denied_stays_so_under_another_address() {
+    for denied in [ANN, ANN_LID] {
+        let store = TestStore::new();
+        for (from, code) in [(ANN, CODE), (ANN_LID, "OTHER234")] {
+            store.put(direct(from, &format!("of {from}")));
+            store.hold_all(from, code, NOW);
+        }
+        let code = if denied == ANN { CODE } else { "OTHER234" };
+        store.deny(code.to_owned(), NOW).wait().unwrap();
+        store.resolve(addresses(&[ANN, ANN_LID])).wait().unwrap();
+        assert!(store.codes(NOW).is_empty(), "{denied}");
+        store.put(direct(ANN, "M3"));
+        assert_eq!(store.hold_all(ANN, "THIRD234", NOW + 7200), 0, "{denied}");
+        assert_eq!(store.texts(), 0, "{denied}");
+    }
 }
