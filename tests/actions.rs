@@ -187,7 +187,11 @@ impl Chat {
         assert_eq!(quoted.quoted_message.text_content(), Some("what now?"));
         let author = quoted.participant.as_deref().expect("author");
         assert!(self.anna.is(&author.parse().expect("JID")), "{author}");
-        let forward = json!({"action": "forward", "target_message_id": self.asked});
+        let place = self.conversation.as_str().expect("id");
+        let forward = json!({
+            "action": "forward", "target_message_id": self.asked,
+            "target_conversation_id": format!("whatsapp:default:{place}"),
+        });
         let (_, seen) = self.seen("", forward).await;
         assert_eq!(seen.text_content(), Some("what now?"));
         let react = json!({"action": "react", "target_message_id": edit, "emoji": "🅰️"});
@@ -327,6 +331,10 @@ async fn what_cannot_be_done_is_said_and_does_not_end_the_host() {
         ),
         (
             json!({"action": "poll", "options": "Pizza"}),
+            "invalid_action",
+        ),
+        (
+            json!({"action": "forward", "target_message_id": chat.asked, "target_conversation_id": "Anna"}),
             "invalid_action",
         ),
     ] {

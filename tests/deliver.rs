@@ -138,6 +138,42 @@ async fn a_model_that_answers_with_nothing() {
     assert_eq!(result["delivery"]["message_id"], "");
 }
 
+/// The first part goes, the second is refused, and the third stays here.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_in_the_middle_says_what_went() {
+    let world = World::linked().await;
+    let anna = world.person("Anna").await;
+    // Faults of acknowledgements happen in the order in which they were armed.
+    world.fault(Fault::DelayAcks { ms: 0, times: 1 }).await;
+    let (code, times) = (463, 1);
+    world.fault(Fault::Nack { code, times }).await;
+    let mut config = open();
+    config["text_chunk_chars"] = json!(100);
+    config["deliver_errors"] = json!("degrade");
+    let content = ["one ", "two ", "three "].map(|word| word.repeat(99 / word.len()));
+    let to = json!({"conversation_id": anna.pn().to_string()});
+    let params = json!({"config": config, "message": message(&content.join("\n\n"), to)});
+    let result = world.ok("deliver", params).await;
+    let metadata = &result["delivery"]["metadata"];
+    assert_eq!(metadata["delivery_state"], "rejected", "{result}");
+    assert_eq!(metadata["error_code"], "new_chats_restricted");
+    let states = metadata["message_states"].as_str().expect("states");
+    let states: Vec<&str> = states.split(',').collect();
+    assert!(["sent", "delivered"].contains(&states[0]), "{states:?}");
+    assert_eq!(states[1..], ["rejected", "withdrawn"]);
+    let ids = metadata["message_ids"].as_str().expect("ids");
+    let first = ids.split(',').next().expect("id");
+    let seen = anna.wait_id(first).await.expect("arrives");
+    assert_eq!(seen.text(), Some(content[0].trim_end()));
+    for text in &content[1..] {
+        assert_eq!(
+            anna.seen(|seen| seen.count_text(text.trim_end())),
+            0,
+            "{text}"
+        );
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_server_refuses_the_message() {
     let world = World::linked().await;

@@ -85,7 +85,7 @@ pub(super) async fn send(
     mentions::know_group(account, config, &peer, &message.content, deadline).await?;
     let prepared =
         attachments::prepare(account, config, &message, files, &peer, degrade, deadline).await?;
-    let built = match known(&store, &message, &peer).await {
+    let built = match known(&store, config, &message, &peer).await {
         Ok(known) => {
             let files = &prepared.attachments;
             outbound::build(&message, files, config, &peer, quoted, &known, degrade)
@@ -194,7 +194,12 @@ fn is_refusal(error: &WireError, read: bool) -> bool {
 }
 
 /// What is known of the chat and its messages, as far as this message needs it.
-async fn known(store: &Store, message: &OutboundMessage, peer: &Peer) -> Result<Known, WireError> {
+async fn known(
+    store: &Store,
+    config: &Config,
+    message: &OutboundMessage,
+    peer: &Peer,
+) -> Result<Known, WireError> {
     let mut known = Known::default();
     let phones = outbound::candidates(&message.content);
     if !phones.is_empty() && peer.kind() == ChatKind::Group {
@@ -225,10 +230,16 @@ async fn known(store: &Store, message: &OutboundMessage, peer: &Peer) -> Result<
             target_conversation_id,
             ..
         } => {
-            let chat = target_conversation_id.as_deref().map(str::parse);
+            let chat = target_conversation_id
+                .as_deref()
+                .filter(|text| !text.is_empty());
+            let chat = chat.map(|text| parse_target(text, &config.account));
             let chat = chat
                 .transpose()
-                .map_err(|_| OutboundError::UnknownTarget(id.to_owned()))?;
+                .map_err(|error| OutboundError::InvalidAction {
+                    action: action.name().to_owned(),
+                    reason: format!("metadata.target_conversation_id: {error}"),
+                })?;
             match store.search(id.to_owned(), chat).await? {
                 Search::One(kept) => Some(kept),
                 Search::Nothing => None,
