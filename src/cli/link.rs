@@ -83,10 +83,12 @@ fn link(args: &LinkArgs) -> anyhow::Result<Value> {
     if args.replace {
         // Whom the operator has let in is the operator's, not the number's.
         let approvals = store.approvals().wait()?;
+        let passed_on = store.passed_on().wait()?;
         drop(store);
         paths.set_aside(&paths.channel(), now())?;
         paths.prepare()?;
         store = Store::open(&paths.channel())?;
+        store.take_passed_on(passed_on).wait()?;
         store.take_approvals(approvals).wait()?;
     }
     paths.prepare()?;

@@ -103,7 +103,10 @@ fn keep_access(paths: &Paths) -> anyhow::Result<Option<PathBuf>> {
     if !paths.channel().is_file() {
         return Ok(None);
     }
-    let approvals = Store::open(&paths.channel())?.approvals().wait()?;
+    let from = Store::open(&paths.channel())?;
+    let approvals = from.approvals().wait()?;
+    let passed_on = from.passed_on().wait()?;
+    drop(from);
     if approvals.is_empty() {
         return Ok(None);
     }
@@ -111,6 +114,7 @@ fn keep_access(paths: &Paths) -> anyhow::Result<Option<PathBuf>> {
     kept.push(".kept");
     let kept = PathBuf::from(kept);
     let store = Store::open(&kept)?;
+    store.take_passed_on(passed_on).wait()?;
     store.take_approvals(approvals).wait()?;
     // Closed, it is one file.
     drop(store);

@@ -174,11 +174,14 @@ impl Store {
         })
     }
 
-    /// Everybody who was let in, the first one first.
+    /// Everybody who was let in, the first one first; without numbers that went to somebody else, since an approval
+    /// does not go with the number.
     pub fn approvals(&self) -> Pending<Vec<Approval>> {
         self.look(|tx| {
             let mut statement = tx.prepare_cached(
-                "SELECT person, address, at FROM approval ORDER BY at, person, address",
+                "SELECT person, address, at FROM approval
+                 WHERE NOT EXISTS (SELECT 1 FROM number WHERE phone = address AND holder IS NOT NULL)
+                 ORDER BY at, person, address",
             )?;
             let mut rows = statement.query([])?;
             let mut approvals: Vec<Approval> = Vec::new();

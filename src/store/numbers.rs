@@ -125,6 +125,35 @@ impl Store {
             .collect()
         })
     }
+
+    /// The numbers that have gone to somebody else, and the LID of who has them now, whoever was let in since.
+    pub fn passed_on(&self) -> Pending<Vec<(Address, Address)>> {
+        self.look(|tx| {
+            tx.prepare_cached(
+                "SELECT phone, holder FROM number WHERE holder IS NOT NULL ORDER BY phone",
+            )?
+            .query_map([], |row| {
+                Ok((peers::address(row, 0)?, peers::address(row, 1)?))
+            })?
+            .collect()
+        })
+    }
+
+    /// Takes over from another file of this account which numbers have gone to somebody else.
+    pub fn take_passed_on(&self, numbers: Vec<(Address, Address)>) -> Pending<()> {
+        self.submit(move |tx| {
+            for (phone, holder) in &numbers {
+                // By the number alone the holder is found from the start.
+                peers::resolve(tx, std::slice::from_ref(holder))?;
+                tx.prepare_cached(
+                    "INSERT INTO number (phone, holder) VALUES (?1, ?2)
+                     ON CONFLICT (phone) DO UPDATE SET holder = ?2",
+                )?
+                .execute([phone.to_string(), holder.to_string()])?;
+            }
+            Ok(())
+        })
+    }
 }
 
 /// The number of a peer that never wrote, unless WhatsApp has lately said that there is an account.

@@ -215,6 +215,31 @@ fn an_approval_does_not_go_with_the_number() {
 }
 
 #[test]
+fn a_number_that_was_passed_on_lets_nobody_into_the_next_file() {
+    let store = TestStore::new();
+    // Let in by the number alone; the LID is learnt later, and the number goes to Bob.
+    store.put(direct(ANN, "M1"));
+    store.hold_all(ANN, CODE, NOW);
+    store.approve(CODE.to_owned(), NOW).wait().unwrap();
+    store.put(message(&[ANN_LID, ANN], &[ANN_LID, ANN], "M2"));
+    store.put(message(&[BOB_LID, ANN], &[BOB_LID, ANN], "B1"));
+    assert!(store.approvals().wait().unwrap().is_empty());
+    let next = TestStore::new();
+    let numbers = store.passed_on().wait().unwrap();
+    assert_eq!(numbers, [(jid(ANN), jid(BOB_LID))]);
+    next.take_passed_on(numbers).wait().unwrap();
+    next.take_approvals(store.approvals().wait().unwrap())
+        .wait()
+        .unwrap();
+    next.put(message(&[BOB_LID, ANN], &[BOB_LID, ANN], "B2"));
+    let bob = next.peer(jid(BOB_LID)).wait().unwrap().unwrap();
+    assert!(!bob.approved);
+    // Nor do entries of the configuration, until the operator decides.
+    assert_eq!(bob.credentials(), addresses(&[BOB_LID]));
+    assert_eq!(next.lost_numbers().wait().unwrap().len(), 1);
+}
+
+#[test]
 fn two_who_turn_out_to_be_one_wait_as_one() {
     let store = TestStore::new();
     for (from, code) in [(ANN, CODE), (ANN_LID, "OTHER234")] {
