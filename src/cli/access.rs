@@ -12,7 +12,7 @@ use super::args::{AccessArgs, AccessAsked, AccessDecision, AccessWhat, Which};
 use crate::account::Paths;
 use crate::clock::now;
 use crate::identity::{Address, parse_target};
-use crate::store::{Applicant, Approval, Decided, Store};
+use crate::store::{Applicant, Approval, Decided, Revoked, Store};
 
 /// Shows the lists or decides; whether what was to be decided could be.
 pub fn run(args: &AccessArgs) -> anyhow::Result<bool> {
@@ -167,14 +167,23 @@ fn approve(decision: &AccessDecision) -> anyhow::Result<bool> {
 fn revoke(decision: &AccessDecision) -> anyhow::Result<bool> {
     let store = open(&decision.asked.which)?;
     let who = person(decision)?;
-    if !store.revoke(who.clone()).wait()? {
-        bail!(
+    let id = match store.revoke(who).wait()? {
+        Revoked::Done(id) => id,
+        Revoked::Nobody => bail!(
             "nobody was let in as {}; `channel-whatsapp access list` says who was",
             decision.who
-        );
-    }
+        ),
+        Revoked::Ambiguous(ids) => {
+            let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+            bail!(
+                "{} was one person's number and is another's now, and both were let in; say which one is meant: {}",
+                decision.who,
+                ids.join(" or ")
+            )
+        }
+    };
     let done = Decided::Done {
-        id: who,
+        id,
         name: None,
         messages: 0,
     };

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::inbox::{self, RowId, state};
 use super::outbox::{self, OutboundRequest};
 use super::trace::{Gate, Ruling};
-use super::{Peer, PeerKey, Pending, Store, Tx, meta, peers, votes};
+use super::{Peer, PeerKey, Pending, Store, Tx, meta, numbers, peers, votes};
 use crate::identity::Address;
 
 /// How long a code is valid and what its owner writes is kept, seconds.
@@ -72,6 +72,17 @@ pub enum Decided {
     TooMany(i64),
 }
 
+/// What became of an approval that was to be taken back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Revoked {
+    /// It was this person's, who is let in no more.
+    Done(Address),
+    /// Nobody was let in under this address.
+    Nobody,
+    /// The number was one person's and is another's now, and both were let in: their unmistakable addresses.
+    Ambiguous(Vec<Address>),
+}
+
 impl Store {
     /// Keeps a stranger's message back; the first of one who may have a code is answered with it. `answer` carries
     /// `code`, and goes into the outbox with it. Whether it did.
@@ -108,6 +119,7 @@ impl Store {
             };
             tx.prepare_cached("UPDATE pairing SET denied = 1, expires = ?2 WHERE peer = ?1")?
                 .execute([peer.key.0, now + DENIED_FOR])?;
+            withdraw_code(tx, peer.key)?;
             let held: Vec<i64> = tx
                 .prepare_cached("SELECT id FROM inbox WHERE sender = ?1 AND state = 8")?
                 .query_map([peer.key.0], |row| row.get(0))?
@@ -140,22 +152,52 @@ impl Store {
         })
     }
 
-    /// Takes an approval back, given any address of the person; whether there was one.
-    pub fn revoke(&self, who: Address) -> Pending<bool> {
+    /// Takes an approval back, given any address of the person. A number that has gone to somebody else may stand for
+    /// either of the two, if only one of them was let in.
+    pub fn revoke(&self, who: Address) -> Pending<Revoked> {
         self.submit(move |tx| {
             let mut forms = vec![who.clone()];
-            if let Some(key) = peers::find(tx, &who)? {
+            let known = [numbers::owner(tx, &who)?, peers::find(tx, &who)?];
+            for key in known.into_iter().flatten() {
                 forms.extend(peers::load(tx, key)?.aliases);
             }
-            let mut revoked = 0;
+            let mut meant: Vec<(Address, Option<PeerKey>)> = Vec::new();
             for form in forms {
-                revoked += tx
+                let found = tx
                     .prepare_cached(
-                        "DELETE FROM approval WHERE person IN (SELECT person FROM approval WHERE address = ?1 OR person = ?1)",
+                        "SELECT person, peer FROM approval LEFT JOIN alias USING (address) WHERE approval.address = ?1
+                         UNION SELECT person, peer FROM approval LEFT JOIN alias USING (address)
+                         WHERE person = ?1 AND ?1 = ?2",
                     )?
-                    .execute([form.to_string()])?;
+                    .query_map([form.to_string(), who.to_string()], |row| {
+                        let peer: Option<i64> = row.get(1)?;
+                        Ok((peers::address(row, 0)?, peer.map(PeerKey)))
+                    })?
+                    .collect::<rusqlite::Result<Vec<_>>>()?;
+                meant.extend(found);
             }
-            Ok(revoked > 0)
+            let Some((id, one)) = meant.first().cloned() else {
+                return Ok(Revoked::Nobody);
+            };
+            if meant.iter().any(|(_, other)| *other != one) {
+                let mut ids = Vec::new();
+                for (id, peer) in meant {
+                    let peer = peer.map(|key| peers::load(tx, key)).transpose()?;
+                    ids.push(peer.and_then(|peer| peer.lid().cloned()).unwrap_or(id));
+                }
+                ids.sort();
+                ids.dedup();
+                return Ok(Revoked::Ambiguous(ids));
+            }
+            for (person, _) in &meant {
+                tx.prepare_cached("DELETE FROM approval WHERE person = ?1")?
+                    .execute([person.to_string()])?;
+            }
+            let id = match one {
+                Some(key) => peers::load(tx, key)?.public_id,
+                None => id,
+            };
+            Ok(Revoked::Done(id))
         })
     }
 
@@ -379,6 +421,17 @@ fn admit(tx: &Tx<'_>, peer: &Peer, now: i64) -> rusqlite::Result<()> {
     }
     tx.prepare_cached("DELETE FROM pairing WHERE peer = ?1")?
         .execute([peer.key.0])?;
+    withdraw_code(tx, peer.key)
+}
+
+/// A code that has not gone out is of no use once it was decided about its owner. One that nobody decides about
+/// leaves the outbox when it ends.
+fn withdraw_code(tx: &Tx<'_>, peer: PeerKey) -> rusqlite::Result<()> {
+    tx.prepare_cached(
+        "UPDATE part SET state = 10, open = 0 WHERE chat = ?1 AND open = 1 AND state = 0 AND kind = ?2",
+    )?
+    .execute(params![peer.0, PAIRING_CODE])?;
+    tx.outbound_changed();
     Ok(())
 }
 

@@ -46,7 +46,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use tokio::sync::watch;
 
-pub use approvals::{Applicant, Approval, CODE_LIFETIME, Decided, PAIRING_CODE};
+pub use approvals::{Applicant, Approval, CODE_LIFETIME, Decided, PAIRING_CODE, Revoked};
 pub use counters::Counters;
 pub use device::{SESSION_SCHEMA, linked_device};
 pub use error::StoreError;

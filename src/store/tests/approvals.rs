@@ -117,8 +117,11 @@ fn one_code_a_stranger_and_all_they_wrote_goes_on_once_they_are_let_in() {
         list[0].addresses
     );
     assert!(next.peer(jid(ANN)).wait().unwrap().unwrap().approved);
-    assert!(store.revoke(jid(ANN)).wait().unwrap());
-    assert!(!store.revoke(jid(ANN)).wait().unwrap());
+    assert_eq!(
+        store.revoke(jid(ANN)).wait().unwrap(),
+        Revoked::Done(ann.public_id)
+    );
+    assert_eq!(store.revoke(jid(ANN)).wait().unwrap(), Revoked::Nobody);
     assert!(!store.peer(jid(ANN_LID)).wait().unwrap().unwrap().approved);
 }
 
@@ -210,8 +213,36 @@ fn an_approval_does_not_go_with_the_number() {
     assert_eq!(holder, Some(jid(BOB_LID)));
     assert!(approved(BOB_LID) && approved(ANN_LID));
     assert!(store.lost_numbers().wait().unwrap().is_empty());
-    assert!(store.revoke(jid(BOB_LID)).wait().unwrap());
-    assert!(approved(ANN_LID) && !approved(BOB_LID));
+    // The number alone does not say whose approval is meant.
+    assert_eq!(
+        store.revoke(jid(ANN)).wait().unwrap(),
+        Revoked::Ambiguous(addresses(&[ANN_LID, BOB_LID]))
+    );
+    assert!(approved(BOB_LID) && approved(ANN_LID));
+    let revoked = store.revoke(jid(ANN_LID)).wait().unwrap();
+    assert_eq!(revoked, Revoked::Done(jid(ANN)));
+    assert!(approved(BOB_LID) && !approved(ANN_LID));
+    let revoked = store.revoke(jid(ANN)).wait().unwrap();
+    assert_eq!(revoked, Revoked::Done(jid(BOB_LID)));
+    assert!(!approved(BOB_LID));
+}
+
+#[test]
+fn a_code_that_has_not_gone_out_does_not_once_it_was_decided() {
+    for let_in in [true, false] {
+        let store = TestStore::new();
+        store.put(direct(ANN, "M1"));
+        store.put(direct(BOB, "B1"));
+        assert_eq!(store.hold_all(ANN, CODE, NOW), 1);
+        assert_eq!(store.hold_all(BOB, "OTHER234", NOW), 1);
+        assert_eq!(store.queued(), 2);
+        let decided = match let_in {
+            true => store.approve(CODE.to_owned(), NOW + 1),
+            false => store.deny(CODE.to_owned(), NOW + 1),
+        };
+        who(decided.wait().unwrap());
+        assert_eq!(store.queued(), 1, "approved: {let_in}");
+    }
 }
 
 #[test]
