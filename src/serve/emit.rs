@@ -414,7 +414,8 @@ impl Court<'_> {
         };
         let mut event = Box::new(inbound::event(&message, &passed, self.linked));
         attached::describe(self, &message, &mut event.message.attachments);
-        let number = store.assign_emission(message.id, self.session, ruling, now());
+        let given = context.iter().map(|said| said.id).collect();
+        let number = store.assign_emission(message.id, self.session, ruling, given, now());
         Ok(Decided::Emit(number, event))
     }
 }

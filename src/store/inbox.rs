@@ -161,12 +161,14 @@ impl Store {
     }
 
     /// Gives the message the number under which it is about to be written, and keeps the verdict for `explain`.
-    /// Context that it carries stays with it. `None` if it no longer waits, or never was there.
+    /// The context that it carries, `given`, stays with it; what else was kept of its chat until then is not given any
+    /// more, and erased. `None` if it no longer waits, or never was there.
     pub fn assign_emission(
         &self,
         id: RowId,
         session: SessionId,
         ruling: impl Into<Ruling>,
+        given: Vec<RowId>,
         now: i64,
     ) -> Pending<Option<i64>> {
         let ruling = ruling.into();
@@ -184,10 +186,20 @@ impl Store {
                         held = NULL WHERE id = ?1",
             )?
             .execute(params![id.0, number, ruling.rule, state::EMITTED, ruling.stored()])?;
-            tx.prepare_cached(
-                "UPDATE inbox SET state = ?3, context_of = ?1 WHERE chat = ?2 AND id < ?1 AND state = 7",
-            )?
-            .execute([id.0, chat, state::GIVEN])?;
+            for said in given {
+                tx.prepare_cached(
+                    "UPDATE inbox SET state = ?4, context_of = ?1
+                     WHERE id = ?3 AND chat = ?2 AND id < ?1 AND state = 7",
+                )?
+                .execute([id.0, chat, said.0, state::GIVEN])?;
+            }
+            let beyond: Vec<i64> = tx
+                .prepare_cached("SELECT id FROM inbox WHERE chat = ?1 AND id < ?2 AND state = 7")?
+                .query_map([chat, id.0], |row| row.get(0))?
+                .collect::<rusqlite::Result<_>>()?;
+            for said in beyond {
+                erase(tx, RowId(said), "group_context_messages")?;
+            }
             Ok(Some(number))
         })
     }
@@ -307,7 +319,7 @@ pub(super) fn deny(tx: &Tx<'_>, id: RowId, ruling: &Ruling) -> rusqlite::Result<
 }
 
 fn explain(tx: &Tx<'_>, id: RowId, ruling: &Ruling) -> rusqlite::Result<()> {
-    tx.prepare_cached("UPDATE inbox SET trace = ?2 WHERE id = ?1 AND state IN (0, 7, 8)")?
+    tx.prepare_cached("UPDATE inbox SET trace = ?2 WHERE id = ?1 AND state IN (0, 7, 8, 9)")?
         .execute(params![id.0, ruling.stored()])?;
     Ok(())
 }
@@ -317,7 +329,7 @@ pub(super) fn erase(tx: &Tx<'_>, id: RowId, verdict: &str) -> rusqlite::Result<b
     let erased = tx
         .prepare_cached(
             "UPDATE inbox SET state = ?2, verdict = ?3, draft = NULL, raw = NULL, held = NULL
-             WHERE id = ?1 AND state IN (0, 7, 8)",
+             WHERE id = ?1 AND state IN (0, 7, 8, 9)",
         )?
         .execute(params![id.0, state::DENIED, verdict])?;
     sealed::forget(tx, id)?;

@@ -104,7 +104,7 @@ fn an_emission_number_is_given_once_and_grows() {
     let rows = store.waiting();
     let assign = |row: &Stored| {
         store
-            .assign_emission(row.id, session, "allowed".to_owned(), NOW)
+            .assign_emission(row.id, session, "allowed".to_owned(), Vec::new(), NOW)
             .wait()
             .unwrap()
     };
@@ -145,8 +145,37 @@ fn group_talk_goes_with_the_next_event_and_again_when_that_is_redelivered() {
     let context = || store.context(hey, 2).wait().unwrap();
     assert_eq!(stanzas(&context()), ["C2", "C3"]);
     assert!(store.context(rows[4].id, 9).wait().unwrap().is_empty());
-    assert_eq!(store.emit_all(session), ["HEY", "D1"]);
+    let given = context().iter().map(|said| said.id).collect();
+    let number = store.assign_emission(hey, session, String::new(), given, NOW);
+    assert!(number.wait().unwrap().is_some());
     assert_eq!(stanzas(&context()), ["C2", "C3"]);
+    // What was one too many was not given, and nothing of it stays.
+    let became = |id: &str| {
+        let found = store.explain(id.to_owned()).wait().unwrap();
+        found[0].outcome
+    };
+    assert_eq!(became("C2"), "given_as_context");
+    assert_ne!(became("C1"), "given_as_context");
+    let text = |id: RowId| {
+        store
+            .submit(move |tx| {
+                let sql = "SELECT draft IS NOT NULL OR raw IS NOT NULL FROM inbox WHERE id = ?1";
+                tx.query_row(sql, [id.0], |row| row.get(0))
+            })
+            .wait()
+            .unwrap()
+    };
+    let (beyond, refused): (bool, bool) = (text(rows[0].id), text(rows[1].id));
+    assert!(!beyond && refused);
+    // Whoever is refused when it is to be told again has nothing of theirs told, or kept.
+    store
+        .drop_denied(rows[1].id, "late".to_owned())
+        .wait()
+        .unwrap();
+    assert_eq!(stanzas(&context()), ["C3"]);
+    let refused: bool = text(rows[1].id);
+    assert!(!refused);
+    assert_eq!(store.emit_all(session), ["D1"]);
     store.put(message(&[GROUP], &[ANN], "NEXT"));
     let next = store.waiting()[0].id;
     assert!(store.context(next, 9).wait().unwrap().is_empty());

@@ -49,7 +49,7 @@ fn a_cursor_proves_its_session_up_to_its_number() {
         .iter()
         .map(|m| {
             store
-                .assign_emission(m.id, session, String::new(), NOW)
+                .assign_emission(m.id, session, String::new(), Vec::new(), NOW)
                 .wait()
                 .unwrap()
                 .unwrap()

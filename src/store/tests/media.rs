@@ -130,7 +130,7 @@ fn what_is_not_proven_handled_is_not_let_go() {
     assert_eq!(store.let_go(NONE), 0, "both wait");
     let begun = store.begin(Mode::Websocket, None);
     for id in [old, new] {
-        drop(store.assign_emission(id, begun.session, Ruling::default(), NOW));
+        drop(store.assign_emission(id, begun.session, Ruling::default(), Vec::new(), NOW));
     }
     assert_eq!(store.let_go(NONE), 0, "neither is proven");
     store.prove_up_to(&store.cursor(2)).wait().unwrap();

@@ -94,7 +94,7 @@ impl TestStore {
         self.waiting()
             .into_iter()
             .map(|row| {
-                self.assign_emission(row.id, session, "allowed".to_owned(), NOW)
+                self.assign_emission(row.id, session, "allowed".to_owned(), Vec::new(), NOW)
                     .wait()
                     .unwrap()
                     .unwrap();

@@ -69,7 +69,7 @@ proptest! {
                         let last = here.iter().rev().find(|(chat, _)| *chat == row.chat.public_id);
                         prop_assert!(last.is_none_or(|(_, id)| *id < row.id));
                         let number = store
-                            .assign_emission(row.id, session, String::new(), NOW)
+                            .assign_emission(row.id, session, String::new(), Vec::new(), NOW)
                             .wait()
                             .unwrap()
                             .unwrap();

@@ -74,7 +74,7 @@ fn of_a_message_that_came_under_both_forms_the_emitted_copy_stays() {
     store.put(direct(ANN, "M1"));
     let second = &store.waiting()[1];
     store
-        .assign_emission(second.id, session, String::new(), NOW)
+        .assign_emission(second.id, session, String::new(), Vec::new(), NOW)
         .wait()
         .unwrap()
         .unwrap();

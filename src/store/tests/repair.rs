@@ -9,7 +9,7 @@ fn filled() -> (tempfile::TempDir, std::path::PathBuf, Vec<u8>, String) {
     }
     let begun = store.begin(Mode::Websocket, None);
     for row in store.next_to_emit(100, WEEK, NOW).wait().unwrap() {
-        drop(store.assign_emission(row.id, begun.session, String::new(), NOW));
+        drop(store.assign_emission(row.id, begun.session, String::new(), Vec::new(), NOW));
     }
     let call = OutboundRequest {
         idempotency_key: None,

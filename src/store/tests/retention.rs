@@ -33,7 +33,7 @@ fn a_month_old_is_gone_and_what_was_unproven_is_counted() {
     }
     let begun = store.begin(Mode::Websocket, None);
     for row in store.next_to_emit(700, WEEK, NOW).wait().unwrap() {
-        drop(store.assign_emission(row.id, begun.session, String::new(), NOW));
+        drop(store.assign_emission(row.id, begun.session, String::new(), Vec::new(), NOW));
     }
     store.prove_up_to(&store.cursor(500)).wait().unwrap();
     assert_eq!(sweep(&store, 100_000, today()), 0);

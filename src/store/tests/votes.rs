@@ -372,7 +372,9 @@ fn a_vote_waits_for_its_poll_no_longer_than_a_while() {
     assert_eq!(early.draft.event_type, "poll.vote");
     let session = store.begin(Mode::Websocket, None).session;
     let rule = "dm_policy".to_owned();
-    let number = store.assign_emission(early.id, session, rule, NOW).wait();
+    let number = store
+        .assign_emission(early.id, session, rule, Vec::new(), NOW)
+        .wait();
     assert!(number.unwrap().is_some());
     // It was told; the poll that comes now counts it all the same.
     store.put(in_group(&[ANN], "POLL", &poll_of(&["Soup"])));
