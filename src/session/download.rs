@@ -16,7 +16,7 @@ use super::Shared;
 use super::fetch::{NO_SPACE, fetch};
 use super::sink::Meter;
 use super::state::Connection;
-use super::tidy::{let_go, tidy};
+use super::tidy::{let_go, let_refused_go, tidy};
 use crate::clock::now;
 use crate::identity::Address;
 use crate::media::shelf::Shelf;
@@ -137,6 +137,7 @@ pub(super) async fn fetch_wanted(shared: Arc<Shared>) {
         let limit = limits.borrow_and_update().clone();
         let online = *connection.borrow_and_update() == Connection::Online;
         let mut next = None;
+        let_refused_go(&shared).await;
         if let Some(limit) = &limit
             && tidy_at.is_none_or(|at| Instant::now() >= at)
         {

@@ -64,6 +64,22 @@ pub(super) async fn let_go(shared: &Arc<Shared>, limits: &MediaLimits) {
     }
 }
 
+/// Removes what was fetched for messages that were refused after all.
+pub(super) async fn let_refused_go(shared: &Arc<Shared>) {
+    let _naming = shared.downloads.naming.lock().await;
+    let gone = match shared.store.let_refused_media_go().await {
+        Ok(gone) if gone.is_empty() => return,
+        Ok(gone) => gone,
+        Err(error) => return tracing::warn!(%error, "refused media could not be let go"),
+    };
+    let Ok(shelf) = shared.downloads.shelf() else {
+        return;
+    };
+    for medium in gone {
+        remove(&shelf, medium.place).await;
+    }
+}
+
 pub(super) async fn remove(shelf: &Arc<Shelf>, place: String) {
     let shelf = shelf.clone();
     let removed = tokio::task::spawn_blocking(move || shelf.remove(&place)).await;

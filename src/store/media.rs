@@ -202,9 +202,9 @@ impl Store {
             tx.prepare_cached(
                 "INSERT INTO media (sha256, place, size, kind, mime_type, name, at)
                  SELECT sha256, ?2, ?3, kind, mime_type, name, ?4 FROM attachment WHERE id = ?1
-                 ON CONFLICT (sha256) DO NOTHING",
+                 ON CONFLICT (sha256) DO UPDATE SET at = excluded.at WHERE media.at = ?5",
             )?
-            .execute(params![id.0, place, size.cast_signed(), now])?;
+            .execute(params![id.0, place, size.cast_signed(), now, REFUSED])?;
             tx.prepare_cached(
                 "UPDATE attachment SET state = 2, reason = NULL FROM attachment o WHERE o.id = ?1
                  AND attachment.sha256 = o.sha256 AND attachment.key IS o.key AND attachment.enc_sha256 IS o.enc_sha256
@@ -307,6 +307,17 @@ impl Store {
         })
     }
 
+    /// Takes out what only messages carried that were refused since. The files are the caller's to remove.
+    pub fn let_refused_media_go(&self) -> Pending<Vec<Medium>> {
+        self.submit(|tx| {
+            tx.prepare_cached(
+                "DELETE FROM media WHERE at = ?1 RETURNING sha256, place, size, kind, mime_type, name",
+            )?
+            .query_map([REFUSED], read_medium)?
+            .collect()
+        })
+    }
+
     /// The places of all files, for finding those on the shelf that nobody knows.
     pub fn places(&self) -> Pending<Vec<String>> {
         self.submit(|tx| {
@@ -362,18 +373,30 @@ pub(super) fn attached(tx: &Tx<'_>, message: i64) -> rusqlite::Result<Vec<Attach
     .collect()
 }
 
-/// Forgets what a message carried that was refused.
+/// `at` of a file that only messages carried which were refused.
+const REFUSED: i64 = i64::MIN;
+
+/// Forgets what a message carried that was refused, and the file if no other message carried it.
 pub(super) fn erase(tx: &Tx<'_>, message: i64) -> rusqlite::Result<()> {
+    let refused = tx
+        .prepare_cached(
+            "UPDATE media SET at = ?2 WHERE sha256 IN (SELECT sha256 FROM attachment WHERE message = ?1)
+             AND NOT EXISTS (SELECT 1 FROM attachment o WHERE o.sha256 = media.sha256 AND o.message <> ?1)",
+        )?
+        .execute([message, REFUSED])?;
     tx.prepare_cached("DELETE FROM attachment WHERE message = ?1")?
         .execute([message])?;
+    if refused > 0 {
+        tx.media_changed();
+    }
     Ok(())
 }
 
 fn medium(tx: &Tx<'_>, sha256: &ContentHash) -> rusqlite::Result<Option<Medium>> {
     tx.prepare_cached(
-        "SELECT sha256, place, size, kind, mime_type, name FROM media WHERE sha256 = ?1",
+        "SELECT sha256, place, size, kind, mime_type, name FROM media WHERE sha256 = ?1 AND at <> ?2",
     )?
-    .query_row([sha256], read_medium)
+    .query_row(params![sha256, REFUSED], read_medium)
     .optional()
 }
 

@@ -157,3 +157,32 @@ fn a_refused_message_leaves_no_trace_of_its_media() {
     assert_eq!(store.held([7; 32]).wait().unwrap(), None);
     assert_eq!(store.want_content([7; 32], NOW).wait().unwrap(), None);
 }
+
+#[test]
+fn a_file_goes_with_the_last_message_that_may_have_it() {
+    let store = TestStore::new();
+    let (first, second) = (store.picture("first", 7, 1), store.picture("second", 7, 1));
+    store.want(first);
+    let file = store.to_fetch().remove(0);
+    store.arrives(&file, "place", NOW);
+    let refuse = |id| store.drop_denied(id, "denied".to_owned()).wait().unwrap();
+    let refused = || store.let_refused_media_go().wait().unwrap();
+    refuse(first);
+    assert!(refused().is_empty(), "the other message has it");
+    assert!(store.held([7; 32]).wait().unwrap().is_some());
+    let mut signal = store.media_signal();
+    signal.mark_unchanged();
+    refuse(second);
+    assert!(signal.has_changed().unwrap());
+    assert_eq!(store.held([7; 32]).wait().unwrap(), None);
+    let third = store.picture("third", 7, 1);
+    store.want(third);
+    let file = store.to_fetch().remove(0);
+    assert_eq!(store.arrives(&file, "place.jpg", NOW), "place");
+    assert!(refused().is_empty(), "it was fetched anew");
+    refuse(third);
+    let gone = refused();
+    assert_eq!(gone.len(), 1);
+    assert_eq!(gone[0].place, "place");
+    assert!(store.places().wait().unwrap().is_empty());
+}
