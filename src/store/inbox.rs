@@ -334,6 +334,7 @@ pub(super) fn erase(tx: &Tx<'_>, id: RowId, verdict: &str) -> rusqlite::Result<b
         .execute(params![id.0, state::DENIED, verdict])?;
     sealed::forget(tx, id)?;
     if erased > 0 {
+        tx.text_erased();
         media::erase(tx, id.0)?;
     }
     Ok(erased > 0)
@@ -445,5 +446,6 @@ fn taken_back(tx: &Tx<'_>, chat: PeerKey, revocation: &Draft) -> rusqlite::Resul
         revocation.target_message_id,
         state::DENIED
     ])?;
+    tx.text_erased();
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 
 use super::StoreError;
+use super::writer::BUSY;
 use crate::account::private_file;
 
 /// One step a schema version; `user_version` counts the steps that a file has taken. Steps are never changed.
@@ -313,7 +314,7 @@ impl From<rusqlite::Error> for Refused {
 }
 
 fn prepare(conn: &Connection, path: &Path) -> Result<(), Refused> {
-    conn.busy_timeout(Duration::from_secs(10))?;
+    conn.busy_timeout(BUSY)?;
     let known = MIGRATIONS.len() as i64;
     // Before anything is written: a newer file stays untouched, its journal mode too.
     check_version(conn, path, known)?;

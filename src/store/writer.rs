@@ -13,7 +13,7 @@ use std::ops::Deref;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -34,12 +34,22 @@ const BATCH: usize = 512;
 /// anybody notices.
 const PATIENCE: Duration = Duration::from_millis(1);
 
+/// How often the log is cut off at most, after something was erased.
+const WIPE_EVERY: Duration = Duration::from_secs(60);
+
+/// Nobody has asked for anything for so long.
+const IDLE: Duration = Duration::from_millis(100);
+
+/// How long another process is waited for.
+pub(super) const BUSY: Duration = Duration::from_secs(10);
+
 /// The transaction as the work sees it: the connection, and what to tell the listeners once it is committed.
 pub(super) struct Tx<'a> {
     conn: &'a Connection,
     inbound: Cell<bool>,
     outbound: Cell<bool>,
     media: Cell<bool>,
+    erased: Cell<bool>,
     counted: RefCell<Vec<(Cow<'static, str>, i64)>>,
 }
 
@@ -63,6 +73,11 @@ impl Tx<'_> {
         self.media.set(true);
     }
 
+    /// Has older copies of what was erased removed from the write-ahead log too.
+    pub(super) fn text_erased(&self) {
+        self.erased.set(true);
+    }
+
     /// Under test every statement has its plan looked at.
     #[cfg(test)]
     pub(super) fn prepare_cached(
@@ -81,6 +96,7 @@ impl<'a> Tx<'a> {
             inbound: Cell::new(false),
             outbound: Cell::new(false),
             media: Cell::new(false),
+            erased: Cell::new(false),
             counted: RefCell::default(),
         }
     }
@@ -336,7 +352,8 @@ fn run(
     [inbound, outbound, media]: &[&watch::Sender<u64>; 3],
 ) {
     let mut tally = Tally::default();
-    while let Ok(first) = jobs.recv() {
+    let mut wiping = Wiping::default();
+    while let Some(first) = wiping.next(conn, jobs) {
         let mut batch = vec![first];
         let until = Instant::now() + PATIENCE;
         while batch.iter().all(|job| job.haste() == Haste::Patient) && batch.len() < BATCH {
@@ -356,6 +373,7 @@ fn run(
         for error in outcomes.iter().filter_map(|outcome| outcome.as_ref().err()) {
             space.met(error);
         }
+        wiping.due |= tx.erased.get();
         if tx.inbound.get() {
             inbound.send_modify(|n| *n += 1);
         }
@@ -374,6 +392,49 @@ fn run(
         let _ = conn.pragma_update(None, "synchronous", "NORMAL");
         let _ = tally.save(&Tx::new(conn));
     }
+}
+
+/// The write-ahead log keeps older copies of pages until it is written over: what was erased would be read there for
+/// as long. It is cut off when nothing else is to be done.
+#[derive(Default)]
+struct Wiping {
+    /// Something was erased since the log was cut off.
+    due: bool,
+    last: Option<Instant>,
+}
+
+impl Wiping {
+    /// The next job; none when there will be no more. Waits for it, and cuts the log off meanwhile if need be.
+    fn next(&mut self, conn: &Connection, jobs: &Receiver<Box<dyn Job>>) -> Option<Box<dyn Job>> {
+        while self.due {
+            let rested = self.last.map_or(Duration::ZERO, |last| {
+                WIPE_EVERY.saturating_sub(last.elapsed())
+            });
+            match jobs.recv_timeout(rested.max(IDLE)) {
+                Ok(job) => return Some(job),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.last = Some(Instant::now());
+                    match cut_off(conn) {
+                        Ok(whole) => self.due = !whole,
+                        Err(error) => tracing::debug!(%error, "the log could not be cut off yet"),
+                    }
+                }
+            }
+        }
+        jobs.recv().ok()
+    }
+}
+
+/// Moves the log into the database and empties it; whether nobody was reading it, who prevents that.
+fn cut_off(conn: &Connection) -> rusqlite::Result<bool> {
+    // Whoever wants to write does not wait for a reader.
+    conn.busy_timeout(Duration::ZERO)?;
+    let busy = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| {
+        row.get::<_, bool>(0)
+    });
+    conn.busy_timeout(BUSY)?;
+    Ok(!busy?)
 }
 
 /// Whether a message waits that is not with the connection. Most go there in the transaction that enters them, and

@@ -194,3 +194,30 @@ fn notes_about_the_account_survive() {
     store.set_terminal(None).wait().unwrap();
     assert_eq!(store.terminal().wait().unwrap(), None);
 }
+
+#[test]
+fn what_was_erased_is_in_no_file_soon() {
+    let store = TestStore::new();
+    store.put(direct(ANN, "SECRET"));
+    store.put(direct(ANN, "OTHER"));
+    let mut log = store.path().into_os_string();
+    log.push("-wal");
+    let files = [store.path(), log.into()];
+    let there = |text: &str| {
+        files.iter().any(|file| {
+            let bytes = std::fs::read(file).unwrap();
+            bytes
+                .windows(text.len())
+                .any(|part| part == text.as_bytes())
+        })
+    };
+    assert!(there("text of SECRET"));
+    let id = store.waiting()[0].id;
+    store.drop_denied(id, "denied".to_owned()).wait().unwrap();
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while there("text of SECRET") || there("raw of SECRET") {
+        assert!(std::time::Instant::now() < until, "the text stays");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    assert!(there("text of OTHER"));
+}
