@@ -339,6 +339,33 @@ async fn rules_change_under_a_running_session() {
     assert!(reason.contains("no message with this id"), "{reason}");
 }
 
+/// The change may come while the messages of others are being emitted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_listed_while_others_speak_does_not_wait_on() {
+    let world = World::linked().await;
+    let anna = world.person("Anna").await;
+    let bob = world.person("Bob").await;
+    let config = |allowed: &[&Person]| {
+        let numbers = allowed.iter().map(|who| format!("+{}", who.phone()));
+        json!({"dm_policy": "pairing", "allowed_sender_ids": numbers.collect::<Vec<_>>()})
+    };
+    let mut host = start(&world, &config(&[&anna])).await;
+    for _ in 0..4 {
+        let id = says(&world, &bob, "hello").await;
+        assert_eq!(verdict(&world, &id).await["outcome"], "waits_for_approval");
+        let others = async {
+            for _ in 0..12 {
+                anna.text(world.jid(), "and then").await.expect("text");
+            }
+        };
+        let listed = json!({"config": config(&[&anna, &bob])});
+        tokio::join!(others, host.ask("configure", listed));
+        while host.event().await["message"]["id"] != id {}
+        host.ask("configure", json!({"config": config(&[&anna])}))
+            .await;
+    }
+}
+
 /// A message that mentions somebody.
 fn mentioning(whom: &str, text: &str, forwarded: bool) -> wa::Message {
     wa::Message {

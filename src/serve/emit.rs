@@ -74,7 +74,8 @@ impl Emitter {
             inbox.borrow_and_update();
             let limits = attached::limits(&settings.borrow().media);
             self.open.session.limit_media(limits);
-            let wanted = settings.borrow_and_update().emits_happenings();
+            // Not marked as seen: a change that comes during the emission is to be met below.
+            let wanted = settings.borrow().emits_happenings();
             match (wanted, &happenings) {
                 (true, None) => happenings = Some(self.open.session.happenings()),
                 (false, Some(_)) => happenings = None,
