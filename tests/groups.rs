@@ -345,6 +345,15 @@ async fn a_community_and_its_groups() {
         let closed = blind.wait_id(reaction).await.expect("arrives");
         assert!(closed.message.enc_reaction_message.is_set());
         assert!(!closed.message.reaction_message.is_set());
+        // What a device that asks again is given.
+        let path = world.account_dir().join("channel.db");
+        let store = rusqlite::Connection::open(path).expect("channel.db");
+        let query = "SELECT payload FROM part WHERE message_id = ?1";
+        let kept: Vec<u8> = store
+            .query_row(query, [reaction], |row| row.get(0))
+            .expect("kept");
+        let kept: wa::Message = waproto::codec::message_decode(&kept).expect("a message");
+        assert!(kept.enc_reaction_message.is_set() && !kept.reaction_message.is_set());
     }
 
     for (to, refused) in [

@@ -54,7 +54,7 @@ pub(super) enum Deed {
 impl Deed {
     pub(super) fn of(message: &wa::Message) -> Self {
         let protocol = &message.protocol_message;
-        if message.reaction_message.is_set() {
+        if message.reaction_message.is_set() || message.enc_reaction_message.is_set() {
             Self::React
         } else if protocol.r#type == Some(Type::REVOKE) && protocol.key.from_me == Some(false) {
             Self::Delete

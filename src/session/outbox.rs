@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use wacore::types::events;
 use wacore::types::presence::ReceiptType;
 use wacore_binary::Jid;
-use waproto::codec::message_decode;
+use waproto::codec::{message_decode, message_to_vec};
 use waproto::whatsapp as wa;
 use whatsapp_rust::send::{SendError, SendOptions};
 use whatsapp_rust::{Client, ClientError, Freshness};
@@ -94,6 +94,7 @@ pub(super) async fn enter(
         return shared.store.enqueue(request, now()).await;
     };
     let (reply, entered) = oneshot::channel();
+    let again = request.clone();
     // A task of its own: a caller that goes away must not take along what is noted as handed over.
     let task = shared.clone();
     shared.lanes.spawn(async move {
@@ -128,7 +129,11 @@ pub(super) async fn enter(
             }
         }
     });
-    entered.await.unwrap_or(Err(StoreError::Stopped))
+    match entered.await {
+        Ok(entered) => entered,
+        // The session closes, and the commit may be on its way all the same: the outbox joins what it has by its ids.
+        Err(_) => shared.store.enqueue(again, now()).await,
+    }
 }
 
 /// Sends a message whose commit is still on its way, and must be on the disk before anything leaves.
@@ -344,12 +349,23 @@ async fn hand_over(
         if let Err(refused) = groups::may(deed, shared, client, group).await {
             return rejected(refused.code(), refused.sentence());
         }
+        let plain = message.reaction_message.is_set();
         let Some(sealed) = reaction::sealed(shared, client, group, message).await else {
             return rejected(
                 "no_message_secret",
                 "in a community's announcements a reaction is encrypted with a secret of the message, which is not known here: the message is older than the link of this device, or no longer kept",
             );
         };
+        if sealed.enc_reaction_message.is_set() && plain {
+            // Devices that ask for it again are given what is stored.
+            let payload = message_to_vec(&sealed);
+            let stored = shared
+                .store
+                .replace_payload(part.message_id.clone(), payload);
+            if let Err(error) = stored.await {
+                return Outcome::NotTaken(error.to_string());
+            }
+        }
         message = sealed;
     }
     shared.outbox.tell(&part.message_id, Fate::Handed);

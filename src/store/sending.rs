@@ -187,6 +187,15 @@ impl Store {
         })
     }
 
+    /// What goes out is not what was entered, and whoever asks for it again has to get the same.
+    pub fn replace_payload(&self, message_id: String, payload: Vec<u8>) -> Pending<()> {
+        self.submit(move |tx| {
+            tx.prepare_cached("UPDATE part SET payload = ?2 WHERE message_id = ?1")?
+                .execute(params![message_id, payload])?;
+            Ok(())
+        })
+    }
+
     /// The server took the message, but it may have gone to no device of the recipient.
     pub fn mark_suspect(&self, message_id: String) -> Pending<()> {
         self.update(
