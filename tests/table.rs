@@ -37,7 +37,7 @@ fn due(way: Way, reply: bool) -> Result<&'static str, &'static str> {
         (Way::Forbidden, true) => Ok("rejected"),
         (Way::Forbidden, false) => Err("unauthorized_destination"),
         (Way::Attachment, true) => Ok("sent"),
-        (Way::Attachment, false) => Err("attachment_unsupported"),
+        (Way::Attachment, false) => Err("attachment_mismatch"),
         (Way::Malformed, _) => Err("invalid_destination"),
         (Way::Banned, _) => Err("banned"),
     }
@@ -59,7 +59,7 @@ fn call(way: Way, reply: bool, to: &Person) -> (&'static str, Value) {
     let mut message = message("the text", metadata);
     if way == Way::Attachment {
         message["attachments"] =
-            json!([{"name": "a", "mime_type": "text/plain", "data_base64": "YQ=="}]);
+            json!([{"name": "a", "mime_type": "image/png", "data_base64": "YQ=="}]);
     }
     (
         if reply { "deliver" } else { "push" },

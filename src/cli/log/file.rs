@@ -92,11 +92,10 @@ mod tests {
         let older = directory.path().join("log.1");
         let writers = [1, 2].map(|_| Rotating::with_bound(&path, 1000).unwrap());
         let mut count = |n: usize| {
-            for mut writer in [&writers[n % 2]] {
-                writer
-                    .write_all(format!("line {n:04}\n").as_bytes())
-                    .unwrap();
-            }
+            let mut writer = &writers[n % 2];
+            writer
+                .write_all(format!("line {n:04}\n").as_bytes())
+                .unwrap();
         };
         (0..350).for_each(&mut count);
         let read = |path: &Path| fs::read_to_string(path).unwrap();
