@@ -397,6 +397,8 @@ async fn a_file_goes_with_the_message_that_expires() {
     push["config"]["deliver_errors"] = json!("degrade");
     push["config"]["queue_ttl_secs"] = json!(0);
     push["config"]["send_timeout_secs"] = json!(2);
+    let mut expiring = push.clone();
+    expiring["config"]["queue_ttl_secs"] = json!(4);
     let mut command = world.command();
     command.env("CHANNEL_WHATSAPP_WS_URL", "ws://127.0.0.1:9/ws/chat");
     let mut host = Host::new(command);
@@ -413,8 +415,14 @@ async fn a_file_goes_with_the_message_that_expires() {
     std::fs::write(&left, b"x").expect("file");
     let files = staged(&world);
     assert_eq!(files.len(), 2);
-    let _host = started(&world).await;
+    let mut host = started(&world).await;
     eventually("both are gone", || staged(&world).is_empty()).await;
+    // Nor does one wait longer whose upload keeps failing.
+    let media = &world.server.core().media;
+    media.refuse_only(MediaOp::Upload, 503, 1000);
+    let result = host.ask("push", expiring).await;
+    assert_eq!(result["delivery"]["metadata"]["delivery_state"], "queued");
+    eventually("it is given up", || staged(&world).is_empty()).await;
     assert_eq!(files_of(&anna), 0);
 }
 

@@ -177,7 +177,7 @@ async fn upload(
             _ = connection.wait_for(|now| !matches!(now, Connection::Online)) => {
                 Outcome::NotTaken("the connection was lost".to_owned())
             }
-            () = unwanted(shared, &part.message_id) => {
+            () = unwanted(shared, part) => {
                 Outcome::NotTaken("nobody waits for the message any more".to_owned())
             }
         }
@@ -224,18 +224,23 @@ async fn upload(
     }
 }
 
-/// Until the message was taken back, or has expired.
-async fn unwanted(shared: &Shared, id: &str) {
+/// Until the message was taken back, or has waited too long.
+async fn unwanted(shared: &Shared, part: &Outgoing) {
     let mut outbox = shared.store.outbound_signal();
+    let left = part.expires_at.saturating_sub(now());
+    let left = Duration::from_secs(u64::try_from(left).unwrap_or_default());
+    let expired = tokio::time::sleep(left);
+    tokio::pin!(expired);
     loop {
         outbox.borrow_and_update();
-        match shared.store.still_waits(id.to_owned()).await {
+        match shared.store.still_waits(part.message_id.clone()).await {
             Ok(false) => return,
             Ok(true) => {}
             Err(error) => tracing::debug!(%error, "whether a message still waits cannot be told"),
         }
-        if outbox.changed().await.is_err() {
-            return;
+        tokio::select! {
+            changed = outbox.changed() => if changed.is_err() { return },
+            () = &mut expired => return,
         }
     }
 }

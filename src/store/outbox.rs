@@ -208,7 +208,7 @@ impl Store {
                 "UPDATE part SET state = 10, open = 0 WHERE request = ?1 AND state = 0",
             )?
             .execute([request.0])?;
-            tx.outbound_changed();
+            tx.outbound_given_up();
             parts(tx, request)
         })
     }

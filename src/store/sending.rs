@@ -240,7 +240,7 @@ impl Store {
                 )?
                 .execute([now])?;
             if n > 0 {
-                tx.outbound_changed();
+                tx.outbound_given_up();
             }
             Ok(n)
         })

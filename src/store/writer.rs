@@ -48,6 +48,7 @@ pub(super) struct Tx<'a> {
     conn: &'a Connection,
     inbound: Cell<bool>,
     outbound: Cell<bool>,
+    given_up: Cell<bool>,
     media: Cell<bool>,
     erased: Cell<bool>,
     counted: RefCell<Vec<(Cow<'static, str>, i64)>>,
@@ -66,6 +67,11 @@ impl Tx<'_> {
     /// Wakes who waits for the outbox.
     pub(super) fn outbound_changed(&self) {
         self.outbound.set(true);
+    }
+
+    /// The same, also if nothing is left to send: somebody may be at work for what was given up.
+    pub(super) fn outbound_given_up(&self) {
+        self.given_up.set(true);
     }
 
     /// Wakes who waits for media, or fetches them.
@@ -95,6 +101,7 @@ impl<'a> Tx<'a> {
             conn,
             inbound: Cell::new(false),
             outbound: Cell::new(false),
+            given_up: Cell::new(false),
             media: Cell::new(false),
             erased: Cell::new(false),
             counted: RefCell::default(),
@@ -383,7 +390,7 @@ fn run(
         for (job, outcome) in batch.into_iter().zip(outcomes) {
             job.answer(outcome);
         }
-        if tx.outbound.get() && something_to_send(&tx) {
+        if tx.given_up.get() || tx.outbound.get() && something_to_send(&tx) {
             outbound.send_modify(|n| *n += 1);
         }
     }

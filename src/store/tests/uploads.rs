@@ -96,7 +96,17 @@ fn what_will_not_go_leaves_its_file() {
         panic!("new");
     };
     assert!(store.still_waits("A".to_owned()).wait().unwrap());
+    let mut signal = store.outbound_signal();
+    // Comes after the answer to the work before it.
+    let settled = || {
+        store.flush().wait().unwrap();
+        store.flush().wait().unwrap();
+    };
+    settled();
+    signal.mark_unchanged();
     store.withdraw(request).wait().unwrap();
+    settled();
+    assert!(signal.has_changed().unwrap(), "who uploads is told");
     assert!(!store.still_waits("A".to_owned()).wait().unwrap());
     assert_eq!(left(&store), ["fa", "fb"]);
     assert!(awaited(&store).is_empty());
@@ -114,7 +124,11 @@ fn what_will_not_go_leaves_its_file() {
         (head.message_id.as_str(), head.payload.as_slice()),
         ("A", &b"C"[..])
     );
+    settled();
+    signal.mark_unchanged();
     store.expire(NOW + 60).wait().unwrap();
+    settled();
+    assert!(signal.has_changed().unwrap(), "who uploads is told");
     assert_eq!(left(&store), ["fc", "fd"]);
 }
 
