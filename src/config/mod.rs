@@ -340,12 +340,7 @@ impl Config {
 }
 
 /// Settings that are checked and kept, and that this version does not act upon.
-const NOT_YET: [&str; 4] = [
-    "health_probe",
-    "pacing",
-    "read_receipts",
-    "typing_presence",
-];
+const NOT_YET: [&str; 4] = ["health_probe", "pacing", "read_receipts", "typing_presence"];
 
 /// A warning for the settings given that have no effect yet: silence would look like obedience.
 fn not_yet(config: &Value) -> Option<String> {
