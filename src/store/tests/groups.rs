@@ -195,3 +195,18 @@ fn what_happens_is_of_who_is_known_and_is_not_kept() {
     assert_eq!(told.group.unwrap().group.subject, "Cooks");
     assert_eq!(store.waiting().len(), 1);
 }
+
+#[test]
+fn a_number_that_a_group_gives_to_another_lid_speaks_for_nobody() {
+    let store = TestStore::new();
+    store.put(message(&[ANN, ANN_LID], &[ANN, ANN_LID], "M1"));
+    let group = Group {
+        by_lid: true,
+        ..Group::default()
+    };
+    let set = store.set_group(jid(GROUP), group, vec![member(BOB_LID, ANN)], false, 1000);
+    set.wait().unwrap();
+    let credentials = |given: &[&str]| store.credentials(addresses(given)).wait().unwrap();
+    assert_eq!(credentials(&[ANN]), [jid(BOB_LID)]);
+    assert_eq!(credentials(&[ANN_LID]), [jid(ANN_LID)]);
+}
