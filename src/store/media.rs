@@ -3,9 +3,9 @@
 //!
 //! An attachment is a message's word for a file; a medium is a file that is really there, once however many messages
 //! carry it. Invariants: a file counts as a message's only after that message's own path and key have led to it, or
-//! the very same encrypted file has been verified before: a hash that somebody has merely written into a message
-//! gives nobody a file. What was downloaded is entered here after it is whole on the shelf, and taken out before it
-//! is removed there.
+//! the very same encrypted file has been verified before: for a hash that somebody has merely written into a message
+//! no event is told of a file. A storage key is no such proof: it is the hash's, whoever wrote it. What was downloaded
+//! is entered here after it is whole on the shelf, and taken out before it is removed there.
 
 use rusqlite::{OptionalExtension, Row, params};
 
