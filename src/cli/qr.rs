@@ -50,7 +50,8 @@ impl Modules {
     }
 }
 
-/// The code as lines of half blocks, two modules to a character, for stderr.
+/// The code as lines of half blocks, two modules to a character, for stderr. The ink is the light part, so that the border
+/// is there also where spaces at the end of a line are not.
 ///
 /// # Errors
 /// [`QrError::Text`] if the text is too long.
@@ -67,14 +68,14 @@ pub fn extent(text: &str) -> Result<(usize, usize), QrError> {
     Ok((size, size.div_ceil(2)))
 }
 
-/// With `coloured` the code brings its own black and white. Without, it is drawn in the text's colour as the light
-/// part, which is right on the usual dark background; dark text on a light one shows it inverted.
+/// With `coloured` the code brings its own black and white. Without, its light part has the text's colour, which is
+/// right on the usual dark background; dark text on a light one shows it inverted.
 fn draw(text: &str, coloured: bool) -> Result<String, QrError> {
     let modules = Modules::new(text)?;
     let size = modules.size();
     // Colours 16 and 231 are the fixed black and white of the 256; the first sixteen follow the terminal's theme.
     let (begin, end) = if coloured {
-        ("\x1b[38;5;16;48;5;231m", "\x1b[0m\n")
+        ("\x1b[38;5;231;48;5;16m", "\x1b[0m\n")
     } else {
         ("", "\n")
     };
@@ -83,12 +84,11 @@ fn draw(text: &str, coloured: bool) -> Result<String, QrError> {
         drawing.push_str(begin);
         for x in 0..size {
             // Below the last row there is light.
-            let (above, below) = (modules.is_dark(x, y), modules.is_dark(x, y + 1));
-            drawing.push(match (above == coloured, below == coloured) {
-                (true, true) => '█',
-                (true, false) => '▀',
-                (false, true) => '▄',
-                (false, false) => ' ',
+            drawing.push(match (modules.is_dark(x, y), modules.is_dark(x, y + 1)) {
+                (false, false) => '█',
+                (false, true) => '▀',
+                (true, false) => '▄',
+                (true, true) => ' ',
             });
         }
         drawing.push_str(end);
@@ -132,21 +132,19 @@ mod tests {
         AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=,BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBB=,\
         CCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCC=,1";
 
-    /// What a terminal shows: the light of each half of each character.
-    fn shown(drawing: &str, ink_is_dark: bool) -> Vec<Vec<bool>> {
+    /// What a terminal shows: whether each half of each character is dark.
+    fn shown(drawing: &str) -> Vec<Vec<bool>> {
         let mut rows = Vec::new();
         for line in drawing.lines() {
             let halves = |upper: bool| {
-                let ink = move |c| match c {
-                    '█' => true,
-                    '▀' => upper,
-                    '▄' => !upper,
-                    ' ' => false,
+                let dark = move |c| match c {
+                    '█' => false,
+                    '▀' => !upper,
+                    '▄' => upper,
+                    ' ' => true,
                     other => panic!("{other:?}"),
                 };
-                line.chars()
-                    .map(|c| ink(c) == ink_is_dark)
-                    .collect::<Vec<bool>>()
+                line.chars().map(dark).collect::<Vec<bool>>()
             };
             rows.push(halves(true));
             rows.push(halves(false));
@@ -162,17 +160,24 @@ mod tests {
         let coloured = draw(TEXT, true).unwrap();
         assert_eq!(camera::read(&coloured).as_deref(), Some(TEXT));
         for line in coloured.lines() {
-            assert!(line.starts_with("\x1b[38;5;16;48;5;231m") && line.ends_with("\x1b[0m"));
+            assert!(line.starts_with("\x1b[38;5;231;48;5;16m") && line.ends_with("\x1b[0m"));
         }
         let bare = coloured
-            .replace("\x1b[38;5;16;48;5;231m", "")
+            .replace("\x1b[38;5;231;48;5;16m", "")
             .replace("\x1b[0m", "");
-        assert_eq!(shown(&bare, true), shown(&plain, false));
+        assert_eq!(bare, plain);
+    }
+
+    #[test]
+    fn it_outlives_what_cuts_spaces_off() {
+        for line in draw(TEXT, false).unwrap().lines() {
+            assert!(line.ends_with('█'));
+        }
     }
 
     #[test]
     fn it_has_its_border_and_fits_a_terminal() {
-        let rows = shown(&draw(TEXT, false).unwrap(), false);
+        let rows = shown(&draw(TEXT, false).unwrap());
         let width = rows[0].len();
         assert!(width <= 80, "{width}");
         assert!(rows.iter().all(|row| row.len() == width));
@@ -197,7 +202,7 @@ mod tests {
         let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
         let info = reader.next_frame(&mut pixels).unwrap();
         let side = info.width as usize;
-        let rows = shown(&draw(TEXT, false).unwrap(), false);
+        let rows = shown(&draw(TEXT, false).unwrap());
         assert_eq!((side, info.height as usize), (rows[0].len() * SCALE, side));
         for (at, pixel) in pixels[..side * side].iter().enumerate() {
             let dark = rows[at / side / SCALE][at % side / SCALE];
