@@ -339,6 +339,77 @@ async fn rules_change_under_a_running_session() {
     assert!(reason.contains("no message with this id"), "{reason}");
 }
 
+/// Met by a LID that says nothing; the number that is listed is asked for before anything is erased.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_listed_by_number_gets_through_by_lid() {
+    let world = World::linked().await;
+    let mut people = Vec::new();
+    for name in ["Anna", "Bob", "Reader"] {
+        let mut spec = PersonSpec::new(name).lid_migrated();
+        spec.account.secretive = true;
+        people.push(Person::join_as(&world.server, spec).await.expect(name));
+    }
+    let [anna, bob, reader] = people.as_slice() else {
+        panic!("three");
+    };
+    let phone = |who: &Person| format!("+{}", who.phone());
+    let mut config = json!({
+        "allowed_sender_ids": [phone(anna), phone(bob)], "poll_idle_ms": 300, "poll_timeout_secs": 30,
+    });
+    let mut ids = Vec::new();
+    for person in &people {
+        ids.push(says_by_lid(&world, person).await);
+    }
+    // Of the others it is not even told who asks.
+    world.server.core().set_secretive(anna.phone(), false);
+    let events = world.poll(config.clone()).await;
+    assert_eq!(events.len(), 1, "{events:?}");
+    assert_eq!(events[0]["message"]["id"], ids[0]);
+    assert_eq!(events[0]["conversation"]["id"], anna.lid().to_string());
+    let told = verdict(&world, &ids[1]).await;
+    assert_eq!(told["rule"], "dm_policy: allowlist", "{told}");
+    // Under a session as well; and one who may only read does not pass for a stranger.
+    config["dm_policy"] = json!("open");
+    config["contacts"] = json!([{"id": phone(reader), "permission": "read"}]);
+    let id = says_by_lid(&world, reader).await;
+    world.server.core().set_secretive(reader.phone(), false);
+    let mut host = start(&world, &config).await;
+    assert_eq!(verdict(&world, &id).await["rule"], "contacts[0]: read");
+    host.end();
+    host.exit().await;
+}
+
+async fn says_by_lid(world: &World, person: &Person) -> String {
+    let id = person.text(world.lid(), "hello").await.expect("text");
+    assert_eq!(person.wait_ack(&id).await.expect("ack"), None);
+    id
+}
+
+/// A poller has only one connection a call.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_poller_gives_codes_beyond_its_batch() {
+    let world = World::linked().await;
+    let mut people = Vec::new();
+    for name in ["Anna", "Bob", "Carol"] {
+        people.push(world.person(name).await);
+    }
+    let [strangers @ .., friend] = people.as_slice() else {
+        panic!("three");
+    };
+    let config = json!({
+        "dm_policy": "pairing", "allowed_sender_ids": [format!("+{}", friend.phone())],
+        "poll_max_events": 1, "poll_idle_ms": 300, "poll_timeout_secs": 30,
+    });
+    for person in &people {
+        says(&world, person, "hello").await;
+    }
+    let events = world.poll(config).await;
+    assert_eq!(events.len(), 1, "{events:?}");
+    for stranger in strangers {
+        code_of(stranger).await;
+    }
+}
+
 /// The change may come while the messages of others are being emitted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_listed_while_others_speak_does_not_wait_on() {

@@ -196,13 +196,24 @@ async fn linked_in_use_and_unlinked() {
     assert!(text(&gone.stderr).contains("unreachable"), "{gone:?}");
     assert!(world.account_dir().join("store.db").is_file() && devices() == 1);
 
+    // Of a device before it, and of a file that was repaired; and somebody else's.
+    let others = [
+        "store.db.aside-1",
+        "store.db.aside-1-wal",
+        "channel.db.damaged-2",
+        "store.db.old",
+    ];
+    for name in others {
+        std::fs::write(world.account_dir().join(name), "").expect("write");
+    }
     let unlinked = shown(&world, &["unlink", "--yes"]).await;
     assert_eq!(devices(), 0, "{unlinked}");
-    let left: Vec<_> = std::fs::read_dir(world.account_dir())
+    let mut left: Vec<_> = std::fs::read_dir(world.account_dir())
         .expect("directory")
         .map(|entry| entry.expect("entry").file_name())
         .collect();
-    assert_eq!(left, ["lock"]);
+    left.sort();
+    assert_eq!(left, ["lock", "store.db.old"]);
     let health = world.ok("health", json!({"config": {}})).await;
     assert_eq!(health["health"]["status"], "not_linked");
     insta::assert_snapshot!("unlinked", unlinked);

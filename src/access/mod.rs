@@ -227,6 +227,22 @@ impl<'a> Policy<'a> {
         }
     }
 
+    /// Whether any rule means a person by their phone number, so that a number may decide what becomes of a message.
+    pub fn names_numbers(&self) -> bool {
+        let config = self.config;
+        let contacts = config.contacts.iter().map(|contact| &contact.id);
+        let routes = config.routes.iter();
+        let routes = routes.flat_map(|route| [&route.chat, &route.group, &route.from]);
+        let members = config.allowed_group_sender_ids.iter().flatten();
+        contacts
+            .chain(&config.owner_id)
+            .chain(&config.allowed_sender_ids)
+            .chain(&config.allowed_conversation_ids)
+            .chain(members)
+            .chain(routes.flatten())
+            .any(|entry| matches!(entry, IdEntry::One(address) if address.phone().is_some()))
+    }
+
     /// Whether what is said in this group may be for the agent at all.
     pub fn hears_group(&self, chat: &[Address]) -> bool {
         let config = self.config;

@@ -31,12 +31,21 @@ impl Policy<'_> {
         let admitted = if !listed.is_empty() {
             position(listed, target, true).is_some()
         } else {
-            self.dm.is_none() || self.is_default(target) || self.admits(target, approved)
+            self.is_unsaid() || self.is_default(target) || self.admits(target, approved)
         };
         match admitted && !target.is_empty() {
             true => Ok(()),
             false => Err(Unauthorized),
         }
+    }
+
+    /// Whether nothing is said of who may speak, so that only an operator's own call can ask. Groups that are listed
+    /// while groups may not speak at all admit nobody, yet say that not everybody is meant.
+    fn is_unsaid(&self) -> bool {
+        let config = self.config;
+        self.dm.is_none()
+            && config.allowed_conversation_ids.is_empty()
+            && config.allowed_group_sender_ids.is_none()
     }
 
     fn is_default(&self, target: &[Address]) -> bool {

@@ -11,4 +11,4 @@ pub mod socket;
 
 pub use crate::platform::private_file;
 pub use lock::{InUse, OwnerLock, Role};
-pub use paths::{AccountError, Paths};
+pub use paths::{AccountError, DAMAGED, NEW, Paths};

@@ -6,6 +6,13 @@ use std::path::{Path, PathBuf};
 
 use crate::platform::{self, HOME, private_directory, private_file};
 
+/// Follows the name of a database that made place for another one.
+const ASIDE: &str = ".aside-";
+/// Follows the name of a damaged database that was repaired; a stamp comes behind it.
+pub const DAMAGED: &str = ".damaged-";
+/// Follows the name of the one that is to take its place.
+pub const NEW: &str = ".new";
+
 /// Why an account's files cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum AccountError {
@@ -118,7 +125,7 @@ impl Paths {
                 name.push(suffix);
                 PathBuf::from(name)
             };
-            match fs::rename(named(""), named(&format!(".aside-{stamp}"))) {
+            match fs::rename(named(""), named(&format!("{ASIDE}{stamp}"))) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(failed(database, error));
                 }
@@ -129,7 +136,8 @@ impl Paths {
     }
 
     /// Removes what is kept for the linked device, the session first: what is left when it is cut short has no account
-    /// any more. The lock stays, since somebody may be waiting for it. What was removed.
+    /// any more. With it goes what was kept of earlier ones, moved aside or damaged. The lock stays, since somebody may
+    /// be waiting for it. What was removed.
     ///
     /// # Errors
     /// At the first that cannot be removed.
@@ -144,7 +152,35 @@ impl Paths {
         }
         remove(self.beside("reserve"), &mut removed)?;
         remove(self.media(), &mut removed)?;
+        for earlier in self.earlier()? {
+            remove(earlier, &mut removed)?;
+        }
         Ok(removed)
+    }
+
+    /// What is still there of databases that stood in the place of these.
+    fn earlier(&self) -> Result<Vec<PathBuf>, AccountError> {
+        let names = [self.store.clone(), self.channel()].map(|database| {
+            let name = database.file_name().unwrap_or_default();
+            name.to_string_lossy().into_owned()
+        });
+        let is_earlier = |file: &str| {
+            names.iter().any(|name| {
+                let rest = file.strip_prefix(name.as_str());
+                rest.is_some_and(|rest| [ASIDE, DAMAGED, NEW].iter().any(|n| rest.starts_with(n)))
+            })
+        };
+        let directory = self.directory();
+        let entries = fs::read_dir(directory).map_err(|e| failed(directory, e))?;
+        let files = entries.filter_map(|entry| Some(entry.ok()?.path()));
+        let mut earlier: Vec<_> = files
+            .filter(|path| {
+                let name = path.file_name().unwrap_or_default();
+                is_earlier(&name.to_string_lossy())
+            })
+            .collect();
+        earlier.sort();
+        Ok(earlier)
     }
 
     /// Which of the account's files and its directory other users may read or enter, with their modes; none on a system

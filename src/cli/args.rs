@@ -286,7 +286,7 @@ pub struct SchemaArgs {
 /// Log the device out at WhatsApp, and remove what was kept for it
 ///
 /// Removes the session, the inbox, the outbox, the media, and who was let in. If WhatsApp cannot be told, nothing is
-/// removed. Databases that were moved aside before stay where they are.
+/// removed. What earlier devices left, moved aside by linking anew or by `doctor --repair`, goes with it.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 #[command(after_help = "Examples:\n  \
     channel-whatsapp unlink\n  \

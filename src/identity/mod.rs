@@ -196,16 +196,23 @@ impl FromStr for Address {
     }
 }
 
-impl From<Address> for String {
-    fn from(address: Address) -> Self {
-        address.to_string()
-    }
+/// What is kept and sent of these is their text.
+macro_rules! is_text {
+    ($($type:ty: $error:ty),+ $(,)?) => {$(
+        impl From<$type> for String {
+            fn from(value: $type) -> Self {
+                value.to_string()
+            }
+        }
+
+        impl TryFrom<String> for $type {
+            type Error = $error;
+
+            fn try_from(text: String) -> Result<Self, $error> {
+                text.parse()
+            }
+        }
+    )+};
 }
 
-impl TryFrom<String> for Address {
-    type Error = AddressError;
-
-    fn try_from(jid: String) -> Result<Self, AddressError> {
-        jid.parse()
-    }
-}
+is_text!(Address: AddressError, Phone: PhoneError);

@@ -84,17 +84,3 @@ impl fmt::Display for Phone {
         write!(f, "+{}", self.0)
     }
 }
-
-impl From<Phone> for String {
-    fn from(phone: Phone) -> Self {
-        phone.to_string()
-    }
-}
-
-impl TryFrom<String> for Phone {
-    type Error = PhoneError;
-
-    fn try_from(text: String) -> Result<Self, PhoneError> {
-        text.parse()
-    }
-}

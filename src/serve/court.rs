@@ -4,9 +4,11 @@
 //! in the transaction that keeps the verdict. A stranger gets one code and a reader one answer an hour, noted in the
 //! transaction that enters it into the outbox, and only by a process that runs ingress.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
-use super::emit::{Court, Decided};
+use super::emit::{Court, Decided, know_groups};
 use super::outgoing::mint;
 use crate::access::{Judgement, Policy, Subject, Verdict};
 use crate::clock::now;
@@ -14,12 +16,14 @@ use crate::config::{Config, TextFormat};
 use crate::identity::{Address, ChatKind};
 use crate::outbound::{self, Known};
 use crate::protocol::request::OutboundMessage;
-use crate::session::Session;
+use crate::session::{Following, Session};
 use crate::store::{
     CODE_LIFETIME, Gate, NewPart, OutboundRequest, PAIRING_CODE, Peer, Ruling, StoreError, Stored,
     Trace,
 };
 
+/// What the verdict on somebody waits for who they are.
+const PEOPLE: Duration = Duration::from_secs(3);
 /// How often one reader gets the fixed answer, seconds.
 const ANSWER_EVERY: i64 = 3600;
 /// What `kind` says of that answer.
@@ -49,6 +53,38 @@ impl Court<'_> {
             gates: std::iter::once(age).chain(gates).collect(),
         };
         Ok((verdict, Ruling { rule, trace }))
+    }
+
+    /// Asks WhatsApp for the numbers of those who are known by their LID alone, where a number may decide; whether there
+    /// is news. Who stays unknown is a stranger.
+    pub(super) async fn know_people(
+        &self,
+        session: &Session,
+        waiting: &[Stored],
+    ) -> Result<bool, StoreError> {
+        let policy = Policy::new(self.config);
+        if !policy.names_numbers() {
+            return Ok(false);
+        }
+        let mut strangers = Vec::new();
+        for message in waiting {
+            if message.chat.kind() == ChatKind::Group && !policy.hears_group(&message.chat.aliases)
+            {
+                continue;
+            }
+            let forms = self.identity(message).await?;
+            let lid = forms.iter().find(|form| matches!(form, Address::Lid(_)));
+            if let Some(lid) = lid
+                && !forms.iter().any(|form| form.phone().is_some())
+                && !strangers.contains(lid)
+            {
+                strangers.push(lid.clone());
+            }
+        }
+        Ok(!strangers.is_empty()
+            && session
+                .know_people(&strangers, Instant::now() + PEOPLE)
+                .await)
     }
 
     /// Every address that the sender is known by. A group knows of its members what they may not have told us.
@@ -136,33 +172,33 @@ impl Court<'_> {
         }
     }
 
-    /// Answers who gets an answer while there still is a connection, which a poller gives up before it judges the
-    /// rest. What cannot be sent until `deadline` waits in the outbox.
+    /// Does what takes a connection, which a poller gives up before it judges what is left: learns who speaks where,
+    /// and refuses whom it has to, as far as the batch can reach, so that who gets an answer gets it now. What cannot be
+    /// sent until `deadline` waits in the outbox.
     pub(super) async fn greet(
         &self,
         session: &Session,
-        waiting: Vec<Stored>,
         deadline: Instant,
     ) -> Result<(), StoreError> {
-        let own = self.own();
-        let policy = Policy::new(self.config).with_own(&own);
+        let most = self.config.poll_max_events;
         let mut sent = Vec::new();
-        for message in waiting {
-            let (verdict, ruling) = self.judge(&policy, &own, &message).await?;
-            let answered = matches!(verdict, Verdict::Pairing { .. } | Verdict::ReadOnly { .. });
-            if !answered || !self.config.emits(&message.draft.event_type) {
-                continue;
+        let mut window = most;
+        loop {
+            let mut waiting = self.waiting(window).await?;
+            let groups = know_groups(session, self.config, &waiting).await;
+            if self.know_people(session, &waiting).await? || groups {
+                waiting = self.waiting(window).await?;
             }
-            let answer = mint();
-            let following = session.follow(std::slice::from_ref(&answer));
-            let decided = self.refuse(&message, &verdict, ruling, &answer);
-            if let Decided::Greet(greeted) = decided {
-                if greeted.await? {
-                    sent.push(following);
-                }
-            } else {
-                decided.committed().await?;
+            let whole = waiting.len() < window as usize;
+            let mut emitted = 0;
+            for message in waiting {
+                emitted += u32::from(self.greet_one(session, message, &mut sent).await?);
             }
+            // What is refused is gone, and what is context stays, so that others are in sight now.
+            if whole || emitted >= most {
+                break;
+            }
+            window += most - emitted;
         }
         let arrived = async {
             for following in &mut sent {
@@ -172,6 +208,41 @@ impl Court<'_> {
         // Whatever it is, it is in the outbox.
         let _ = tokio::time::timeout_at(deadline, arrived).await;
         Ok(())
+    }
+
+    /// Whether the message is going to be emitted.
+    async fn greet_one(
+        &self,
+        session: &Session,
+        message: Stored,
+        sent: &mut Vec<Following>,
+    ) -> Result<bool, StoreError> {
+        let own = self.own();
+        let policy = Policy::new(self.config).with_own(&own);
+        let (verdict, ruling) = self.judge(&policy, &own, &message).await?;
+        let asked_for = self.config.emits(&message.draft.event_type);
+        match verdict {
+            Verdict::Emit { .. } => return Ok(asked_for),
+            Verdict::Context { .. } => return Ok(false),
+            Verdict::Pairing { .. } if !asked_for => return Ok(false),
+            Verdict::Pairing { .. } | Verdict::ReadOnly { .. } | Verdict::Deny { .. } => {}
+        }
+        let answer = mint();
+        let following = session.follow(std::slice::from_ref(&answer));
+        match self.refuse(&message, &verdict, ruling, &answer) {
+            Decided::Greet(greeted) => {
+                if greeted.await? {
+                    sent.push(following);
+                }
+            }
+            decided => drop(decided.committed().await?),
+        }
+        Ok(false)
+    }
+
+    async fn waiting(&self, most: u32) -> Result<Vec<Stored>, StoreError> {
+        let age = self.config.max_event_age_secs.into();
+        self.store.next_to_emit(most, age, now()).await
     }
 }
 

@@ -164,6 +164,9 @@ impl Emitter {
                 linked: &self.open.linked,
                 folder: &self.account.paths.media(),
             };
+            if court.know_people(&self.open.session, &waiting).await? {
+                waiting = next().await?;
+            }
             let (numbered, failed) = court.number(waiting, Some(attending)).await;
             crate::crash::point("after_number");
             let count = numbered.len();

@@ -276,9 +276,6 @@ async fn batch(
             deadline,
         )
         .await;
-        let age = config.max_event_age_secs.into();
-        let waiting = || store.next_to_emit(config.poll_max_events, age, crate::clock::now());
-        emit::know_groups(&session, config, &waiting().await?).await;
         let court = Court {
             store: &store,
             session: begun.session,
@@ -286,13 +283,8 @@ async fn batch(
             linked: &linked,
             folder: &folder,
         };
-        court
-            .greet(
-                &session,
-                waiting().await?,
-                deadline.min(Instant::now() + GREET),
-            )
-            .await?;
+        let greeted = deadline.min(Instant::now() + GREET);
+        court.greet(&session, greeted).await?;
         attached::fetch(&court, &session, deadline).await?;
     }
     account.close(STOP).await;

@@ -3,8 +3,7 @@
 //! Invariants: nobody asks the server for each message, and never for two groups at once; a message is refused here
 //! only on what the server has just said.
 
-use std::collections::HashMap;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -17,6 +16,7 @@ use waproto::whatsapp::message::protocol_message::Type;
 use whatsapp_rust::features::GroupMetadata;
 use whatsapp_rust::{Client, ErrorChainExt};
 
+use super::in_vain::InVain;
 use super::{Session, Shared, address, jid};
 use crate::clock::now;
 use crate::identity::Address;
@@ -26,16 +26,14 @@ use crate::store::{Group, GroupChange, KnownGroup, Member, StoreError};
 const GOOD_FOR: i64 = 24 * 3600;
 /// The server answers within milliseconds, or not at all.
 const ANSWER: Duration = Duration::from_secs(10);
-/// A group of which the server told nothing is not asked for again before this.
-const AGAIN: Duration = Duration::from_secs(600);
 
 /// What a session remembers of its questions about groups.
 #[derive(Default)]
 pub(super) struct Groups {
     /// One question at a time.
     asking: tokio::sync::Mutex<()>,
-    /// When the server last told nothing of a group.
-    in_vain: std::sync::Mutex<HashMap<Address, Instant>>,
+    /// Groups of which the server told nothing.
+    in_vain: InVain,
     /// Changes that were reported.
     changes: std::sync::atomic::AtomicU64,
 }
@@ -114,13 +112,13 @@ impl Session {
             return false;
         };
         for (group, known) in groups {
-            if known.as_ref().is_some_and(is_good) || shared.groups.was_in_vain(group) {
+            if known.as_ref().is_some_and(is_good) || shared.groups.in_vain.has(group) {
                 continue;
             }
             let fetched = tokio::time::timeout_at(deadline, fetch(shared, &client, group)).await;
             match fetched {
                 Ok(Ok(())) => news = true,
-                _ => shared.groups.note_in_vain(group),
+                _ => shared.groups.in_vain.note(group),
             }
         }
         news
@@ -128,22 +126,6 @@ impl Session {
 }
 
 impl Groups {
-    fn was_in_vain(&self, group: &Address) -> bool {
-        let in_vain = self.in_vain.lock().unwrap_or_else(PoisonError::into_inner);
-        in_vain.get(group).is_some_and(|at| at.elapsed() < AGAIN)
-    }
-
-    fn note_in_vain(&self, group: &Address) {
-        let mut in_vain = self.in_vain.lock().unwrap_or_else(PoisonError::into_inner);
-        in_vain.retain(|_, at| at.elapsed() < AGAIN);
-        in_vain.insert(group.clone(), Instant::now());
-    }
-
-    fn forget_in_vain(&self, group: &Address) {
-        let mut in_vain = self.in_vain.lock().unwrap_or_else(PoisonError::into_inner);
-        in_vain.remove(group);
-    }
-
     fn changes(&self) -> u64 {
         self.changes.load(std::sync::atomic::Ordering::Relaxed)
     }
@@ -272,7 +254,7 @@ pub(super) fn changed(shared: &Shared, update: &GroupUpdate) {
         .groups
         .changes
         .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    shared.groups.forget_in_vain(&group);
+    shared.groups.in_vain.forget(&group);
     // While we were not in it nothing was reported.
     if concerns_us(shared, &update.action) {
         drop(shared.store.change_group(group.clone(), GroupChange::Other));

@@ -18,6 +18,7 @@ mod fate;
 mod fetch;
 mod groups;
 mod happenings;
+mod in_vain;
 mod keeping;
 mod lanes;
 mod link;
@@ -37,6 +38,7 @@ mod transfers;
 mod unlink;
 mod upload;
 mod version;
+mod who;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -127,6 +129,8 @@ struct Shared {
     client: Mutex<Option<Arc<Client>>>,
     inbox: receive::Inbox,
     groups: groups::Groups,
+    /// People of whom the server was asked who they are.
+    strangers: in_vain::InVain,
     happenings: happenings::Happenings,
     outbox: Arc<fate::Waiters>,
     lanes: lanes::Lanes,
@@ -199,6 +203,7 @@ impl Session {
             connection: watch::Sender::new(Connection::Connecting),
             client: Mutex::new(None),
             groups: groups::Groups::default(),
+            strangers: in_vain::InVain::default(),
             happenings: happenings::Happenings::default(),
             outbox,
             lanes: lanes::Lanes::default(),

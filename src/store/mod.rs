@@ -20,6 +20,7 @@ mod messages;
 mod meta;
 mod numbers;
 mod outbox;
+mod pairing;
 mod peers;
 mod pending;
 mod people;
@@ -46,7 +47,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use tokio::sync::watch;
 
-pub use approvals::{Applicant, Approval, CODE_LIFETIME, Decided, PAIRING_CODE, Revoked};
+pub use approvals::{Approval, Revoked};
 pub use counters::Counters;
 pub use device::{SESSION_SCHEMA, linked_device};
 pub use error::StoreError;
@@ -60,6 +61,7 @@ pub use messages::{Kept, Search, Unread};
 pub use meta::{Connections, Counts, Dated, Linked, Terminal};
 pub use numbers::{Asking, Registered};
 pub use outbox::{DeliveryState, Enqueued, NewPart, OutboundRequest, PartState, RequestId};
+pub use pairing::{Applicant, CODE_LIFETIME, Decided, PAIRING_CODE};
 pub use peers::{Peer, PeerKey};
 pub use pending::{Again, MessageName};
 pub use people::Named;

@@ -7,7 +7,7 @@
 use rusqlite::types::Type;
 use rusqlite::{OptionalExtension, Row, params};
 
-use super::{Pending, Store, Tx, approvals, numbers};
+use super::{Pending, Store, Tx, numbers, pairing};
 use crate::identity::{Address, ChatKind};
 
 /// Key of a person or chat within this store. Lower is older.
@@ -214,7 +214,7 @@ pub(super) fn add(tx: &Tx<'_>, address: &Address, key: PeerKey) -> rusqlite::Res
         .execute(params![address.to_string(), key.0])?;
     match new {
         0 => Ok(()),
-        _ => approvals::judge_again(tx, key),
+        _ => pairing::judge_again(tx, key),
     }
 }
 
@@ -280,7 +280,7 @@ pub(super) fn merge(tx: &Tx<'_>, into: PeerKey, from: PeerKey) -> rusqlite::Resu
     )?
     .execute([into.0, from.0])?;
     rekey_inbox(tx, into, from)?;
-    approvals::merge(tx, into, from)?;
+    pairing::merge(tx, into, from)?;
     for sql in [
         "UPDATE part SET chat = ?1 WHERE request IN (SELECT id FROM request WHERE chat = ?2)",
         "UPDATE request SET chat = ?1 WHERE chat = ?2",

@@ -11,6 +11,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, params, params_from_iter};
 
 use super::{StoreError, device, schema};
+use crate::account::{DAMAGED, NEW};
 
 mod settle;
 
@@ -45,7 +46,7 @@ pub fn repair(path: &Path, stamp: i64) -> Result<Option<Repaired>, StoreError> {
         Err(StoreError::Corrupt { .. }) => {}
         Err(error) => return Err(error),
     }
-    let new = named(path, ".new", "");
+    let new = named(path, NEW, "");
     remove(&new);
     let build = match ours {
         true => channel,
@@ -73,7 +74,7 @@ struct Built {
 
 /// Puts the new file in the place of the old one, which keeps a name of its own.
 fn exchange(path: &Path, new: &Path, usable: bool, stamp: i64) -> std::io::Result<PathBuf> {
-    let aside = format!(".damaged-{stamp}");
+    let aside = format!("{DAMAGED}{stamp}");
     let original = named(path, &aside, "");
     if fs::hard_link(path, &original).is_err() {
         fs::copy(path, &original)?;

@@ -7,7 +7,7 @@ use rusqlite::{OptionalExtension, params};
 
 use super::counters::Counter;
 use super::outbox::{self, DeliveryState, Enqueued, OutboundRequest};
-use super::{Foreseen, Peer, PeerKey, Pending, RequestId, StagedName, Store, numbers, peers};
+use super::{Foreseen, Peer, PeerKey, Pending, RequestId, StagedName, Store, Tx, numbers, peers};
 use crate::identity::Address;
 
 /// So often is a message handed over before the chat goes on without knowing.
@@ -149,10 +149,12 @@ impl Store {
         })
     }
 
-    /// The connection never took the message: it was not an attempt. The message waits on.
+    /// The connection never took the message: it was not an attempt. The message waits on, unless it was taken back
+    /// meanwhile, which counts as more attempts than there are.
     pub fn mark_not_handed(&self, message_id: String) -> Pending<()> {
         self.update(
-            "UPDATE part SET attempts = attempts - 1, state = CASE WHEN attempts > 1 THEN 2 ELSE 0 END
+            "UPDATE part SET attempts = attempts - 1, state = CASE WHEN attempts > 1 THEN 2 ELSE 0 END,
+                    open = attempts <= 3
              WHERE message_id = ?1 AND state = 1",
             message_id,
         )
@@ -295,4 +297,17 @@ impl Store {
             Ok(())
         })
     }
+}
+
+/// Takes back what waits of this kind in a chat: what was not tried does not go, and what was tried is not tried again,
+/// whatever is heard of that attempt.
+pub(super) fn take_back(tx: &Tx<'_>, chat: PeerKey, kind: &str) -> rusqlite::Result<()> {
+    tx.prepare_cached(
+        "UPDATE part SET state = CASE state WHEN 0 THEN 10 ELSE state END, open = (state = 1),
+                attempts = CASE state WHEN 0 THEN attempts ELSE ?3 END
+         WHERE chat = ?1 AND open = 1 AND kind = ?2",
+    )?
+    .execute(params![chat.0, kind, ATTEMPTS + 1])?;
+    tx.outbound_changed();
+    Ok(())
 }

@@ -415,6 +415,17 @@ fn outbound_is_no_wider_than_inbound() {
         (&json!({}), &[ANNA][..], true),
         (&json!({}), &[GROUP], true),
         (&json!({}), &[], false),
+        (
+            &json!({"allowed_conversation_ids": [GROUP]}),
+            &[ANNA],
+            false,
+        ),
+        (
+            &json!({"allowed_conversation_ids": [GROUP]}),
+            &[GROUP],
+            false,
+        ),
+        (&json!({"allowed_group_sender_ids": [BEN]}), &[ANNA], false),
         (&json!({"dm_policy": "open"}), &[ANNA], true),
         (&json!({"dm_policy": "open"}), &[GROUP], false),
         (&json!({"dm_policy": "allowlist"}), &[ANNA], false),

@@ -245,6 +245,56 @@ fn a_code_that_has_not_gone_out_does_not_once_it_was_decided() {
     }
 }
 
+/// What was handed over may have arrived, and is not handed over once more.
+#[test]
+fn a_code_that_was_tried_is_not_tried_again_once_it_was_decided() {
+    let tries = |store: &TestStore| store.next_to_send(100).wait().unwrap().len();
+    for (let_in, known) in [(true, true), (true, false), (false, true), (false, false)] {
+        let store = TestStore::new();
+        store.put(direct(ANN, "M1"));
+        assert_eq!(store.hold_all(ANN, CODE, NOW), 1);
+        let id = store.next_to_send(1).wait().unwrap()[0].message_id.clone();
+        assert!(store.mark_handed(id.clone()).wait().unwrap());
+        if known {
+            assert!(store.mark_unknown(id.clone()).wait().unwrap());
+            assert_eq!(tries(&store), 1);
+        }
+        let decided = match let_in {
+            true => store.approve(CODE.to_owned(), NOW + 1),
+            false => store.deny(CODE.to_owned(), NOW + 1),
+        };
+        who(decided.wait().unwrap());
+        match known {
+            true => {}
+            // No answer came, or the connection had not even taken it.
+            false if let_in => assert!(!store.mark_unknown(id.clone()).wait().unwrap()),
+            false => store.mark_not_handed(id.clone()).wait().unwrap(),
+        }
+        assert_eq!(tries(&store), 0, "approved: {let_in}, unknown: {known}");
+        let part = store.part(id).wait().unwrap().unwrap();
+        assert_eq!((part.state, part.open), (DeliveryState::Unknown, false));
+    }
+}
+
+/// The next session looks at it anew; until then it waits all the same.
+#[test]
+fn what_waits_is_counted_whichever_way_it_waits() {
+    for let_in in [true, false] {
+        let store = TestStore::new();
+        store.put(direct(ANN, "M1"));
+        store.put(direct(ANN, "M2"));
+        assert_eq!(store.hold_all(ANN, CODE, NOW), 1);
+        store.judge_held_again(NOW + 1).wait().unwrap();
+        assert_eq!(store.applicants(NOW + 1).wait().unwrap()[0].messages, 2);
+        let decided = match let_in {
+            true => store.approve(CODE.to_owned(), NOW + 1),
+            false => store.deny(CODE.to_owned(), NOW + 1),
+        };
+        assert_eq!(who(decided.wait().unwrap()).1, 2);
+        assert_eq!(store.waiting().len(), if let_in { 2 } else { 0 });
+    }
+}
+
 #[test]
 fn a_number_that_was_passed_on_lets_nobody_into_the_next_file() {
     let store = TestStore::new();
