@@ -30,7 +30,7 @@ pub fn get(args: &MediaGetArgs) -> anyhow::Result<bool> {
         Some(file) => file,
         None => {
             let within = Duration::from_secs(args.timeout);
-            serve::fetch_media(paths, key.sha256, within)
+            serve::fetch_media(paths, key.token, within)
                 .map_err(|error| anyhow::anyhow!(error.message))?;
             let file = opened(&store, &shelf, &key)?;
             file.context(
@@ -52,7 +52,7 @@ pub fn get(args: &MediaGetArgs) -> anyhow::Result<bool> {
 
 /// The file, if it is there; nothing if it has to be fetched.
 fn opened(store: &Store, shelf: &Shelf, key: &StorageKey) -> anyhow::Result<Option<File>> {
-    match store.held(key.sha256).wait()? {
+    match store.held(key.token).wait()? {
         Some(HeldMedia::Here(Medium { place, .. })) => match shelf.read(&place) {
             Ok(file) => Ok(Some(file)),
             // Somebody has removed it.

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::draft::{AttachmentMeta, Draft, TARGET_SENDER};
 use crate::identity::{Address, ChatKind};
+use crate::media::name::sanitised;
 use crate::protocol::PLATFORM;
 use crate::protocol::event::{
     Activation, ActivationReason, Actor, Conversation, InboundAttachment, InboundEvent,
@@ -339,7 +340,8 @@ fn attachment(meta: &AttachmentMeta) -> InboundAttachment {
         kind: meta.kind.clone(),
         mime_type: meta.mime_type.clone(),
         size_bytes: meta.size_bytes,
-        name: meta.name.clone(),
+        // A host may save the file under it.
+        name: meta.name.as_deref().and_then(sanitised),
         extras: meta.extras.clone(),
         ..InboundAttachment::default()
     }

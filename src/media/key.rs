@@ -1,9 +1,12 @@
 //! Storage keys: the names under which the host can fetch media again or send them on.
 //!
-//! Invariant: a key is only a name. It has nothing in it that could be a path; it belongs to the account whose store
-//! issued it; and one content has one spelling.
+//! Invariant: a key names one attachment of one account, by a number that was drawn for it: whoever has the key was given
+//! it, and nobody can make one up for the file of another message, whatever he knows of it. It has nothing in it that
+//! could be a path, and one spelling.
 
 use std::fmt;
+
+use crate::store::AttachmentToken;
 
 /// Tells our keys from those of other plugins.
 const PREFIX: &str = "wa-media";
@@ -28,20 +31,20 @@ impl KeyError {
     }
 }
 
-/// `wa-media:<id of the account's store>:<SHA-256 of the file, hex>`.
+/// `wa-media:<id of the account's store>:<the attachment's token, hex>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StorageKey {
     store: String,
-    /// What the file is.
-    pub sha256: [u8; 32],
+    /// Which attachment it is.
+    pub token: AttachmentToken,
 }
 
 impl StorageKey {
-    /// The key of a file in the store with this id.
-    pub fn new(store: &str, sha256: [u8; 32]) -> Self {
+    /// The key of an attachment in the store with this id.
+    pub fn new(store: &str, token: AttachmentToken) -> Self {
         Self {
             store: store.to_owned(),
-            sha256,
+            token,
         }
     }
 
@@ -51,40 +54,41 @@ impl StorageKey {
     /// For what is no key, or not one of this store.
     pub fn parse(text: &str, store: &str) -> Result<Self, KeyError> {
         let mut parts = text.split(':');
-        let (prefix, id, hash) = (parts.next(), parts.next(), parts.next());
-        let (Some(PREFIX), Some(id), Some(hash), None) = (prefix, id, hash, parts.next()) else {
+        let (prefix, id, token) = (parts.next(), parts.next(), parts.next());
+        let (Some(PREFIX), Some(id), Some(token), None) = (prefix, id, token, parts.next()) else {
             return Err(KeyError::Malformed);
         };
-        let sha256 = unhex(hash).ok_or(KeyError::Malformed)?;
+        let token = unhex(token).ok_or(KeyError::Malformed)?;
         if id.is_empty() || !id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
             return Err(KeyError::Malformed);
         }
         if id != store {
             return Err(KeyError::OtherAccount);
         }
-        Ok(Self::new(id, sha256))
+        Ok(Self::new(id, token))
     }
 }
 
 impl fmt::Display for StorageKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{PREFIX}:{}:{}", self.store, hex(&self.sha256))
+        write!(f, "{PREFIX}:{}:{}", self.store, hex(&self.token))
     }
 }
 
-/// A hash as it stands in keys and in the names of files.
-pub(super) fn hex(hash: &[u8; 32]) -> String {
+/// Bytes as they stand in keys and in the names of files.
+pub(super) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
-    hash.iter()
-        .fold(String::with_capacity(64), |mut text, byte| {
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
             // A string takes all that is written to it.
             let _ = write!(text, "{byte:02x}");
             text
         })
 }
 
-/// Lower case alone, so that one content has one key.
-pub(super) fn unhex(text: &str) -> Option<[u8; 32]> {
+/// Lower case alone, so that one thing has one spelling.
+pub(super) fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
     let digit = |b: u8| match b {
         b'0'..=b'9' => Some(b - b'0'),
         b'a'..=b'f' => Some(b - b'a' + 10),
@@ -109,8 +113,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_key_reads_as_it_was_written(sha256: [u8; 32]) {
-            let key = StorageKey::new(STORE, sha256);
+        fn a_key_reads_as_it_was_written(token: [u8; 16]) {
+            let key = StorageKey::new(STORE, token);
             prop_assert_eq!(StorageKey::parse(&key.to_string(), STORE), Ok(key.clone()));
             prop_assert_eq!(
                 StorageKey::parse(&key.to_string(), "fedcba9876543210"),
@@ -119,7 +123,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_read_is_written_the_same(text in ".{0,120}", tail in "[0-9a-fA-F./:\\\\]{60,70}") {
+        fn what_is_read_is_written_the_same(text in ".{0,120}", tail in "[0-9a-fA-F./:\\\\]{30,36}") {
             for text in [text, format!("wa-media:{STORE}:{tail}")] {
                 if let Ok(key) = StorageKey::parse(&text, STORE) {
                     prop_assert_eq!(key.to_string(), text);
@@ -130,7 +134,7 @@ mod tests {
 
     #[test]
     fn paths_are_no_keys() {
-        let hash = hex(&[0xAB; 32]);
+        let token = hex(&[0xAB; 16]);
         for text in [
             "",
             "wa-media",
@@ -140,12 +144,14 @@ mod tests {
             "/etc/passwd",
             "../channel.db",
             "file:///etc/passwd",
-            &format!("wa-media::{hash}"),
-            &format!("wa-media:{STORE}:{}", hash.to_uppercase()),
-            &format!("wa-media:{STORE}:{hash}:"),
-            &format!("wa-media:{STORE}:{hash}\0"),
-            &format!("wa-media:{STORE}:/{}", &hash[1..]),
-            &format!(" wa-media:{STORE}:{hash}"),
+            &format!("wa-media::{token}"),
+            // A file's hash: anybody may know it.
+            &format!("wa-media:{STORE}:{token}{token}"),
+            &format!("wa-media:{STORE}:{}", token.to_uppercase()),
+            &format!("wa-media:{STORE}:{token}:"),
+            &format!("wa-media:{STORE}:{token}\0"),
+            &format!("wa-media:{STORE}:/{}", &token[1..]),
+            &format!(" wa-media:{STORE}:{token}"),
         ] {
             assert_eq!(
                 StorageKey::parse(text, STORE),

@@ -130,7 +130,8 @@ pub fn url(folder: &Path, place: &str) -> String {
 /// Whether this is a name that [`Shelf::keep`] gives.
 pub fn is_place(name: &str) -> bool {
     let (hash, rest) = name.split_at_checked(64).unwrap_or((name, ""));
-    unhex(hash).is_some() && (rest.is_empty() || ENDINGS.iter().any(|(_, ending)| rest == *ending))
+    unhex::<32>(hash).is_some()
+        && (rest.is_empty() || ENDINGS.iter().any(|(_, ending)| rest == *ending))
 }
 
 /// What programs expect the names of such files to end in.

@@ -168,7 +168,9 @@ pub(super) fn describe(court: &Court<'_>, message: &Stored, attachments: &mut [I
             put("media_error_text", reason(code));
         }
         let Some(file) = file else { continue };
-        attachment.storage_key = Some(StorageKey::new(court.store.id(), file.sha256).to_string());
+        attachment.storage_key = file
+            .token
+            .map(|token| StorageKey::new(court.store.id(), token).to_string());
         attachment.url = file
             .place
             .as_ref()

@@ -14,7 +14,7 @@ use crate::account::Paths;
 use crate::config::Config;
 use crate::media::reason;
 use crate::protocol::jsonrpc::WireError;
-use crate::store::ContentHash;
+use crate::store::AttachmentToken;
 
 /// What a clean end may take.
 const CLOSE: Duration = Duration::from_secs(2);
@@ -24,7 +24,11 @@ const CLOSE: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// Why there is no connection, or why the file cannot be had.
-pub fn fetch_media(paths: Paths, content: ContentHash, within: Duration) -> Result<(), WireError> {
+pub fn fetch_media(
+    paths: Paths,
+    token: AttachmentToken,
+    within: Duration,
+) -> Result<(), WireError> {
     let internal = |error: io::Error| WireError::new("internal_error", error);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -38,9 +42,9 @@ pub fn fetch_media(paths: Paths, content: ContentHash, within: Duration) -> Resu
         let process = Arc::new(Process::with(within + CLOSE));
         let account = Account::new(paths, process, lines, Box::new(|| {}));
         let deadline = Instant::now() + within;
-        let asked = Asked::Fetch(content);
+        let asked = Asked::Fetch(token);
         let fetched = match passing::way(&account, &Config::default(), deadline, &asked).await {
-            Ok(Way::Own(open)) => fetch(&open, content, deadline).await,
+            Ok(Way::Own(open)) => fetch(&open, token, deadline).await,
             Ok(Way::Passed(Said::Failed(error))) => Err(error),
             Ok(Way::Passed(_)) => Ok(()),
             Err(error) => Err(error.into()),
@@ -55,11 +59,11 @@ pub fn fetch_media(paths: Paths, content: ContentHash, within: Duration) -> Resu
 /// Fetches it over the connection that this process owns.
 pub(super) async fn fetch(
     open: &Open,
-    content: ContentHash,
+    token: AttachmentToken,
     deadline: Instant,
 ) -> Result<(), WireError> {
     open.session.online(deadline).await?;
-    let fetched = open.session.fetch_media(content, deadline).await?;
+    let fetched = open.session.fetch_media(token, deadline).await?;
     fetched.map_err(|code| {
         let why = reason(&code);
         WireError::new(code, format_args!("the file cannot be had now: {why}"))

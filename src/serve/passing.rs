@@ -26,10 +26,10 @@ use crate::config::Config;
 use crate::identity::Address;
 use crate::protocol::jsonrpc::WireError;
 use crate::protocol::response::DeliveryReceipt;
-use crate::store::{ContentHash, Unread};
+use crate::store::{AttachmentToken, Unread};
 
 /// Changes with the meaning of what crosses.
-const PROTOCOL: u32 = 2;
+const PROTOCOL: u32 = 3;
 /// Longest line: what the longest request of a host may become.
 const MAX_LINE: u64 = 512 << 20;
 /// An owner that lives takes a connection at once.
@@ -47,7 +47,7 @@ pub(super) enum Asked {
     Chatstate { to: Address, composing: bool },
     Read(Unread),
     Reload(serde_json::Value),
-    Fetch(ContentHash),
+    Fetch(AttachmentToken),
     Health,
 }
 
@@ -356,7 +356,7 @@ async fn heard(stream: &Stream, owner: &Owner) -> io::Result<Option<Said>> {
         Asked::Reload(config) => reload::apply(ingress, config, deadline)
             .await
             .map(Said::Reloaded),
-        Asked::Fetch(content) => fetching::fetch(open, content, deadline)
+        Asked::Fetch(token) => fetching::fetch(open, token, deadline)
             .await
             .map(|()| Said::Shown),
         Asked::Health => report::connected(open).map(|(status, what_to_do)| Said::Standing {

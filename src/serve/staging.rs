@@ -185,7 +185,7 @@ fn kept(
 ) -> Result<Source, WireError> {
     let unknown = |why: &dyn std::fmt::Display| WireError::new("unknown_storage_key", why);
     let key = StorageKey::parse(key, work.store.id()).map_err(|error| unknown(&error))?;
-    let medium = match work.store.held(key.sha256).wait()? {
+    let medium = match work.store.held(key.token).wait()? {
         Some(HeldMedia::Here(medium)) => medium,
         Some(HeldMedia::NotHere(_, code)) => {
             let why = reason(code.as_deref().unwrap_or("pending"));
@@ -214,7 +214,7 @@ fn kept(
     // What its sender called it was never checked, and must not keep the file from being sent on.
     let claimed = medium.mime_type.filter(|_| medium.kind == "document");
     Ok(Source {
-        plain: Plain::Kept(file, key.sha256),
+        plain: Plain::Kept(file, medium.sha256),
         name: name.or_else(|| name::sanitised(medium.name.as_deref()?)),
         mime_type: mime_type.or(claimed),
     })

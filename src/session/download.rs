@@ -20,7 +20,7 @@ use super::tidy::{let_go, let_refused_go, tidy};
 use crate::clock::now;
 use crate::identity::Address;
 use crate::media::shelf::Shelf;
-use crate::store::{AttachmentId, ContentHash, Fetching, ToFetch};
+use crate::store::{AttachmentId, AttachmentToken, ContentHash, Fetching, ToFetch};
 
 /// Files at a time.
 const AT_ONCE: usize = 4;
@@ -53,7 +53,7 @@ pub(super) struct Downloads {
     limits: watch::Sender<Option<MediaLimits>>,
     running: Mutex<HashMap<AttachmentId, Running>>,
     /// What somebody has asked for by name, whatever the limits.
-    asked: Mutex<HashSet<ContentHash>>,
+    asked: Mutex<HashSet<AttachmentToken>>,
     pub(super) asking: Semaphore,
     /// Held while a file gets or loses its name, so that its row says the same.
     pub(super) naming: tokio::sync::Mutex<()>,
@@ -86,7 +86,7 @@ impl Downloads {
         });
     }
 
-    fn asked(&self) -> MutexGuard<'_, HashSet<ContentHash>> {
+    fn asked(&self) -> MutexGuard<'_, HashSet<AttachmentToken>> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -106,7 +106,8 @@ impl Downloads {
 
     /// How large this file may be; none if it is not to be fetched.
     fn most(&self, file: &ToFetch, limits: Option<&MediaLimits>) -> Option<u64> {
-        match self.asked().contains(&file.source.sha256) {
+        let asked = self.asked();
+        match file.token.is_some_and(|token| asked.contains(&token)) {
             true => Some(LARGEST),
             false => limits.map(|limits| limits.max_bytes),
         }
@@ -212,12 +213,12 @@ async fn start(
 /// The code of [`crate::media::reason`] that says why it cannot be had now.
 pub(super) async fn fetch_now(
     shared: &Shared,
-    sha256: ContentHash,
+    token: AttachmentToken,
     deadline: Instant,
 ) -> Result<Result<(), String>, crate::store::StoreError> {
     let mut changed = shared.store.media_signal();
-    shared.downloads.asked().insert(sha256);
-    let Some(id) = shared.store.want_content(sha256, now()).await? else {
+    shared.downloads.asked().insert(token);
+    let Some(id) = shared.store.want_attachment(token, now()).await? else {
         return Ok(Err("incomplete".to_owned()));
     };
     loop {

@@ -50,7 +50,7 @@ use whatsapp_rust::Client;
 
 use crate::account::Paths;
 use crate::identity::Address;
-use crate::store::{ContentHash, Enqueued, OutboundRequest, Store, StoreError};
+use crate::store::{AttachmentToken, Enqueued, OutboundRequest, Store, StoreError};
 
 pub use client::WebVersion;
 pub use download::MediaLimits;
@@ -301,16 +301,16 @@ impl Session {
         self.shared.downloads.limit(limits);
     }
 
-    /// Fetches a file that somebody asks for by its content, within the deadline.
+    /// Fetches a file that somebody asks for by its key, within the deadline.
     ///
     /// # Errors
     /// The outer one is the store's; the inner one is a code of [`crate::media::reason`].
     pub async fn fetch_media(
         &self,
-        sha256: ContentHash,
+        token: AttachmentToken,
         deadline: Instant,
     ) -> Result<Result<(), String>, StoreError> {
-        download::fetch_now(&self.shared, sha256, deadline).await
+        download::fetch_now(&self.shared, token, deadline).await
     }
 
     /// Shows the other side that an answer is being written, or no longer is.

@@ -55,8 +55,8 @@ pub(super) async fn let_go(shared: &Arc<Shared>, limits: &MediaLimits) {
         if !gone.is_empty() {
             tracing::info!(files = gone.len(), "media let go");
         }
-        for medium in gone {
-            remove(&shelf, medium.place).await;
+        for place in gone {
+            remove(&shelf, place).await;
         }
         if !more {
             return;
@@ -75,8 +75,8 @@ pub(super) async fn let_refused_go(shared: &Arc<Shared>) {
     let Ok(shelf) = shared.downloads.shelf() else {
         return;
     };
-    for medium in gone {
-        remove(&shelf, medium.place).await;
+    for place in gone {
+        remove(&shelf, place).await;
     }
 }
 

@@ -4,8 +4,8 @@
 //! An attachment is a message's word for a file; a medium is a file that is really there, once however many messages
 //! carry it. Invariants: a file counts as a message's only after that message's own path and key have led to it, or
 //! the very same encrypted file has been verified before: for a hash that somebody has merely written into a message
-//! no event is told of a file. A storage key is no such proof: it is the hash's, whoever wrote it. What was downloaded
-//! is entered here after it is whole on the shelf, and taken out before it is removed there.
+//! no event is told of a file, and no key leads to one. What was downloaded is entered here after it is whole on the
+//! shelf, and taken out before it is removed there.
 
 use rusqlite::{OptionalExtension, Row, params};
 
@@ -17,6 +17,9 @@ use crate::inbound::{AttachmentMeta, MediaSource};
 
 /// SHA-256 of a plain file, by which it is known.
 pub type ContentHash = [u8; 32];
+
+/// Names an attachment to those who are told of it: drawn, so that nobody else knows it.
+pub type AttachmentToken = [u8; 16];
 
 /// How far an attachment's download got. The numbers are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,8 +39,8 @@ pub enum Fetching {
 pub struct Attached {
     /// Its place among the message's attachments.
     pub nth: usize,
-    /// What the file must be, and the name under which it can be had.
-    pub sha256: ContentHash,
+    /// What its storage key says. None in a row that a repair took from an older file.
+    pub token: Option<AttachmentToken>,
     /// Bytes, as the sender declared them.
     pub size: Option<u64>,
     /// To be seen once.
@@ -59,6 +62,8 @@ pub struct AttachmentId(i64);
 pub struct ToFetch {
     /// Its row.
     pub id: AttachmentId,
+    /// What its storage key says.
+    pub token: Option<AttachmentToken>,
     /// Where it is and what it must be.
     pub source: MediaSource,
     /// `image`, `video`, `audio`, `document` or `sticker`: what the file is encrypted as.
@@ -77,7 +82,7 @@ pub struct ToFetch {
     pub stanza_id: String,
 }
 
-/// A file on the shelf.
+/// An attachment whose file is on the shelf.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Medium {
     /// Its content.
@@ -86,11 +91,11 @@ pub struct Medium {
     pub place: String,
     /// Bytes.
     pub size: u64,
-    /// `image`, `video`, `audio`, `document` or `sticker`, as it was sent first.
+    /// `image`, `video`, `audio`, `document` or `sticker`.
     pub kind: String,
-    /// As its first sender declared it.
+    /// As its sender declared it.
     pub mime_type: Option<String>,
-    /// The file name that its first sender gave it; a name for people, never a path.
+    /// The file name that its sender gave it; a name for people, never a path.
     pub name: Option<String>,
 }
 
@@ -117,7 +122,12 @@ const STEP: i64 = 200;
 
 /// The columns of a [`ToFetch`], of `attachment a JOIN inbox i JOIN peer p` (the sender).
 const TO_FETCH: &str = "a.id, a.sha256, a.direct_path, a.key, a.enc_sha256, a.view_once, a.kind, a.mime_type, a.size, a.attempts, \
-     i.route, CASE WHEN i.chat <> i.sender THEN p.route END, i.stanza";
+     i.route, CASE WHEN i.chat <> i.sender THEN p.route END, i.stanza, a.token";
+
+/// Whether an attachment is the very same encrypted file as the attachment `o`: whoever has its key has the file. What is
+/// not encrypted (newsletters) is the same only at the same path.
+const SAME: &str = "o.sha256 = attachment.sha256 AND o.key IS attachment.key AND o.enc_sha256 IS attachment.enc_sha256
+     AND (o.key IS NOT NULL OR o.direct_path = attachment.direct_path)";
 
 impl Store {
     /// Asks for the media of these messages that nobody has asked for. What is known to be the same encrypted file as
@@ -125,12 +135,12 @@ impl Store {
     pub fn want_media(&self, messages: Vec<RowId>, now: i64) -> Pending<()> {
         self.submit(move |tx| {
             for message in messages {
-                let here = tx.prepare_cached(
-                    "UPDATE attachment SET state = 2, reason = NULL WHERE message = ?1 AND state = 0 AND EXISTS (
-                        SELECT 1 FROM attachment o JOIN media m ON m.sha256 = o.sha256 WHERE o.sha256 = attachment.sha256
-                        AND o.state = 2 AND o.key IS attachment.key AND o.enc_sha256 IS attachment.enc_sha256)",
-                )?
-                .execute([message.0])?;
+                let here = tx
+                    .prepare_cached(&format!(
+                        "UPDATE attachment SET state = 2, reason = NULL WHERE message = ?1 AND state = 0 AND EXISTS (
+                            SELECT 1 FROM attachment o JOIN media m ON m.sha256 = o.sha256 WHERE o.state = 2 AND {SAME})"
+                    ))?
+                    .execute([message.0])?;
                 if here > 0 {
                     tx.inbound_changed();
                 }
@@ -144,19 +154,35 @@ impl Store {
         })
     }
 
-    /// Asks for a file by its content, whatever became of it before: the attachment by which it is fetched, if there is
-    /// one.
-    pub fn want_content(&self, sha256: ContentHash, now: i64) -> Pending<Option<AttachmentId>> {
+    /// Asks for the file of one attachment, whatever became of it before, unless it is here; none if no admitted message
+    /// carries it.
+    pub fn want_attachment(
+        &self,
+        token: AttachmentToken,
+        now: i64,
+    ) -> Pending<Option<AttachmentId>> {
         self.submit(move |tx| {
-            let id = tx
-                .prepare_cached(
-                    "UPDATE attachment SET state = 1, reason = NULL, attempts = 0, next = ?2 WHERE id =
-                        (SELECT id FROM attachment WHERE sha256 = ?1 ORDER BY state = 2 DESC, id DESC LIMIT 1) RETURNING id",
-                )?
-                .query_row(params![sha256, now], |row| row.get(0).map(AttachmentId))
+            let found = tx
+                .prepare_cached("SELECT id FROM attachment WHERE token = ?1")?
+                .query_row([token], |row| row.get(0))
                 .optional()?;
+            let Some(id) = found else { return Ok(None) };
+            tx.prepare_cached(
+                "UPDATE attachment SET state = 1, reason = NULL, attempts = 0, next = ?2 WHERE id = ?1
+                 AND NOT (state = 2 AND EXISTS (SELECT 1 FROM media m WHERE m.sha256 = attachment.sha256))",
+            )?
+            .execute(params![id, now])?;
             tx.media_changed();
-            Ok(id)
+            Ok(Some(AttachmentId(id)))
+        })
+    }
+
+    /// Takes out a file that is not at its place any more, or is not what it was; it may be fetched again.
+    pub fn media_lost(&self, sha256: ContentHash, place: String) -> Pending<()> {
+        self.submit(move |tx| {
+            tx.prepare_cached("DELETE FROM media WHERE sha256 = ?1 AND place = ?2")?
+                .execute(params![sha256, place])?;
+            Ok(())
         })
     }
 
@@ -205,11 +231,10 @@ impl Store {
                  ON CONFLICT (sha256) DO UPDATE SET at = excluded.at WHERE media.at = ?5",
             )?
             .execute(params![id.0, place, size.cast_signed(), now, REFUSED])?;
-            tx.prepare_cached(
-                "UPDATE attachment SET state = 2, reason = NULL FROM attachment o WHERE o.id = ?1
-                 AND attachment.sha256 = o.sha256 AND attachment.key IS o.key AND attachment.enc_sha256 IS o.enc_sha256
+            tx.prepare_cached(&format!(
+                "UPDATE attachment SET state = 2, reason = NULL FROM attachment o WHERE o.id = ?1 AND {SAME}
                  AND (attachment.state IN (1, 3) OR attachment.id = o.id)",
-            )?
+            ))?
             .execute([id.0])?;
             tx.inbound_changed();
             tx.media_changed();
@@ -249,72 +274,81 @@ impl Store {
     /// The phone has uploaded it again, under this path.
     pub fn media_moved(&self, id: AttachmentId, direct_path: String) -> Pending<()> {
         self.submit(move |tx| {
-            tx.prepare_cached(
-                "UPDATE attachment SET direct_path = ?2 FROM attachment o WHERE o.id = ?1 AND attachment.sha256 = o.sha256
-                 AND attachment.key IS o.key AND attachment.enc_sha256 IS o.enc_sha256",
-            )?
+            tx.prepare_cached(&format!(
+                "UPDATE attachment SET direct_path = ?2 FROM attachment o WHERE o.id = ?1 AND {SAME}",
+            ))?
             .execute(params![id.0, direct_path])?;
             Ok(())
         })
     }
 
-    /// What this account has of a file, or knows of it; none for a hash that no admitted message carried.
-    pub fn held(&self, sha256: ContentHash) -> Pending<Option<Held>> {
+    /// What this account has of an attachment; none if no admitted message carries it.
+    pub fn held(&self, token: AttachmentToken) -> Pending<Option<Held>> {
         self.submit(move |tx| {
-            if let Some(medium) = medium(tx, &sha256)? {
-                return Ok(Some(Held::Here(medium)));
-            }
             tx.prepare_cached(
-                "SELECT state, reason FROM attachment WHERE sha256 = ?1 ORDER BY state = 1 DESC, id DESC LIMIT 1",
+                "SELECT a.state, a.reason, m.place, m.size, a.sha256, a.kind, a.mime_type, a.name
+                 FROM attachment a LEFT JOIN media m ON m.sha256 = a.sha256 AND a.state = 2 WHERE a.token = ?1",
             )?
-            .query_row([sha256], |row| {
-                Ok(Held::NotHere(fetching(row.get(0)?), row.get(1)?))
+            .query_row([token], |row| {
+                let place: Option<String> = row.get(2)?;
+                Ok(match place {
+                    None => Held::NotHere(fetching(row.get(0)?), row.get(1)?),
+                    Some(place) => Held::Here(Medium {
+                        place,
+                        size: size(row.get(3)?).unwrap_or_default(),
+                        sha256: row.get(4)?,
+                        kind: row.get(5)?,
+                        mime_type: row.get(6)?,
+                        name: row.get(7)?,
+                    }),
+                })
             })
             .optional()
         })
     }
 
     /// Takes out what is too old or too much, the oldest first, and never what an event needs that nothing has proven
-    /// handled. The files are the caller's to remove; whether there may be more.
-    pub fn let_media_go(&self, bounds: Bounds) -> Pending<(Vec<Medium>, bool)> {
+    /// handled. The files at these places are the caller's to remove; whether there may be more.
+    pub fn let_media_go(&self, bounds: Bounds) -> Pending<(Vec<String>, bool)> {
         self.submit(move |tx| {
             let total: i64 = tx
                 .prepare_cached("SELECT coalesce(sum(size), 0) FROM media")?
                 .query_row([], |row| row.get(0))?;
             let mut beyond = total - i64::try_from(bounds.total).unwrap_or(i64::MAX);
-            let oldest: Vec<(Medium, i64)> = tx
+            let oldest: Vec<(ContentHash, String, i64, i64)> = tx
                 .prepare_cached(
-                    "SELECT m.sha256, m.place, m.size, m.kind, m.mime_type, m.name, m.at FROM media m WHERE (m.at < ?1 OR ?2 > 0)
+                    "SELECT m.sha256, m.place, m.size, m.at FROM media m WHERE (m.at < ?1 OR ?2 > 0)
                      AND NOT EXISTS (SELECT 1 FROM attachment a JOIN inbox i ON i.id = a.message
                         WHERE a.sha256 = m.sha256 AND i.state IN (0, 1, 4, 5))
                      ORDER BY m.at LIMIT ?3",
                 )?
-                .query_map([bounds.before, beyond, STEP], |row| Ok((read_medium(row)?, row.get(6)?)))?
+                .query_map([bounds.before, beyond, STEP], |row| {
+                    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+                })?
                 .collect::<rusqlite::Result<_>>()?;
             let full_step = oldest.len() == STEP as usize;
             let mut gone = Vec::new();
-            for (medium, at) in oldest {
+            for (sha256, place, size, at) in oldest {
                 if at >= bounds.before && beyond <= 0 {
                     break;
                 }
-                beyond -= medium.size.cast_signed();
+                beyond -= size;
                 tx.prepare_cached("DELETE FROM media WHERE sha256 = ?1")?
-                    .execute([medium.sha256])?;
-                gone.push(medium);
+                    .execute([sha256])?;
+                gone.push(place);
             }
             let more = full_step && gone.len() == STEP as usize;
             Ok((gone, more))
         })
     }
 
-    /// Takes out what only messages carried that were refused since. The files are the caller's to remove.
-    pub fn let_refused_media_go(&self) -> Pending<Vec<Medium>> {
+    /// Takes out what only messages carried that were refused since. The files at these places are the caller's to
+    /// remove.
+    pub fn let_refused_media_go(&self) -> Pending<Vec<String>> {
         self.submit(|tx| {
-            tx.prepare_cached(
-                "DELETE FROM media WHERE at = ?1 RETURNING sha256, place, size, kind, mime_type, name",
-            )?
-            .query_map([REFUSED], read_medium)?
-            .collect()
+            tx.prepare_cached("DELETE FROM media WHERE at = ?1 RETURNING place")?
+                .query_map([REFUSED], |row| row.get(0))?
+                .collect()
         })
     }
 
@@ -333,8 +367,8 @@ pub(super) fn insert(tx: &Tx<'_>, message: i64, files: &[AttachmentMeta]) -> rus
     for (nth, file) in files.iter().enumerate() {
         let Some(source) = &file.source else { continue };
         tx.prepare_cached(
-            "INSERT INTO attachment (message, nth, sha256, kind, mime_type, name, size, direct_path, key, enc_sha256, view_once)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+            "INSERT INTO attachment (message, nth, sha256, kind, mime_type, name, size, direct_path, key, enc_sha256, view_once, token)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, randomblob(16))",
         )?
         .execute(params![
             message,
@@ -356,13 +390,13 @@ pub(super) fn insert(tx: &Tx<'_>, message: i64, files: &[AttachmentMeta]) -> rus
 /// What a message carries.
 pub(super) fn attached(tx: &Tx<'_>, message: i64) -> rusqlite::Result<Vec<Attached>> {
     tx.prepare_cached(
-        "SELECT a.nth, a.sha256, a.size, a.view_once, a.state, a.reason, m.place
+        "SELECT a.nth, a.token, a.size, a.view_once, a.state, a.reason, m.place
          FROM attachment a LEFT JOIN media m ON m.sha256 = a.sha256 AND a.state = 2 WHERE a.message = ?1 ORDER BY a.nth",
     )?
     .query_map([message], |row| {
         Ok(Attached {
             nth: row.get::<_, i64>(0)?.unsigned_abs() as usize,
-            sha256: row.get(1)?,
+            token: row.get(1)?,
             size: size(row.get(2)?),
             view_once: row.get(3)?,
             fetching: fetching(row.get(4)?),
@@ -392,29 +426,11 @@ pub(super) fn erase(tx: &Tx<'_>, message: i64) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn medium(tx: &Tx<'_>, sha256: &ContentHash) -> rusqlite::Result<Option<Medium>> {
-    tx.prepare_cached(
-        "SELECT sha256, place, size, kind, mime_type, name FROM media WHERE sha256 = ?1 AND at <> ?2",
-    )?
-    .query_row(params![sha256, REFUSED], read_medium)
-    .optional()
-}
-
-fn read_medium(row: &Row<'_>) -> rusqlite::Result<Medium> {
-    Ok(Medium {
-        sha256: row.get(0)?,
-        place: row.get(1)?,
-        size: size(row.get(2)?).unwrap_or_default(),
-        kind: row.get(3)?,
-        mime_type: row.get(4)?,
-        name: row.get(5)?,
-    })
-}
-
 fn to_fetch(row: &Row<'_>) -> rusqlite::Result<ToFetch> {
     let sender: Option<String> = row.get(11)?;
     Ok(ToFetch {
         id: AttachmentId(row.get(0)?),
+        token: row.get(13)?,
         source: MediaSource {
             sha256: row.get(1)?,
             direct_path: row.get(2)?,

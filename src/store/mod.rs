@@ -55,7 +55,8 @@ pub use groups::{Group, GroupChange, KnownGroup, Member};
 pub use inbox::{Happened, Inserted, NewInbound, RowId};
 pub use ledger::{Begun, LeftOver, Mode, SessionId};
 pub use media::{
-    Attached, AttachmentId, Bounds, ContentHash, Fetching, Held as HeldMedia, Medium, ToFetch,
+    Attached, AttachmentId, AttachmentToken, Bounds, ContentHash, Fetching, Held as HeldMedia,
+    Medium, ToFetch,
 };
 pub use messages::{Kept, Search, Unread};
 pub use meta::{Connections, Counts, Dated, Linked, Terminal};

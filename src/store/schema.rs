@@ -263,6 +263,11 @@ const MIGRATIONS: &[&str] = &["
         WHERE iif(json_valid(draft), json_extract(draft, '$.event_type') = 'message.edited', 0);
     CREATE INDEX inbox_edits ON inbox (chat, edits, id) WHERE edits IS NOT NULL;
     CREATE INDEX part_edit ON part (chat, pos) WHERE kind = 'edit';
+", "
+    -- What a storage key says: of an attachment, not of a content, and nobody can guess it.
+    ALTER TABLE attachment ADD COLUMN token BLOB;
+    UPDATE attachment SET token = randomblob(16);
+    CREATE UNIQUE INDEX attachment_token ON attachment (token);
 "];
 
 /// Opens or creates the file and brings its schema up to date.

@@ -57,6 +57,17 @@ impl TestStore {
         message.media[0].fetching
     }
 
+    /// What a waiting message's storage key says.
+    fn token(&self, id: RowId) -> AttachmentToken {
+        let all = self.waiting();
+        let message = all.iter().find(|message| message.id == id).unwrap();
+        message.media[0].token.unwrap()
+    }
+
+    fn held_by(&self, token: AttachmentToken) -> Option<HeldMedia> {
+        self.held(token).wait().unwrap()
+    }
+
     fn let_go(&self, bounds: Bounds) -> usize {
         let (gone, more) = self.let_media_go(bounds).wait().unwrap();
         assert!(!more);
@@ -83,15 +94,55 @@ fn a_claim_is_no_file_and_a_forward_is_one() {
     store.want(claim);
     assert_eq!(store.fetching(forward), Fetching::Here);
     assert_eq!(store.fetching(claim), Fetching::Wanted);
+    let here = |id| matches!(store.held_by(store.token(id)), Some(HeldMedia::Here(_)));
+    assert!(here(first) && here(forward));
+    assert_eq!(
+        store.held_by(store.token(claim)),
+        Some(HeldMedia::NotHere(Fetching::Wanted, None))
+    );
+    // Asked for by its key, it is its own path that is tried, and no file that is here.
+    let asked = store.want_attachment(store.token(claim), NOW);
+    assert_eq!(asked.wait().unwrap(), Some(store.to_fetch()[0].id));
+    let asked = store.want_attachment(store.token(first), NOW);
+    assert!(asked.wait().unwrap().is_some());
+    assert_eq!(store.to_fetch().len(), 1, "the first is here");
     // Its own path did lead there, and the file has a place already.
     let file = store.to_fetch().remove(0);
     assert_eq!(store.arrives(&file, "place.jpg", NOW), "place");
     assert_eq!(store.fetching(claim), Fetching::Here);
-    assert!(matches!(
-        store.held([7; 32]).wait().unwrap(),
-        Some(HeldMedia::Here(_))
-    ));
-    assert_eq!(store.held([8; 32]).wait().unwrap(), None);
+    assert!(here(claim));
+    assert_eq!(store.held_by([8; 16]), None);
+    // What is not at its place any more is fetched again.
+    let lost = store.media_lost([7; 32], "place".to_owned());
+    lost.wait().unwrap();
+    assert!(!here(first));
+    let asked = store.want_attachment(store.token(first), NOW);
+    assert!(asked.wait().unwrap().is_some());
+    let file = store.to_fetch().remove(0);
+    assert_eq!(store.arrives(&file, "place.jpg", NOW), "place.jpg");
+}
+
+#[test]
+fn what_is_not_encrypted_is_the_same_at_the_same_path_alone() {
+    let store = TestStore::new();
+    let open = |id: &str, path: &str| {
+        let mut message = picture(id, 7, 1);
+        let source = message.draft.attachments[0].source.as_mut().unwrap();
+        (source.key, source.enc_sha256) = (None, None);
+        source.direct_path = path.to_owned();
+        match store.put(message) {
+            Inserted::Inserted(id) => id,
+            Inserted::Duplicate => panic!("{id} is there"),
+        }
+    };
+    let first = open("first", "/a");
+    store.want(first);
+    store.arrives(&store.to_fetch()[0], "place", NOW);
+    let (same, claim) = (open("same", "/a"), open("claim", "/b"));
+    store.want(same);
+    store.want(claim);
+    assert_eq!(store.fetching(same), Fetching::Here);
+    assert_eq!(store.fetching(claim), Fetching::Wanted);
 }
 
 #[test]
@@ -110,7 +161,7 @@ fn a_failure_waits_for_its_time_or_for_somebody_who_asks() {
     last.wait().unwrap();
     assert_eq!(store.fetching(id), Fetching::Failed);
     assert_eq!(store.next_fetch(NOW).wait().unwrap(), None);
-    let asked = store.want_content([7; 32], NOW).wait().unwrap();
+    let asked = store.want_attachment(store.token(id), NOW).wait().unwrap();
     assert_eq!(asked, Some(file.id));
     assert_eq!(store.to_fetch().len(), 1);
     // Asked for again by its message's turn, it stays what it is.
@@ -124,6 +175,7 @@ fn what_is_not_proven_handled_is_not_let_go() {
     let (old, new) = (store.picture("old", 1, 1), store.picture("new", 2, 2));
     store.want(old);
     store.want(new);
+    let token = store.token(old);
     for (nth, file) in store.to_fetch().iter().enumerate() {
         store.arrives(file, &format!("place{nth}"), NOW - 2000 + 1500 * nth as i64);
     }
@@ -137,7 +189,7 @@ fn what_is_not_proven_handled_is_not_let_go() {
     assert_eq!(store.let_go(ALL), 1, "the old one");
     assert_eq!(store.let_go(ALL), 0);
     assert!(matches!(
-        store.held([1; 32]).wait().unwrap(),
+        store.held_by(token),
         Some(HeldMedia::NotHere(Fetching::Here, None))
     ));
     let room = Bounds { total: 100, ..ALL };
@@ -152,10 +204,11 @@ fn a_refused_message_leaves_no_trace_of_its_media() {
     let store = TestStore::new();
     let id = store.picture("m", 7, 1);
     store.want(id);
+    let token = store.token(id);
     store.drop_denied(id, Ruling::default()).wait().unwrap();
     assert!(store.to_fetch().is_empty());
-    assert_eq!(store.held([7; 32]).wait().unwrap(), None);
-    assert_eq!(store.want_content([7; 32], NOW).wait().unwrap(), None);
+    assert_eq!(store.held_by(token), None);
+    assert_eq!(store.want_attachment(token, NOW).wait().unwrap(), None);
 }
 
 #[test]
@@ -165,16 +218,18 @@ fn a_file_goes_with_the_last_message_that_may_have_it() {
     store.want(first);
     let file = store.to_fetch().remove(0);
     store.arrives(&file, "place", NOW);
+    let (of_first, of_second) = (store.token(first), store.token(second));
     let refuse = |id| store.drop_denied(id, "denied".to_owned()).wait().unwrap();
     let refused = || store.let_refused_media_go().wait().unwrap();
     refuse(first);
     assert!(refused().is_empty(), "the other message has it");
-    assert!(store.held([7; 32]).wait().unwrap().is_some());
+    assert_eq!(store.held_by(of_first), None);
+    assert!(store.held_by(of_second).is_some());
     let mut signal = store.media_signal();
     signal.mark_unchanged();
     refuse(second);
     assert!(signal.has_changed().unwrap());
-    assert_eq!(store.held([7; 32]).wait().unwrap(), None);
+    assert_eq!(store.held_by(of_second), None);
     let third = store.picture("third", 7, 1);
     store.want(third);
     let file = store.to_fetch().remove(0);
@@ -182,7 +237,6 @@ fn a_file_goes_with_the_last_message_that_may_have_it() {
     assert!(refused().is_empty(), "it was fetched anew");
     refuse(third);
     let gone = refused();
-    assert_eq!(gone.len(), 1);
-    assert_eq!(gone[0].place, "place");
+    assert_eq!(gone, ["place"]);
     assert!(store.places().wait().unwrap().is_empty());
 }
