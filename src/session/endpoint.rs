@@ -6,6 +6,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use http::{HeaderValue, Uri, header};
@@ -170,25 +171,41 @@ impl TransportFactory for Dialler {
     }
 }
 
-/// The library's HTTP client, held to loopback addresses where certificates are not checked.
+/// Longest silence of a server of media: to be connected with, to take the next bytes, to send the next.
+const SILENCE: Duration = Duration::from_secs(60);
+/// Bytes that a connection holds in each direction; what goes over it is a stream, or short.
+const BUFFER: usize = 16 << 10;
+
+/// The library's HTTP client, held to loopback addresses where certificates are not checked. Its calls block a thread,
+/// and no server keeps one for ever: each step has a limit of time, a whole transfer has none.
 #[derive(Debug, Clone)]
 pub struct Http(UreqHttpClient);
 
 impl Http {
-    /// A client with the library's own settings. A loopback build follows no redirect, which could lead elsewhere.
+    /// A client of servers that may be silent for a minute.
     pub fn new() -> Self {
-        if !UNCHECKED {
-            return Self(UreqHttpClient::new());
+        Self::with_patience(SILENCE)
+    }
+
+    /// A loopback build follows no redirect, which could lead elsewhere.
+    fn with_patience(silence: Duration) -> Self {
+        let mut config = ureq::Agent::config_builder()
+            .input_buffer_size(BUFFER)
+            .output_buffer_size(BUFFER)
+            .max_idle_connections(3)
+            .max_idle_connections_per_host(2)
+            .timeout_resolve(Some(silence))
+            .timeout_connect(Some(silence))
+            .timeout_per_write(Some(silence))
+            .timeout_recv_response(Some(silence))
+            .timeout_per_read(Some(silence));
+        if UNCHECKED {
+            let tls = ureq::tls::TlsConfig::builder()
+                .disable_verification(true)
+                .build();
+            config = config.max_redirects(0).tls_config(tls);
         }
-        let tls = ureq::tls::TlsConfig::builder()
-            .disable_verification(true)
-            .build();
-        let agent = ureq::Agent::config_builder()
-            .max_redirects(0)
-            .http_status_as_error(false)
-            .tls_config(tls)
-            .build();
-        Self(UreqHttpClient::with_agent(agent.into()))
+        Self(UreqHttpClient::with_agent(config.build().into()))
     }
 
     fn admit(request: &HttpRequest) -> anyhow::Result<()> {
@@ -269,6 +286,39 @@ mod tests {
         }
         assert!(Http::admit(&HttpRequest::get("https://127.0.0.1:1/x")).is_ok());
         assert!(Http::admit(&HttpRequest::get("https://mmg.whatsapp.net/x")).is_err());
+    }
+
+    /// A server that takes a connection, sends this, and then neither reads nor says anything; and what it is told.
+    fn silent(says: &'static [u8]) -> String {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            std::io::Write::write_all(&mut stream, says).unwrap();
+            std::thread::sleep(Duration::from_secs(60));
+            drop(stream);
+        });
+        url
+    }
+
+    #[test]
+    fn a_server_that_falls_silent_holds_no_transfer() {
+        let http = Http::with_patience(Duration::from_millis(100));
+        let begun = std::time::Instant::now();
+        let answer = http.execute_streaming(HttpRequest::get(silent(b"")));
+        assert!(answer.is_err(), "no answer");
+        let half = silent(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc");
+        let mut body = http.execute_streaming(HttpRequest::get(half)).unwrap().body;
+        let mut read = Vec::new();
+        assert!(std::io::Read::read_to_end(&mut body, &mut read).is_err());
+        assert_eq!(read, b"abc");
+        // One that does not answer to what it has, and one that takes only what fits between the two.
+        for length in [10, 64 << 20] {
+            let body = Box::new(std::io::Read::take(std::io::repeat(7), length));
+            let answer = http.execute_upload(HttpRequest::post(silent(b"")), body, length);
+            assert!(answer.is_err(), "{length}");
+        }
+        assert!(begun.elapsed() < Duration::from_secs(10));
     }
 
     #[test]

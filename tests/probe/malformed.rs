@@ -176,6 +176,24 @@ fn pictures_that_claim_to_be_huge() {
 }
 
 #[test]
+fn a_progressive_picture_is_shrunk_if_there_is_memory_for_all_of_it() {
+    for (side, sampling, small) in [
+        (400, 0x22, true),
+        (400, 0x11, true),
+        (3_500, 0x22, true),
+        (4_500, 0x11, false),
+        (5_000, 0x11, false),
+        (5_000, 0x41, false),
+    ] {
+        let bytes = progressive(side, sampling);
+        survives("progressive", "image/jpeg", &bytes);
+        let probed = claimed(&bytes, "image/jpeg").unwrap();
+        assert_eq!(probed.width, Some(side.into()));
+        assert_eq!(probed.thumbnail.is_some(), small, "{side} {sampling:x}");
+    }
+}
+
+#[test]
 fn boxes_in_boxes() {
     let mut nested = boxed(b"moov", b"");
     for _ in 0..20_000 {

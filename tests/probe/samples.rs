@@ -38,6 +38,30 @@ pub fn jpeg(width: u32, height: u32) -> Vec<u8> {
     bytes
 }
 
+/// A progressive JPEG of one colour, whose brightness has `sampling` (across and down, four bits each).
+pub fn progressive(side: u16, sampling: u8) -> Vec<u8> {
+    let (across, down) = (u32::from(sampling >> 4), u32::from(sampling & 15));
+    let units = u32::from(side).div_ceil(8 * across) * u32::from(side).div_ceil(8 * down);
+    // One bit a block: no difference from the one before.
+    let scan = vec![0; (units * (across * down + 2)).div_ceil(8) as usize];
+    let segment = |marker: u8, inside: &[u8]| {
+        let length = (inside.len() as u16 + 2).to_be_bytes();
+        [&[0xff, marker], &length[..], inside].concat()
+    };
+    let side = side.to_be_bytes();
+    let components = [3, 1, sampling, 0, 2, 0x11, 0, 3, 0x11, 0];
+    [
+        vec![0xff, 0xd8],
+        segment(0xdb, &[&[0][..], &[1; 64]].concat()),
+        segment(0xc2, &[&[8], &side[..], &side, &components].concat()),
+        segment(0xc4, &[&[0, 1][..], &[0; 15], &[0]].concat()),
+        segment(0xda, &[3, 1, 0, 2, 0, 3, 0, 0, 0, 0]),
+        scan,
+        vec![0xff, 0xd9],
+    ]
+    .concat()
+}
+
 /// A JPEG whose camera was held as this EXIF orientation says.
 pub fn turned(width: u32, height: u32, orientation: u8) -> Vec<u8> {
     let mut exif = b"Exif\0\0MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0".to_vec();

@@ -1,7 +1,9 @@
-//! Masks who is spoken of in a line of the log: users of JIDs, and phone numbers however they are written.
+//! Masks who is spoken of in a line of the log: users of JIDs, and phone numbers however they are written; and what
+//! opens something, the query of a URL.
 //!
-//! What is left is the form of [`crate::identity::Address::redacted`]: the last two characters, enough to tell two
-//! chats apart. At debug and below lines are left alone, since whoever looks for a fault among persons needs them.
+//! What is left of a person is the form of [`crate::identity::Address::redacted`]: the last two characters, enough to
+//! tell two chats apart. At debug and below persons are left alone, since whoever looks for a fault among them needs
+//! them. A query is cut at every level: WhatsApp's media are had with the token in it, and others' files with theirs.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -24,6 +26,19 @@ static PERSONS: LazyLock<Option<Regex>> = LazyLock::new(|| {
     )
     .ok()
 });
+
+/// A URL or a path, and what names the first value of its query. The quotes of JSON end it.
+static QUERIES: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    Regex::new(r#"(?<place>(?:https?:/)?/[^\s?"'\\<>]*)\?[^\s="'\\<>]+=[^\s"'\\<>]*"#).ok()
+});
+
+/// The text without queries.
+fn unlocked(text: &str) -> Cow<'_, str> {
+    match &*QUERIES {
+        Some(queries) => queries.replace_all(text, "$place?…"),
+        None => Cow::Borrowed(""),
+    }
+}
 
 /// The text without persons.
 pub(super) fn masked(text: &str) -> Cow<'_, str> {
@@ -69,7 +84,7 @@ fn mask_values(value: &mut Value) {
     }
 }
 
-/// Makes writers that mask what is at info level and above.
+/// Makes writers that mask persons at info level and above, and queries at every level.
 pub(super) struct Redacting<W> {
     pub writer: W,
     pub json: bool,
@@ -105,11 +120,13 @@ pub(super) struct Line<W> {
 
 impl<W: Write> Write for Line<W> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(line);
+        let text = unlocked(&text);
         if !self.mask {
-            return self.writer.write_all(line).map(|()| line.len());
+            return self.writer.write_all(text.as_bytes()).map(|()| line.len());
         }
         let parsed = match self.json {
-            true => serde_json::from_slice::<Value>(line).ok(),
+            true => serde_json::from_str::<Value>(&text).ok(),
             false => None,
         };
         match parsed {
@@ -117,10 +134,7 @@ impl<W: Write> Write for Line<W> {
                 mask_values(&mut event);
                 self.writer.write_all(format!("{event}\n").as_bytes())?;
             }
-            None => {
-                let text = String::from_utf8_lossy(line);
-                self.writer.write_all(masked(&text).as_bytes())?;
-            }
+            None => self.writer.write_all(masked(&text).as_bytes())?,
         }
         Ok(line.len())
     }
@@ -170,6 +184,46 @@ mod tests {
             ),
         ] {
             assert_eq!(masked(line), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn no_level_shows_what_opens_a_file() {
+        for mask in [true, false] {
+            for (json, line, expected) in [
+                (
+                    false,
+                    "from URL https://mmg.whatsapp.net/v/t62/x.enc?ccb=11-4&auth=SeCrEt&mms3=true: refused",
+                    "from URL https://mmg.whatsapp.net/v/t62/x.enc?… refused",
+                ),
+                (
+                    false,
+                    "path=/v/t62/x.enc?oh=SeCrEt next",
+                    "path=/v/t62/x.enc?… next",
+                ),
+                (
+                    true,
+                    r#"{"url":"https://h/x?auth=SeCrEt","said":"\"https://h/y?z=SeCrEt\" and on"}"#,
+                    r#"{"url":"https://h/x?…","said":"\"https://h/y?…\" and on"}"#,
+                ),
+                (false, "and/or? a=b", "and/or? a=b"),
+            ] {
+                let mut writer = Vec::new();
+                let mut to = Line {
+                    writer: &mut writer,
+                    mask,
+                    json,
+                };
+                to.write_all(line.as_bytes()).unwrap();
+                let said = String::from_utf8(writer).unwrap();
+                match json {
+                    true => {
+                        let parsed = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+                        assert_eq!(parsed(&said), parsed(expected));
+                    }
+                    false => assert_eq!(said, expected),
+                }
+            }
         }
     }
 

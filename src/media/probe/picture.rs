@@ -54,11 +54,12 @@ fn read_as(file: &mut (impl Read + Seek), mime: &str) -> Result<Picture, ImageEr
         "image/jpeg" => {
             let mut bytes = Vec::new();
             let whole = file.take(ENCODED).read_to_end(&mut bytes)? < ENCODED as usize;
-            looked_at(JpegDecoder::new(Cursor::new(bytes))?, limits, whole)
+            let beside = coefficients(&bytes);
+            looked_at(JpegDecoder::new(Cursor::new(bytes))?, limits, whole, beside)
         }
         "image/png" => {
             let decoder = PngDecoder::with_limits(BufReader::new(file), limits.clone())?;
-            looked_at(decoder, limits, true)
+            looked_at(decoder, limits, true, 0)
         }
         _ => {
             let decoder = WebPDecoder::new(BufReader::new(file))?;
@@ -73,14 +74,17 @@ fn read_as(file: &mut (impl Read + Seek), mime: &str) -> Result<Picture, ImageEr
     }
 }
 
+/// Looks at a picture of which the decoder has all or not, and needs so many bytes beside the pixels.
 fn looked_at(
     mut decoder: impl ImageDecoder,
     limits: Limits,
     whole: bool,
+    beside: u64,
 ) -> Result<Picture, ImageError> {
     let (width, height) = decoder.dimensions();
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let small = whole && pixels(width, height) <= DECODED && decoder.total_bytes() <= MEMORY;
+    let memory = decoder.total_bytes().saturating_add(beside);
+    let small = whole && pixels(width, height) <= DECODED && memory <= MEMORY;
     let thumbnail = match small {
         true => match thumbnail(decoder, limits, orientation) {
             Ok(thumbnail) => Some(thumbnail),
@@ -107,6 +111,39 @@ fn looked_at(
         thumbnail,
         animated: false,
     })
+}
+
+/// What a progressive JPEG takes beside its pixels: its scans refine the coefficients of the whole picture, two bytes
+/// each, of which zune-jpeg (0.5, `decode_mcu_ycbcr_progressive`) holds all that the components' sampling makes. Other
+/// JPEGs are decoded row by row. Whatever looks like a frame's header (ITU-T T.81, B.2.2) counts, the largest, since
+/// a file of several is read in ways that differ.
+fn coefficients(jpeg: &[u8]) -> u64 {
+    const PROGRESSIVE: [u8; 2] = [0xff, 0xc2];
+    let of = |header: &[u8]| {
+        let &[_, _, _, _, _, h0, h1, w0, w1, count, ..] = header else {
+            return 0;
+        };
+        let blocks = |length: [u8; 2], sampling: u8| {
+            u64::from(u16::from_be_bytes(length)).div_ceil(8 * u64::from(sampling.max(1)))
+        };
+        let samplings = || {
+            let components = header[10..].chunks_exact(3).take(count.min(4).into());
+            components.map(|component| (component[1] >> 4, component[1] & 15))
+        };
+        let (across, down) = samplings().fold((1, 1), |(across, down), (x, y)| {
+            (across.max(x), down.max(y))
+        });
+        let each: u64 = samplings().map(|(x, y)| u64::from(x) * u64::from(y)).sum();
+        blocks([w0, w1], across) * blocks([h0, h1], down) * each * 64 * 2
+    };
+    let headers = jpeg
+        .windows(2)
+        .enumerate()
+        .filter(|(_, marker)| *marker == PROGRESSIVE);
+    headers
+        .map(|(at, _)| of(&jpeg[at..]))
+        .max()
+        .unwrap_or_default()
 }
 
 fn thumbnail(

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use http::header::{CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode, Uri};
 use ureq::config::Config;
+use ureq::tls::TlsConfig;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{
     ConnectionDetails, Connector, NextTimeout, RustlsConnector, TcpConnector,
@@ -105,7 +106,15 @@ pub fn fetch(
         (false, true) => |_| false,
         (true, true) => |address| address.is_loopback(),
     };
-    fetch_with(url, staging, limits, admits, DefaultResolver::default())
+    let tls = TlsConfig::default();
+    fetch_with(
+        url,
+        staging,
+        limits,
+        admits,
+        DefaultResolver::default(),
+        tls,
+    )
 }
 
 /// Whether an address may be dialled.
@@ -117,6 +126,7 @@ fn fetch_with(
     limits: &Limits,
     admits: Admits,
     resolver: impl Resolver,
+    tls: TlsConfig,
 ) -> Result<Fetched, FetchError> {
     let uri: Uri = url.parse().map_err(|_| refused("it is no URL"))?;
     acceptable(&uri)?;
@@ -128,7 +138,7 @@ fn fetch_with(
     let connector = Dial { admits }
         .chain(TcpConnector::default())
         .chain(RustlsConnector::default());
-    let agent = Agent::with_parts(config(limits), connector, resolver);
+    let agent = Agent::with_parts(config(limits, tls), connector, resolver);
     let failed = |error| why(error, &host);
     let mut response = agent.get(uri).call().map_err(failed)?;
     let unreachable = |reason: String| FetchError::Unreachable {
@@ -171,12 +181,13 @@ fn fetch_with(
     })
 }
 
-fn config(limits: &Limits) -> Config {
+fn config(limits: &Limits, tls: TlsConfig) -> Config {
     let left = limits.deadline.saturating_duration_since(Instant::now());
     // None at all would mean that there is no limit.
     let left = left.max(Duration::from_millis(1));
     Config::builder()
         .proxy(None)
+        .tls_config(tls)
         .max_redirects(REDIRECTS)
         .max_redirects_will_error(true)
         .http_status_as_error(false)

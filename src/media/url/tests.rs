@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use ureq::tls::{Certificate, RootCerts};
+
 use super::*;
 
 const NEAR: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 1);
@@ -96,9 +98,18 @@ type Got = (Vec<u8>, Option<String>, Option<String>);
 
 /// What was fetched, or the error's code; the folder is empty afterwards.
 fn fetched(url: &str, limits: Limits, resolver: impl Resolver) -> Result<Got, &'static str> {
+    fetched_trusting(url, limits, resolver, TlsConfig::default())
+}
+
+fn fetched_trusting(
+    url: &str,
+    limits: Limits,
+    resolver: impl Resolver,
+    tls: TlsConfig,
+) -> Result<Got, &'static str> {
     let media = tempfile::tempdir().unwrap();
     let staging = Staging::open(media.path()).unwrap();
-    let result = fetch_with(url, &staging, &limits, admits, resolver)
+    let result = fetch_with(url, &staging, &limits, admits, resolver, tls)
         .map(|mut fetched| {
             let mut bytes = Vec::new();
             fetched
@@ -225,11 +236,12 @@ fn what_is_dialled_is_checked_whatever_was_resolved() {
     };
     let names = || Names::new(&[PRIVATE]);
     let dial = Dial { admits }.chain(TcpConnector::default());
-    refused(Agent::with_parts(config(&limits()), dial, names()));
+    let config = || config(&limits(), TlsConfig::default());
+    refused(Agent::with_parts(config(), dial, names()));
     // Nor does the other check need this one.
     let inner = names();
     let (dial, guard) = (().chain(TcpConnector::default()), Guard { admits, inner });
-    refused(Agent::with_parts(config(&limits()), dial, guard));
+    refused(Agent::with_parts(config(), dial, guard));
     assert_eq!(inside.visits.load(Ordering::SeqCst), 0);
 }
 
@@ -302,4 +314,32 @@ fn a_silent_or_slow_server_is_left() {
             assert!(before.elapsed() < Duration::from_secs(4));
         }
     }
+}
+
+#[tokio::test]
+async fn a_server_of_https_is_who_its_certificate_says() {
+    let server = whatsapp_loopback::Server::start(Default::default())
+        .await
+        .unwrap();
+    let path = server.core().media.publish(&b"over TLS"[..]).unwrap();
+    let port = server.addr().port();
+    let own = Certificate::from_der(whatsapp_loopback::listener::certificate().unwrap());
+    let trusting = || {
+        let roots = RootCerts::Specific(Arc::new(vec![own.to_owned()]));
+        TlsConfig::builder().root_certs(roots).build()
+    };
+    let get = async |host: &str, tls: TlsConfig| {
+        let url = format!("https://{host}:{port}{path}?secret=1");
+        let fetching = move || fetched_trusting(&url, limits(), Names::new(&[NEAR]), tls);
+        tokio::task::spawn_blocking(fetching).await.unwrap()
+    };
+    let (bytes, name, mime) = get("localhost", trusting()).await.unwrap();
+    assert_eq!(bytes, b"over TLS");
+    assert!(path.ends_with(&name.unwrap()));
+    assert_eq!(mime.as_deref(), Some("image/jpeg"));
+    // A name that is not in it, and a certificate that nobody vouches for.
+    let other = get("name.test", trusting()).await;
+    assert_eq!(other.unwrap_err(), "attachment_unreachable");
+    let unknown = get("localhost", TlsConfig::default()).await;
+    assert_eq!(unknown.unwrap_err(), "attachment_unreachable");
 }

@@ -283,11 +283,20 @@ fn text(status: StatusCode, body: &'static str) -> Reply {
     reply(status, "text/plain; charset=utf-8", body)
 }
 
-/// One self-signed certificate a process: making one takes longer than all else at a server's start.
+/// The certificate of every server of this process, for clients that check it.
+pub fn certificate() -> io::Result<&'static [u8]> {
+    Ok(&tls()?.0)
+}
+
 fn tls_config() -> io::Result<Arc<ServerConfig>> {
-    static CONFIG: OnceLock<Arc<ServerConfig>> = OnceLock::new();
-    if let Some(config) = CONFIG.get() {
-        return Ok(Arc::clone(config));
+    Ok(Arc::clone(&tls()?.1))
+}
+
+/// One self-signed certificate a process: making one takes longer than all else at a server's start.
+fn tls() -> io::Result<&'static (Vec<u8>, Arc<ServerConfig>)> {
+    static MADE: OnceLock<(Vec<u8>, Arc<ServerConfig>)> = OnceLock::new();
+    if let Some(made) = MADE.get() {
+        return Ok(made);
     }
     let names = [
         "localhost".to_owned(),
@@ -304,5 +313,5 @@ fn tls_config() -> io::Result<Arc<ServerConfig>> {
         .with_single_cert(vec![made.cert.der().clone()], key)
         .map_err(io::Error::other)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::clone(CONFIG.get_or_init(|| Arc::new(config))))
+    Ok(MADE.get_or_init(|| (made.cert.der().to_vec(), Arc::new(config))))
 }
