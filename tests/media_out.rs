@@ -2,79 +2,14 @@
 
 mod common;
 
-use std::path::PathBuf;
-
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use common::{Host, World, eventually, files, message, open, request};
+use common::sending::{
+    arrived, attached, config, files_of, ids, params, serve, staged, started, uploads,
+};
+use common::{Host, World, eventually, files, request};
 use serde_json::{Value, json};
 use wacore::proto_helpers::MessageExt as _;
 use waproto::whatsapp as wa;
 use whatsapp_loopback::media::MediaOp;
-use whatsapp_loopback::people::{Person, SeenMessage};
-
-fn config() -> Value {
-    let mut config = open();
-    config["allow_group_messages"] = json!(true);
-    config["allowed_conversation_ids"] = json!(["*"]);
-    config["allow_private_urls"] = json!(true);
-    config
-}
-
-fn attached(name: &str, mime_type: &str, bytes: &[u8]) -> Value {
-    json!({"name": name, "mime_type": mime_type, "data_base64": BASE64.encode(bytes)})
-}
-
-fn params(to: &str, content: &str, attachments: Vec<Value>, mut metadata: Value) -> Value {
-    metadata["conversation_id"] = json!(to);
-    let mut message = message(content, metadata);
-    message["attachments"] = json!(attachments);
-    json!({"config": config(), "message": message})
-}
-
-fn ids(result: &Value) -> Vec<String> {
-    let metadata = &result["delivery"]["metadata"];
-    let ids = metadata["message_ids"].as_str().expect("ids");
-    ids.split(',').map(str::to_owned).collect()
-}
-
-/// What of the account's staged files is still there.
-fn staged(world: &World) -> Vec<PathBuf> {
-    let folder = world.account_dir().join("media/staged");
-    let Ok(entries) = std::fs::read_dir(folder) else {
-        return Vec::new();
-    };
-    let paths = entries.map(|entry| entry.expect("entry").path());
-    paths.filter(|path| !path.ends_with("lock")).collect()
-}
-
-fn uploads(world: &World) -> u64 {
-    world.server.core().media.served().0
-}
-
-/// How many files somebody was sent.
-fn files_of(person: &Person) -> usize {
-    person.seen(|seen| {
-        let bodies = seen.messages.iter().map(|m| m.message.get_base_message());
-        bodies
-            .filter(|m| m.document_message.is_set() || m.image_message.is_set())
-            .count()
-    })
-}
-
-async fn started(world: &World) -> Host {
-    let mut host = world.host();
-    host.ask("start_ingress", json!({"config": config()})).await;
-    host
-}
-
-/// A message as it arrives, which must have come once, with the bytes of its file.
-async fn arrived(person: &Person, id: &str) -> (SeenMessage, Vec<u8>) {
-    let seen = person.wait_id(id).await.expect("arrives");
-    let bytes = person.download(&seen).await.expect("download");
-    assert_eq!(person.seen(|seen| seen.count_id(id)), 1);
-    (seen, bytes)
-}
 
 struct Sample {
     name: &'static str,
@@ -424,35 +359,6 @@ async fn a_file_goes_with_the_message_that_expires() {
     assert_eq!(result["delivery"]["metadata"]["delivery_state"], "queued");
     eventually("it is given up", || staged(&world).is_empty()).await;
     assert_eq!(files_of(&anna), 0);
-}
-
-/// Serves one file to whoever asks; its address.
-async fn serve(mime_type: &'static str, body: std::sync::Arc<Vec<u8>>) -> String {
-    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
-        .await
-        .expect("bind");
-    let address = listener.local_addr().expect("address");
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let body = body.clone();
-            tokio::spawn(async move {
-                let mut stream = BufReader::new(stream);
-                let mut line = String::new();
-                while stream.read_line(&mut line).await.is_ok_and(|read| read > 2) {
-                    line.clear();
-                }
-                let head = format!(
-                    "HTTP/1.1 200 OK\r\nContent-Type: {mime_type}\r\nContent-Length: {}\r\n\r\n",
-                    body.len()
-                );
-                // Who does not want the rest hangs up.
-                let _ = stream.write_all(head.as_bytes()).await;
-                let _ = stream.write_all(&body).await;
-            });
-        }
-    });
-    format!("http://{address}/files/some.bin?x=1")
 }
 
 /// KiB of memory that a process has, or had at most.

@@ -20,6 +20,8 @@ pub struct Sizes {
     pub live: usize,
     pub chat: usize,
     pub sends: usize,
+    /// Bytes of a file.
+    pub file: usize,
 }
 
 impl Sizes {
@@ -33,6 +35,7 @@ impl Sizes {
             live: 20_000,
             chat: 2_000,
             sends: 2_000,
+            file: 256 << 20,
         }
     }
 
@@ -47,6 +50,7 @@ impl Sizes {
             live: 1_000,
             chat: 200,
             sends: 200,
+            file: 64 << 20,
         }
     }
 }

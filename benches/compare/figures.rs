@@ -48,6 +48,10 @@ pub const FIGURES: &[Figure] = &[
         take: outbound,
     },
     Figure {
+        name: "media",
+        take: crate::media::media,
+    },
+    Figure {
         name: "live-1",
         take: live_one,
     },

@@ -8,6 +8,7 @@ mod bare;
 mod bench;
 mod disk;
 mod figures;
+mod media;
 mod process;
 mod table;
 

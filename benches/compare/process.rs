@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::accounts::{Account, PATIENCE, Side, plugin, until};
 use crate::bare;
 
-/// The line of one request. Pacing is out of the way: it is not what is measured.
+/// The line of one request. Pacing and limits are out of the way: they are not what is measured.
 pub fn request(kind: &str, mut params: Value) -> String {
     params["kind"] = json!(kind);
     params["protocol_version"] = json!(1);
@@ -22,6 +22,10 @@ pub fn request(kind: &str, mut params: Value) -> String {
             "chat_per_second": 100_000, "chat_burst": 100_000, "account_per_minute": 100_000,
             "account_burst": 100_000, "strangers_per_day": 100_000,
         },
+        "media": {"max_bytes": 1 << 30},
+        "max_attachment_bytes": 1 << 30,
+        "allow_private_urls": true,
+        "send_timeout_secs": 120,
     });
     let method = format!("channel.{kind}");
     json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).to_string() + "\n"
@@ -96,6 +100,18 @@ impl Process {
                 bail!("{line}");
             }
             if !line.contains("\"method\":") {
+                return Ok(line);
+            }
+        }
+    }
+
+    /// The next notification with an event.
+    pub fn event(&mut self) -> Result<String> {
+        let stdout = self.stdout.as_mut().context("stdout is being collected")?;
+        loop {
+            let mut line = String::new();
+            ensure!(stdout.read_line(&mut line)? > 0, "the process has ended");
+            if line.contains("\"event_id\":") {
                 return Ok(line);
             }
         }

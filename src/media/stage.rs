@@ -125,6 +125,27 @@ impl Staging {
         self.begin(u64::MAX, None)
     }
 
+    /// Makes sure that these files of the folder outlive a power cut; who has removed one meanwhile has no need of that.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn sync(&self, paths: &[PathBuf]) -> Result<(), StageError> {
+        for path in paths {
+            match File::open(path).and_then(|file| file.sync_all()) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(failed(path)(error));
+                }
+                _ => {}
+            }
+        }
+        // Windows has no such thing as a directory to sync.
+        if cfg!(unix) {
+            let folder = File::open(&self.directory).and_then(|folder| folder.sync_all());
+            folder.map_err(failed(&self.directory))?;
+        }
+        Ok(())
+    }
+
     fn begin(&self, limit: u64, hash: Option<Sha256>) -> Result<StageWriter, StageError> {
         room(&self.directory)?;
         let file = tempfile::Builder::new()
@@ -271,14 +292,6 @@ impl Staged {
     /// The SHA-256 of its bytes.
     pub fn sha256(&self) -> &[u8; 32] {
         &self.sha256
-    }
-
-    /// Makes sure that its bytes outlive a power cut; to be done before a row names the file.
-    ///
-    /// # Errors
-    /// When the disk fails.
-    pub fn sync(&self) -> Result<(), StageError> {
-        self.file.sync_data().map_err(failed(&self.path))
     }
 
     /// Gives the file to whoever noted its path; from now on it is theirs to remove. To be called after the note was

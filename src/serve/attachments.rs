@@ -35,10 +35,21 @@ pub(super) struct Prepared {
     pub attachments: Vec<Attachment>,
     /// The others, each with its reason.
     pub degraded: Vec<String>,
-    /// See [`outbound::content_hash`].
-    pub content_hash: String,
     /// Their files.
     pub files: Files,
+}
+
+/// See [`outbound::content_hash`]. In base64 files are as long as the line that they came in.
+pub(super) async fn content_hash(
+    message: &OutboundMessage,
+    files: Vec<OutboundAttachment>,
+    to: &Peer,
+) -> Result<(String, Vec<OutboundAttachment>), WireError> {
+    if files.is_empty() {
+        return Ok((outbound::content_hash(message, &files, to), files));
+    }
+    let (message, to) = (message.clone(), to.clone());
+    blocking(move || (outbound::content_hash(&message, &files, &to), files)).await
 }
 
 /// Stages the attachments of a message; with `degrade` what cannot be sent is left out and named, else it is an error.
@@ -51,20 +62,10 @@ pub(super) async fn prepare(
     degrade: bool,
     deadline: Instant,
 ) -> Result<Prepared, WireError> {
+    let mut prepared = Prepared::default();
     if files.is_empty() {
-        return Ok(Prepared {
-            content_hash: outbound::content_hash(message, &files, to),
-            ..Prepared::default()
-        });
+        return Ok(prepared);
     }
-    // In base64 they are as long as the line that they came in.
-    let (hashed, addressed) = (message.clone(), to.clone());
-    let hash = move || (outbound::content_hash(&hashed, &files, &addressed), files);
-    let (content_hash, files) = blocking(hash).await?;
-    let mut prepared = Prepared {
-        content_hash,
-        ..Prepared::default()
-    };
     let wish = match outbound::no_attachments(message, to) {
         Some(error) => Err(error),
         None => Wish::parse(&message.metadata),
@@ -220,7 +221,9 @@ pub(super) struct Given {
 }
 
 impl Given {
-    /// Removes those that no message waits for. The others are safe on the disk afterwards.
+    /// Removes those that no message waits for. The others are safe on the disk afterwards, and noted to be: until then
+    /// nobody was told that they wait, and a power cut undoes them. Who sent its file needs no such thing, and it costs
+    /// more than all the rest.
     pub(super) async fn settle(self, store: &Store) -> Result<(), WireError> {
         if self.paths.is_empty() {
             return Ok(());
@@ -232,29 +235,36 @@ impl Given {
             paths,
             staging,
         } = self;
-        let ours: Vec<StagedName> = left
-            .into_iter()
-            .filter(|name| names.contains(name))
-            .collect();
-        blocking(move || {
-            for path in &paths {
-                let wanted = named(path).is_some_and(|name| awaited.contains(&name));
-                let done = match wanted {
-                    true => std::fs::File::open(path).and_then(|file| file.sync_all()),
-                    false => std::fs::remove_file(path),
-                };
-                match done {
+        let ours = |all: Vec<StagedName>| -> Vec<StagedName> {
+            all.into_iter()
+                .filter(|name| names.contains(name))
+                .collect()
+        };
+        let (kept, left) = (ours(awaited.iter().cloned().collect()), ours(left));
+        let settled = blocking(move || {
+            let wanted = |path: &PathBuf| named(path).is_some_and(|name| awaited.contains(&name));
+            let (waiting, done): (Vec<_>, Vec<_>) = paths.into_iter().partition(wanted);
+            for path in done {
+                match std::fs::remove_file(path) {
                     // Whoever uploaded it has removed it.
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                    Err(error) => tracing::warn!(%error, "a staged file cannot be settled"),
-                    Ok(()) => {}
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        tracing::warn!(%error, "a staged file cannot be removed");
+                    }
+                    _ => {}
                 }
             }
-            drop(staging);
-        })
-        .await?;
-        if !ours.is_empty() {
-            store.files_removed(ours).await?;
+            match (waiting.as_slice(), &staging) {
+                ([_, ..], Some(staging)) => staging.sync(&waiting),
+                _ => Ok(()),
+            }
+        });
+        match settled.await? {
+            Ok(()) if !kept.is_empty() => store.files_synced(kept).await?,
+            Ok(()) => {}
+            Err(error) => tracing::warn!(%error, "a staged file cannot be synced"),
+        }
+        if !left.is_empty() {
+            store.files_removed(left).await?;
         }
         Ok(())
     }

@@ -181,6 +181,7 @@ mod tests {
     fn part(state: DeliveryState) -> PartState {
         PartState {
             message_id: format!("{state:?}"),
+            kind: "text".to_owned(),
             state,
             open: false,
             error: None,

@@ -25,7 +25,9 @@ use crate::outbound::{self, Action, Built, Known, OutboundError};
 use crate::protocol::jsonrpc::WireError;
 use crate::protocol::request::OutboundMessage;
 use crate::protocol::response::DeliveryReceipt;
-use crate::store::{Enqueued, NewPart, OutboundRequest, PartState, Peer, RequestId, Search, Store};
+use crate::store::{
+    Enqueued, NewPart, OutboundRequest, PartState, Peer, Repeats, RequestId, Search, Store,
+};
 
 /// Sends one message of the host.
 pub(super) async fn send(
@@ -77,6 +79,32 @@ pub(super) async fn send(
         }
         Err(error) => return Err(error),
     };
+    let (content_hash, files) = attachments::content_hash(&message, files, &peer).await?;
+    // What a caller waits for does not expire under its eyes.
+    let lifetime = config.queue_ttl_secs.max(config.send_timeout_secs);
+    let mut request = OutboundRequest {
+        idempotency_key: given("idempotency_key").map(str::to_owned),
+        content_hash,
+        reply_to: reply_to.map(|id| (peer.public_id.clone(), id.to_owned())),
+        chat: vec![target],
+        parts: Vec::new(),
+        expires_at: crate::clock::now() + i64::from(lifetime),
+    };
+    if !files.is_empty() {
+        // The file of an earlier call need not be where it was then.
+        match store.repeats(request.clone(), crate::clock::now()).await? {
+            Repeats::Conflict => return Err(conflict()),
+            Repeats::Earlier => {
+                let sending = Sending {
+                    request,
+                    degrade,
+                    degraded: Vec::new(),
+                };
+                return sent(account, config, &store, &sending, deadline).await;
+            }
+            Repeats::Nothing | Repeats::GivenUp => {}
+        }
+    }
     let quoted = match reply_to.filter(|_| outbound::quotes(&message, &peer)) {
         Some(id) => store.kept(peer.public_id.clone(), id.to_owned()).await?,
         None => None,
@@ -122,7 +150,7 @@ pub(super) async fn send(
         Err(error) => return Err(error),
     };
     degraded.extend(prepared.degraded);
-    let parts: Vec<NewPart> = parts
+    request.parts = parts
         .into_iter()
         .map(|part| NewPart {
             message_id: mint(),
@@ -131,7 +159,7 @@ pub(super) async fn send(
             file: part.file,
         })
         .collect();
-    if parts.is_empty() {
+    if request.parts.is_empty() {
         // A model that answers with nothing has answered.
         if let Some(id) = reply_to {
             store
@@ -145,17 +173,8 @@ pub(super) async fn send(
         };
         return Ok(outcome.receipt(&peer.public_id.to_string(), reply_to));
     }
-    // What a caller waits for does not expire under its eyes.
-    let lifetime = config.queue_ttl_secs.max(config.send_timeout_secs);
     let sending = Sending {
-        request: OutboundRequest {
-            idempotency_key: given("idempotency_key").map(str::to_owned),
-            content_hash: prepared.content_hash,
-            reply_to: reply_to.map(|id| (peer.public_id.clone(), id.to_owned())),
-            chat: vec![target],
-            parts,
-            expires_at: crate::clock::now() + i64::from(lifetime),
-        },
+        request,
         degrade,
         degraded,
     };
@@ -267,18 +286,51 @@ impl Sending {
         parts.map(|part| part.message_id.clone()).collect()
     }
 
-    fn receipt(&self, mut outcome: Outcome, chat: &Peer, joined: bool) -> DeliveryReceipt {
-        outcome.degraded.clone_from(&self.degraded);
-        let mut kinds = self.request.parts.iter().map(|part| &part.kind);
+    fn receipt(&self, mut outcome: Outcome, entered: Entered) -> DeliveryReceipt {
+        outcome.degraded = entered.degraded;
+        let mut kinds = outcome.parts.iter().map(|part| &part.kind);
         outcome.kind = kinds.find(|kind| *kind != "text").cloned();
         // It may have been entered by an owner that died: that is no other call.
         let ids = outcome.parts.iter().map(|part| part.message_id.as_str());
-        outcome.deduplicated = joined && !ids.eq(self.ids().iter());
+        outcome.deduplicated = entered.joined && !ids.eq(self.ids().iter());
         let reply_to = self.request.reply_to.as_ref();
         outcome.receipt(
-            &chat.public_id.to_string(),
+            &entered.chat.public_id.to_string(),
             reply_to.map(|(_, id)| id.as_str()),
         )
+    }
+
+    /// What the outbox says of it.
+    async fn entered(&self, store: &Store, enqueued: Enqueued) -> Result<Entered, WireError> {
+        let joined = matches!(enqueued, Enqueued::Joined { .. });
+        let (request, chat, parts) = match enqueued {
+            Enqueued::New {
+                request,
+                chat,
+                parts,
+            }
+            | Enqueued::Joined {
+                request,
+                chat,
+                parts,
+            } => (request, chat, parts),
+            Enqueued::Conflict => return Err(conflict()),
+        };
+        let degraded = match joined {
+            true => store.degraded(request).await?.map(|what| vec![what]),
+            false => None,
+        };
+        if !joined && !self.degraded.is_empty() {
+            // Nobody waits for it.
+            drop(store.note_degraded(request, self.degraded.join("; ")));
+        }
+        Ok(Entered {
+            request,
+            chat,
+            parts,
+            joined,
+            degraded: degraded.unwrap_or_else(|| self.degraded.clone()),
+        })
     }
 }
 
@@ -290,7 +342,8 @@ pub(super) async fn carry_out(
     deadline: Instant,
 ) -> Result<DeliveryReceipt, WireError> {
     let mut following = open.session.follow(&sending.ids());
-    let entered = entered(open.session.enter(sending.request.clone()).await?)?;
+    let enqueued = open.session.enter(sending.request.clone()).await?;
+    let mut entered = sending.entered(&open.store, enqueued).await?;
     if entered.joined {
         let ids: Vec<String> = entered
             .parts
@@ -308,15 +361,13 @@ pub(super) async fn carry_out(
         // A one-shot process has nobody who could send it later, so it uses its time.
         queued_will_do: sending.degrade && process.is_persistent(),
     };
-    let outcome = match entered.parts.iter().any(|part| part.open) {
-        true => wait.settled(&mut following, entered.parts).await?,
-        false => {
-            wait.answer(Outcome::of(entered.parts, Vec::new()), None)
-                .await?
-        }
+    let parts = std::mem::take(&mut entered.parts);
+    let outcome = match parts.iter().any(|part| part.open) {
+        true => wait.settled(&mut following, parts).await?,
+        false => wait.answer(Outcome::of(parts, Vec::new()), None).await?,
     };
     crate::crash::point("before_answer");
-    Ok(sending.receipt(outcome, &entered.chat, entered.joined))
+    Ok(sending.receipt(outcome, entered))
 }
 
 /// The time is up, and the owner never said what became of it. What it was given may be in the outbox.
@@ -328,9 +379,10 @@ async fn without_owner(
     if sending.degrade {
         // The owner, or the next one, sends it.
         let now = crate::clock::now();
-        let entered = entered(store.enqueue(sending.request.clone(), now).await?)?;
-        let outcome = Outcome::of(entered.parts, Vec::new());
-        return Ok(sending.receipt(outcome, &entered.chat, entered.joined));
+        let enqueued = store.enqueue(sending.request.clone(), now).await?;
+        let mut entered = sending.entered(store, enqueued).await?;
+        let outcome = Outcome::of(std::mem::take(&mut entered.parts), Vec::new());
+        return Ok(sending.receipt(outcome, entered));
     }
     let first = sending.ids().into_iter().next().unwrap_or_default();
     let outcome = match store.request_of(first).await? {
@@ -349,31 +401,15 @@ struct Entered {
     chat: Peer,
     parts: Vec<PartState>,
     joined: bool,
+    /// What was left out.
+    degraded: Vec<String>,
 }
 
-fn entered(enqueued: Enqueued) -> Result<Entered, WireError> {
-    let joined = matches!(enqueued, Enqueued::Joined { .. });
-    match enqueued {
-        Enqueued::New {
-            request,
-            chat,
-            parts,
-        }
-        | Enqueued::Joined {
-            request,
-            chat,
-            parts,
-        } => Ok(Entered {
-            request,
-            chat,
-            parts,
-            joined,
-        }),
-        Enqueued::Conflict => Err(WireError::new(
-            "idempotency_conflict",
-            "another message was sent under this idempotency_key; use a new key for new content",
-        )),
-    }
+fn conflict() -> WireError {
+    WireError::new(
+        "idempotency_conflict",
+        "another message was sent under this idempotency_key; use a new key for new content",
+    )
 }
 
 /// Where a message or a status frame goes: what it says, else the default recipient.

@@ -12,7 +12,7 @@ use wacore::download::MediaType;
 
 use super::attachments::{named, refused};
 use crate::media::key::StorageKey;
-use crate::media::probe::{self, Kind, Wanted};
+use crate::media::probe::{self, Hint, Kind, Wanted};
 use crate::media::seal::seal;
 use crate::media::shelf::Shelf;
 use crate::media::stage::{StageError, Staged, Staging};
@@ -58,10 +58,12 @@ pub(super) fn ready(work: &Work, mut source: Source) -> Result<Ready, WireError>
     let wanted = Wanted {
         name: source.name.clone().unwrap_or_default(),
         mime_type: source.mime_type.take().unwrap_or_default(),
+        hint: std::mem::take(&mut source.hint),
         voice: wish.voice,
         gif: wish.sent_as == Some(SentAs::Gif),
         sticker: wish.sent_as == Some(SentAs::Sticker),
-        document: wish.sent_as == Some(SentAs::Document),
+        document: wish.sent_as == Some(SentAs::Document)
+            || source.document && wish == Wish::default(),
     };
     let mut probed = probe::probe(&mut source.plain.open()?, &wanted)
         .map_err(|error| WireError::new(error.code(), error))?;
@@ -89,9 +91,9 @@ pub(super) fn ready(work: &Work, mut source: Source) -> Result<Ready, WireError>
         }
     };
     let unmet = probed.unmet.take();
-    let name = source.name.unwrap_or_else(|| "file".to_owned());
+    let hinted = Some(wanted.hint.name).filter(|name| !name.is_empty());
     let attachment = Attachment {
-        name,
+        name: source.name.or(hinted).unwrap_or_else(|| "file".to_owned()),
         probed,
         file,
         staged: sealed.as_ref().and_then(|sealed| named(sealed.path())),
@@ -106,9 +108,14 @@ pub(super) fn ready(work: &Work, mut source: Source) -> Result<Ready, WireError>
 /// What an attachment's bytes are read from, and what is said of them.
 pub(super) struct Source {
     plain: Plain,
-    /// Fit to be shown; none if nobody gave one.
+    /// The caller's, fit to be shown; none if it gave none.
     name: Option<String>,
+    /// The caller's.
     mime_type: Option<String>,
+    /// What whoever the file comes from calls it.
+    hint: Hint,
+    /// It came as a document, and so goes on as one.
+    document: bool,
 }
 
 /// The bytes of an attachment, of which the hash is known.
@@ -151,6 +158,8 @@ pub(super) fn source(work: &Work, file: OutboundAttachment) -> Result<Source, Wi
             plain: Plain::Staged(staged.map_err(refused)?),
             name,
             mime_type,
+            hint: Hint::default(),
+            document: false,
         });
     }
     if let Some(key) = given(file.storage_key) {
@@ -166,8 +175,13 @@ pub(super) fn source(work: &Work, file: OutboundAttachment) -> Result<Source, Wi
         let fetched = fetched.map_err(|error| WireError::new(error.code(), error))?;
         return Ok(Source {
             plain: Plain::Staged(fetched.file),
-            name: name.or(fetched.name),
-            mime_type: mime_type.or(fetched.mime_type),
+            name,
+            mime_type,
+            hint: Hint {
+                name: fetched.name.unwrap_or_default(),
+                mime_type: fetched.mime_type.unwrap_or_default(),
+            },
+            document: false,
         });
     }
     Err(WireError::new(
@@ -211,12 +225,22 @@ fn kept(
             format_args!("the file of this storage key cannot be read ({error}); ask for it again"),
         )
     })?;
-    // What its sender called it was never checked, and must not keep the file from being sent on.
-    let claimed = medium.mime_type.filter(|_| medium.kind == "document");
+    // What its sender called it was never checked, and must not keep the file from being sent on. A host that repeats
+    // what the event said claims nothing of its own.
+    let hint = Hint {
+        name: medium
+            .name
+            .as_deref()
+            .and_then(name::sanitised)
+            .unwrap_or_default(),
+        mime_type: medium.mime_type.unwrap_or_default(),
+    };
     Ok(Source {
         plain: Plain::Kept(file, medium.sha256),
-        name: name.or_else(|| name::sanitised(medium.name.as_deref()?)),
-        mime_type: mime_type.or(claimed),
+        name: name.filter(|name| *name != hint.name),
+        mime_type: mime_type.filter(|mime_type| *mime_type != hint.mime_type),
+        hint,
+        document: medium.kind == "document",
     })
 }
 

@@ -23,6 +23,8 @@ pub(super) struct Lanes {
 #[derive(Default)]
 pub(super) struct Held {
     busy: HashSet<PeerKey>,
+    /// Those of them whose message waits for its file.
+    aside: HashSet<PeerKey>,
     /// A message found its lane held, and waits in the outbox.
     wanted: bool,
     /// A send ended without an outcome.
@@ -33,6 +35,13 @@ impl Lanes {
     /// Told whenever a chat becomes free.
     pub(super) fn subscribe(&self) -> watch::Receiver<Held> {
         self.held.subscribe()
+    }
+
+    /// The chats that are being sent to, and how many more may be if those whose files are on their way do not count.
+    pub(super) fn room(&self, most: usize) -> (usize, HashSet<PeerKey>) {
+        let held = self.held.borrow();
+        let under_way = held.busy.len() - held.aside.len();
+        (most.saturating_sub(under_way), held.busy.clone())
     }
 
     /// Whether a send has ended without an outcome since this was asked last.
@@ -86,6 +95,15 @@ impl Lane {
         })
     }
 
+    /// The message waits for its file, which takes as long as it takes: another chat may have its place.
+    pub(super) fn aside(&self) -> Aside<'_> {
+        self.shared
+            .lanes
+            .held
+            .send_if_modified(|held| held.aside.insert(self.chat));
+        Aside(self)
+    }
+
     /// The server has the message, and that is about to be noted: the chat's next message may go.
     pub(super) fn free(&mut self) {
         self.free = true;
@@ -111,6 +129,18 @@ impl Drop for Lane {
             }
             held.lost |= !self.done;
             !(self.free && self.done)
+        });
+    }
+}
+
+/// A chat whose message waits for its file.
+pub(super) struct Aside<'a>(&'a Lane);
+
+impl Drop for Aside<'_> {
+    fn drop(&mut self) {
+        self.0.shared.lanes.held.send_if_modified(|held| {
+            held.aside.remove(&self.0.chat);
+            false
         });
     }
 }

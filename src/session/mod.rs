@@ -137,6 +137,7 @@ struct Shared {
     /// The folder of files that go out.
     staged: PathBuf,
     transfers: transfers::Transfers,
+    uploads: tokio::sync::Semaphore,
     downloads: download::Downloads,
     closing: watch::Sender<bool>,
 }
@@ -209,6 +210,7 @@ impl Session {
             lanes: lanes::Lanes::default(),
             staged: paths.staged(),
             transfers: transfers::Transfers::default(),
+            uploads: tokio::sync::Semaphore::new(upload::AT_ONCE),
             downloads: download::Downloads::new(paths.media()),
             closing: watch::Sender::new(false),
         });

@@ -32,8 +32,8 @@ use crate::store::{Commit, Enqueued, Foreseen, OutboundRequest, Outgoing, Receip
 const ACK_WAIT: Duration = Duration::from_secs(20);
 /// The library may wait for the offline queue (60 s) and ask for keys (75 s) before it writes.
 const HAND_OVER: Duration = Duration::from_secs(150);
-/// Sends side by side, each in a chat of its own.
-const CHATS_AT_ONCE: u32 = 64;
+/// Sends side by side, each in a chat of its own, besides those that wait for their files.
+const CHATS_AT_ONCE: usize = 64;
 /// After the server said "too many".
 const BUSY_PAUSE: Duration = Duration::from_secs(5);
 /// After a failure that may pass.
@@ -169,7 +169,8 @@ async fn recover(shared: &Shared) {
 async fn heads(shared: &Shared) -> Result<Vec<Outgoing>, StoreError> {
     // Answered in the order of asking, in one transaction.
     let expired = shared.store.expire(now());
-    let heads = shared.store.next_to_send(CHATS_AT_ONCE);
+    let (room, busy) = shared.lanes.room(CHATS_AT_ONCE);
+    let heads = shared.store.next_to_send(room, busy);
     if expired.await? > 0 {
         upload::let_go(shared).await;
     }
@@ -203,7 +204,10 @@ async fn may_go(
         Found::Later => Some(Outcome::Busy("too many numbers".to_owned())),
     };
     let outcome = match outcome {
-        None => upload::before_sending(shared, client, part).await?,
+        None => {
+            let _aside = part.file.is_some().then(|| lane.aside());
+            upload::before_sending(shared, client, part).await?
+        }
         some => some,
     };
     match outcome {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backon::BackoffBuilder;
+use sha2::{Digest, Sha256};
 use wacore::download::MediaType;
 use wacore::upload::{EncryptedMediaInfo, UploadSource};
 use waproto::codec::{message_decode, message_to_vec};
@@ -25,8 +26,10 @@ use super::state::Connection;
 use super::transfers::Transfer;
 use crate::clock::now;
 use crate::media::stage::{StageError, Staging};
-use crate::store::{Outgoing, StagedName, Store, StoreError, Uploaded};
+use crate::store::{Outgoing, StagedName, Store, StoreError, Unsynced, Uploaded};
 
+/// Uploads at a time.
+pub(super) const AT_ONCE: usize = 4;
 /// A server that takes nothing for this long, or does not answer once it has all, will not.
 const STALLED: Duration = Duration::from_secs(45);
 /// The first pause after an upload that failed; it doubles from there.
@@ -115,6 +118,9 @@ pub fn sweep_staged(media: &Path, store: &Store) -> Result<usize, StageError> {
 
 /// Who becomes owner removes what others have left.
 pub(super) async fn begin(shared: &Shared) {
+    if let Err(error) = undo(shared).await {
+        tracing::warn!(%error, "whether files that wait are whole could not be seen");
+    }
     let_go(shared).await;
     if !shared.staged.is_dir() {
         return;
@@ -131,6 +137,43 @@ pub(super) async fn begin(shared: &Shared) {
         }
         // A panic would have been told.
         _ => {}
+    }
+}
+
+/// Takes back what was being entered when the power went, if that took a file: nobody was told that it waits, and a call
+/// that repeats it brings its file again. What was told to wait has its files on the disk.
+async fn undo(shared: &Shared) -> Result<(), StoreError> {
+    let doubtful = shared.store.not_synced().await?;
+    if doubtful.is_empty() {
+        return Ok(());
+    }
+    let folder = shared.staged.clone();
+    let broken = tokio::task::spawn_blocking(move || {
+        let whole = |part: &Unsynced| {
+            let message = message_decode(&part.payload).ok()?;
+            let (_, said) = carried(&message)?;
+            let hash = hashed(&folder.join(part.file.as_str())).ok()?;
+            (hash[..] == said.enc_sha256).then_some(())
+        };
+        let broken = doubtful.into_iter().filter(|part| whole(part).is_none());
+        broken.map(|part| part.request).collect::<Vec<_>>()
+    });
+    // A panic would have been told.
+    for request in broken.await.unwrap_or_default() {
+        tracing::warn!("a message is taken back that was being entered when the machine stopped");
+        shared.store.withdraw(request).await?;
+    }
+    Ok(())
+}
+
+fn hashed(path: &Path) -> io::Result<[u8; 32]> {
+    let (mut file, mut hash) = (File::open(path)?, Sha256::new());
+    let mut block = vec![0; 64 << 10];
+    loop {
+        match file.read(&mut block)? {
+            0 => return Ok(hash.finalize().into()),
+            n => hash.update(&block[..n]),
+        }
     }
 }
 
@@ -171,6 +214,10 @@ async fn upload(
         Ok(found) if found.is_file() => found.len(),
         _ => return Ok(Err(lost())),
     };
+    let slow = "its upload takes longer than this call".to_owned();
+    shared
+        .outbox
+        .tell(&part.message_id, Fate::NotUploaded(slow));
     let mut connection = shared.connection.subscribe();
     let ended = async {
         tokio::select! {
@@ -272,6 +319,7 @@ async fn attempt(
         file_length: wanted.length,
         streaming_sidecar: wanted.sidecar.clone(),
     };
+    let _turn = shared.uploads.acquire().await;
     let transfer = StopOnDrop(shared.transfers.begin("upload", length));
     let source = Source {
         path,

@@ -61,7 +61,9 @@ pub use media::{
 pub use messages::{Kept, Search, Unread};
 pub use meta::{Connections, Counts, Dated, Linked, Terminal};
 pub use numbers::{Asking, Registered};
-pub use outbox::{DeliveryState, Enqueued, NewPart, OutboundRequest, PartState, RequestId};
+pub use outbox::{
+    DeliveryState, Enqueued, NewPart, OutboundRequest, PartState, Repeats, RequestId,
+};
 pub use pairing::{Applicant, CODE_LIFETIME, Decided, PAIRING_CODE};
 pub use peers::{Peer, PeerKey};
 pub use pending::{Again, MessageName};
@@ -72,7 +74,7 @@ pub use sending::{Outgoing, Receipt};
 pub use space::{RESERVE, Space, available};
 pub use stored::Stored;
 pub use trace::{Dropped, Explained, Gate, Ruling, Trace};
-pub use uploads::{StagedName, Uploaded};
+pub use uploads::{StagedName, Unsynced, Uploaded};
 pub use votes::{Cast, Standing};
 pub use writer::Pending;
 

@@ -85,11 +85,26 @@ pub enum Enqueued {
     Conflict,
 }
 
+/// What a call repeats, as far as can be told before its messages are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repeats {
+    /// Nothing.
+    Nothing,
+    /// An earlier request; without messages of its own the call joins it as it is.
+    Earlier,
+    /// An earlier request that was given up before all of it was tried; what was given up needs its files anew.
+    GivenUp,
+    /// Its idempotency key belongs to a request with other content.
+    Conflict,
+}
+
 /// A message of the outbox and how far it got.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartState {
     /// Its id on the wire.
     pub message_id: String,
+    /// What it is: `text`, `image` and so on.
+    pub kind: String,
     /// How far it got.
     pub state: DeliveryState,
     /// Whether it is still going to be tried, or its answer awaited.
@@ -178,6 +193,44 @@ impl Store {
         self.submit(move |tx| enqueue(tx, &request, now))
     }
 
+    /// What a call repeats, before it has any messages.
+    pub fn repeats(&self, call: OutboundRequest, now: i64) -> Pending<Repeats> {
+        self.look(move |tx| {
+            let emission = answered(tx, &call)?;
+            let request = match earlier(tx, &call, emission, now)? {
+                Earlier::None => return Ok(Repeats::Nothing),
+                Earlier::Conflict => return Ok(Repeats::Conflict),
+                Earlier::Same(request, _) => request,
+            };
+            let given_up = tx
+                .prepare_cached("SELECT 1 FROM part WHERE request = ?1 AND state IN (9, 10)")?
+                .exists([request])?;
+            Ok(match given_up {
+                true => Repeats::GivenUp,
+                false => Repeats::Earlier,
+            })
+        })
+    }
+
+    /// Notes what was left out of a request, for those who repeat it.
+    pub fn note_degraded(&self, request: RequestId, degraded: String) -> Pending<()> {
+        self.submit(move |tx| {
+            tx.prepare_cached("UPDATE request SET degraded = ?2 WHERE id = ?1")?
+                .execute(params![request.0, degraded])?;
+            Ok(())
+        })
+    }
+
+    /// What was left out of a request.
+    pub fn degraded(&self, request: RequestId) -> Pending<Option<String>> {
+        self.submit(move |tx| {
+            tx.prepare_cached("SELECT degraded FROM request WHERE id = ?1")?
+                .query_row([request.0], |row| row.get(0))
+                .optional()
+                .map(Option::flatten)
+        })
+    }
+
     /// The request that has this message.
     pub fn request_of(&self, message_id: String) -> Pending<Option<RequestId>> {
         self.submit(move |tx| {
@@ -194,7 +247,7 @@ impl Store {
     pub fn part(&self, message_id: String) -> Pending<Option<PartState>> {
         self.submit(move |tx| {
             tx.prepare_cached(
-                "SELECT message_id, state, error, sent, open FROM part WHERE message_id = ?1",
+                "SELECT message_id, state, error, sent, open, kind FROM part WHERE message_id = ?1",
             )?
             .query_row([message_id], part_state)
             .optional()
@@ -221,22 +274,28 @@ pub(super) fn enqueue(tx: &Tx<'_>, call: &OutboundRequest, now: i64) -> rusqlite
         return join(tx, earlier, call);
     }
     let chat = peers::resolve(tx, &call.chat)?;
-    let emission = match &call.reply_to {
-        Some((chat, stanza)) => ledger::replied_to(tx, chat, stanza)?,
-        None => None,
-    };
+    let emission = answered(tx, call)?;
     if let Some(emission) = emission {
         ledger::prove_reply(tx, emission)?;
     }
-    let earlier = match &call.idempotency_key {
-        Some(key) => match with_key(tx, key, now)? {
-            Some((_, hash, _)) if hash != call.content_hash => return Ok(Enqueued::Conflict),
-            found => found.map(|(id, _, chat)| (id, chat)),
-        },
-        None => repeated_reply(tx, call, emission)?,
-    };
-    if let Some(earlier) = earlier {
-        return join(tx, earlier, call);
+    match earlier(tx, call, emission, now)? {
+        Earlier::Conflict => return Ok(Enqueued::Conflict),
+        Earlier::Same(id, chat) => {
+            if call.idempotency_key.is_none() {
+                // The next reply of this turn is the next one of the earlier turn, not the same again.
+                tx.prepare_cached(
+                    "UPDATE request SET reply_emission = coalesce(?2, reply_emission) WHERE id = ?1",
+                )?
+                .execute(params![id, emission])?;
+            }
+            return join(tx, (id, chat), call);
+        }
+        Earlier::None => {}
+    }
+    if let Some(key) = &call.idempotency_key {
+        // Given again after its time, it was another call's.
+        tx.prepare_cached("UPDATE request SET idempotency_key = NULL WHERE idempotency_key = ?1")?
+            .execute([key])?;
     }
     let reply_chat = match &call.reply_to {
         Some((chat, _)) => peers::find(tx, chat)?,
@@ -273,6 +332,7 @@ pub(super) fn enqueue(tx: &Tx<'_>, call: &OutboundRequest, now: i64) -> rusqlite
     tx.outbound_changed();
     let parts = call.parts.iter().map(|part| PartState {
         message_id: part.message_id.clone(),
+        kind: part.kind.clone(),
         state: DeliveryState::Queued,
         open: true,
         error: None,
@@ -306,6 +366,10 @@ fn join(tx: &Tx<'_>, (id, chat): (i64, i64), call: &OutboundRequest) -> rusqlite
 /// What of a repeated request was given up before it was tried waits again, under its old ids: none of it ever left.
 /// Their files may be gone, so they take those that the repeating call has brought.
 fn revive(tx: &Tx<'_>, request: i64, call: &OutboundRequest) -> rusqlite::Result<()> {
+    // It was not asked to, when the call saw that there was nothing to bring.
+    if call.parts.is_empty() {
+        return Ok(());
+    }
     replace_files(tx, request, call)?;
     let revived = tx
         .prepare_cached(
@@ -331,7 +395,7 @@ fn replace_files(tx: &Tx<'_>, request: i64, call: &OutboundRequest) -> rusqlite:
     }
     for (earlier, part) in earlier.iter().zip(&call.parts) {
         tx.prepare_cached(
-            "UPDATE part SET payload = ?2, file = ?3 WHERE message_id = ?1 AND kind = ?4 AND state IN (9, 10) AND attempts = 0",
+            "UPDATE part SET payload = ?2, file = ?3, synced = 0 WHERE message_id = ?1 AND kind = ?4 AND state IN (9, 10) AND attempts = 0",
         )?
         .execute(params![
             earlier.message_id,
@@ -343,15 +407,46 @@ fn replace_files(tx: &Tx<'_>, request: i64, call: &OutboundRequest) -> rusqlite:
     Ok(())
 }
 
-/// The request that has this key: its id, content hash and chat. A key that has expired is taken from it.
-fn with_key(tx: &Tx<'_>, key: &str, now: i64) -> rusqlite::Result<Option<(i64, String, i64)>> {
-    tx.prepare_cached(
-        "UPDATE request SET idempotency_key = NULL WHERE idempotency_key = ?1 AND created < ?2",
-    )?
-    .execute(params![key, now.saturating_sub(KEY_LIFETIME)])?;
-    tx.prepare_cached("SELECT id, content_hash, chat FROM request WHERE idempotency_key = ?1")?
-        .query_row([key], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
-        .optional()
+/// The request that a call repeats.
+enum Earlier {
+    None,
+    /// Its id and its chat.
+    Same(i64, i64),
+    Conflict,
+}
+
+/// The emission that a call answers.
+fn answered(tx: &Tx<'_>, call: &OutboundRequest) -> rusqlite::Result<Option<i64>> {
+    match &call.reply_to {
+        Some((chat, stanza)) => ledger::replied_to(tx, chat, stanza),
+        None => Ok(None),
+    }
+}
+
+fn earlier(
+    tx: &Tx<'_>,
+    call: &OutboundRequest,
+    emission: Option<i64>,
+    now: i64,
+) -> rusqlite::Result<Earlier> {
+    let same = |found: Option<(i64, i64)>| {
+        found.map_or(Earlier::None, |(id, chat)| Earlier::Same(id, chat))
+    };
+    let Some(key) = &call.idempotency_key else {
+        return repeated_reply(tx, call, emission).map(same);
+    };
+    let found: Option<(String, i64, i64)> = tx
+        .prepare_cached(
+            "SELECT content_hash, id, chat FROM request WHERE idempotency_key = ?1 AND created >= ?2",
+        )?
+        .query_row(params![key, now.saturating_sub(KEY_LIFETIME)], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })
+        .optional()?;
+    Ok(match found {
+        Some((hash, ..)) if hash != call.content_hash => Earlier::Conflict,
+        found => same(found.map(|(_, id, chat)| (id, chat))),
+    })
 }
 
 /// A host that died while it replied runs the event again, and the agent words its reply anew: then the first
@@ -367,8 +462,7 @@ fn repeated_reply(
     let Some(chat) = peers::find(tx, chat)? else {
         return Ok(None);
     };
-    let found: Option<(i64, i64)> = tx
-        .prepare_cached(
+    tx.prepare_cached(
             "SELECT r.id, r.chat FROM request r
              WHERE r.reply_chat = ?1 AND r.reply_stanza = ?2 AND r.idempotency_key IS NULL
                AND NOT EXISTS (SELECT 1 FROM part p WHERE p.request = r.id AND p.state >= 8)
@@ -379,20 +473,12 @@ fn repeated_reply(
         .query_row(params![chat.0, stanza, emission, call.content_hash], |row| {
             Ok((row.get(0)?, row.get(1)?))
         })
-        .optional()?;
-    if let Some((id, _)) = found {
-        // The next reply of this turn is the next one of the earlier turn, not the same again.
-        tx.prepare_cached(
-            "UPDATE request SET reply_emission = coalesce(?2, reply_emission) WHERE id = ?1",
-        )?
-        .execute(params![id, emission])?;
-    }
-    Ok(found)
+        .optional()
 }
 
 pub(super) fn parts(tx: &Tx<'_>, request: RequestId) -> rusqlite::Result<Vec<PartState>> {
     tx.prepare_cached(
-        "SELECT message_id, state, error, sent, open FROM part WHERE request = ?1 ORDER BY pos",
+        "SELECT message_id, state, error, sent, open, kind FROM part WHERE request = ?1 ORDER BY pos",
     )?
     .query_map([request.0], part_state)?
     .collect()
@@ -405,5 +491,6 @@ fn part_state(row: &Row<'_>) -> rusqlite::Result<PartState> {
         error: row.get(2)?,
         sent_at: row.get(3)?,
         open: row.get(4)?,
+        kind: row.get(5)?,
     })
 }

@@ -268,6 +268,10 @@ const MIGRATIONS: &[&str] = &["
     ALTER TABLE attachment ADD COLUMN token BLOB;
     UPDATE attachment SET token = randomblob(16);
     CREATE UNIQUE INDEX attachment_token ON attachment (token);
+", "
+    -- What was left out, and whether the file is on the disk beyond a power cut.
+    ALTER TABLE request ADD COLUMN degraded TEXT;
+    ALTER TABLE part ADD COLUMN synced INTEGER NOT NULL DEFAULT 0;
 "];
 
 /// Opens or creates the file and brings its schema up to date.

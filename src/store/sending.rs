@@ -3,6 +3,8 @@
 //! Invariant: per chat first in, first out. A message stays at the head until it is acknowledged, refused or expired,
 //! or has been tried three times without an answer.
 
+use std::collections::HashSet;
+
 use rusqlite::{OptionalExtension, params};
 
 use super::counters::Counter;
@@ -61,22 +63,28 @@ impl Store {
     }
 
     /// The message at the head of each chat, unless it is with the connection; in the order in which they were
-    /// entered, at most `limit`.
-    pub fn next_to_send(&self, limit: u32) -> Pending<Vec<Outgoing>> {
+    /// entered, at most `limit`. The chats in `besides` do not count.
+    pub fn next_to_send(&self, limit: usize, besides: HashSet<PeerKey>) -> Pending<Vec<Outgoing>> {
         self.submit(move |tx| {
             let mut statement = tx.prepare_cached(
                 "SELECT p.message_id, p.request, p.chat, p.payload, p.kind, p.attempts, r.expires, p.file
                  FROM part p JOIN request r ON r.id = p.request
                  WHERE p.pos IN (SELECT min(pos) FROM part WHERE open = 1 GROUP BY chat) AND p.state <> 1
-                 ORDER BY p.pos LIMIT ?1",
+                 ORDER BY p.pos",
             )?;
-            let mut rows = statement.query([limit])?;
+            let mut rows = statement.query([])?;
             let mut heads = Vec::new();
-            while let Some(row) = rows.next()? {
+            while heads.len() < limit
+                && let Some(row) = rows.next()?
+            {
+                let chat = PeerKey(row.get(2)?);
+                if besides.contains(&chat) {
+                    continue;
+                }
                 heads.push(Outgoing {
                     message_id: row.get(0)?,
                     request: RequestId(row.get(1)?),
-                    chat: peers::load(tx, PeerKey(row.get(2)?))?,
+                    chat: peers::load(tx, chat)?,
                     payload: row.get::<_, Option<Vec<u8>>>(3)?.unwrap_or_default(),
                     kind: row.get(4)?,
                     attempts: row.get(5)?,

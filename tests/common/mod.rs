@@ -17,6 +17,7 @@ use whatsapp_loopback::people::Person;
 pub mod files;
 pub mod proxy;
 pub mod room;
+pub mod sending;
 pub mod simhost;
 pub mod stage;
 pub mod verdict;

@@ -1,6 +1,6 @@
 //! Files as they should be, and claims about them.
 
-use channel_whatsapp::media::probe::{Kind, Probed, Wanted, probe};
+use channel_whatsapp::media::probe::{Hint, Kind, ProbeError, Probed, Wanted, probe};
 use image::ImageFormat;
 use std::io::Cursor;
 
@@ -136,6 +136,57 @@ fn a_claim_that_the_bytes_cannot_refute_is_kept() {
         let probed = probe(&mut Cursor::new(b"a,b\n"), &wanted).unwrap();
         assert_eq!(probed.mime_type, expected, "{name}");
     }
+}
+
+#[test]
+fn what_others_say_counts_only_as_far_as_the_bytes_agree() {
+    use Kind::*;
+    let hinted = |bytes: &[u8], name: &str, mime_type: &str, own: &str| {
+        let wanted = Wanted {
+            mime_type: own.to_owned(),
+            hint: Hint {
+                name: name.to_owned(),
+                mime_type: mime_type.to_owned(),
+            },
+            ..Wanted::default()
+        };
+        let probed = probe(&mut Cursor::new(bytes), &wanted)?;
+        Ok::<_, ProbeError>((probed.kind, probed.mime_type))
+    };
+    let words = b"No such picture, sorry.";
+    let (noise, picture) = ([0xf1, 0, 0x9a, 7, 0xee, 3, 1, 0xc4], png(9, 9));
+    for (bytes, name, mime_type, kind, expected) in [
+        (&words[..], "a.jpg", "image/png", Document, "text/plain"),
+        (words, "", "text/html; charset=utf-8", Document, "text/html"),
+        (words, "a.html", "", Document, "text/html"),
+        (
+            &noise,
+            "",
+            "video/mp4",
+            Document,
+            "application/octet-stream",
+        ),
+        (&picture, "a.pdf", "application/pdf", Image, "image/png"),
+        // What many servers say of whatever they do not know.
+        (&picture, "", "text/plain", Image, "image/png"),
+        (
+            b"BM is how this text begins",
+            "",
+            "text/plain",
+            Document,
+            "text/plain",
+        ),
+    ] {
+        let found = hinted(bytes, name, mime_type, "").unwrap();
+        assert_eq!(found, (kind, expected.to_owned()), "{name} {mime_type}");
+    }
+    // The sender's own word goes before it, and stands.
+    assert_eq!(
+        hinted(words, "", "image/png", "text/css").unwrap().1,
+        "text/css"
+    );
+    let error = hinted(words, "", "text/html", "image/png").unwrap_err();
+    assert_eq!(error.code(), "attachment_mismatch");
 }
 
 #[test]

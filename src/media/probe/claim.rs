@@ -1,6 +1,6 @@
 //! What a sender says a file is, and whether its bytes agree.
 
-use super::{ProbeError, Wanted};
+use super::ProbeError;
 use crate::media::name::extension;
 
 /// Says nothing about the bytes.
@@ -115,14 +115,14 @@ const EXTENSIONS: &[(&str, &str)] = &[
     ("apk", "application/vnd.android.package-archive"),
 ];
 
-/// What the sender takes the file for, in lower case and without parameters; by its name where no type is given.
-pub(super) fn claimed(wanted: &Wanted) -> Option<String> {
-    let given = wanted.mime_type.split(';').next().unwrap_or_default();
+/// What a file is said to be, in lower case and without parameters; by its name where no type is given.
+pub(super) fn claimed(name: &str, mime_type: &str) -> Option<String> {
+    let given = mime_type.split(';').next().unwrap_or_default();
     let given = given.trim().to_ascii_lowercase();
     if !GENERIC.contains(&given.as_str()) {
         return Some(given);
     }
-    let extension = extension(&wanted.name);
+    let extension = extension(name);
     let known = EXTENSIONS.iter().find(|(known, _)| *known == extension)?;
     Some(known.1.to_owned())
 }
@@ -182,7 +182,7 @@ fn media(mime: &str) -> bool {
 }
 
 /// Whether it begins as text does. A character may be cut at the end.
-fn text(head: &[u8]) -> bool {
+pub(super) fn text(head: &[u8]) -> bool {
     let valid = match std::str::from_utf8(head) {
         Ok(_) => true,
         Err(error) => error.error_len().is_none(),

@@ -32,13 +32,16 @@ pub enum Kind {
     Document,
 }
 
-/// What the sender says of a file and asks for. None of it is trusted.
+/// What is said of a file and asked for. None of it is trusted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wanted {
-    /// File name; may be empty.
+    /// Its sender's file name; may be empty.
     pub name: String,
-    /// MIME type; may be empty.
+    /// Its sender's MIME type; may be empty. What the bytes refute is an error.
     pub mime_type: String,
+    /// What others call the file, as the server that it was fetched from; both may be empty. It counts where its sender
+    /// says nothing, and where the bytes refute it, it never was said.
+    pub hint: Hint,
     /// As a voice note.
     pub voice: bool,
     /// As a video that plays like a GIF.
@@ -47,6 +50,15 @@ pub struct Wanted {
     pub sticker: bool,
     /// As a document, whatever it is.
     pub document: bool,
+}
+
+/// Somebody else's name and MIME type of a file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hint {
+    /// File name.
+    pub name: String,
+    /// MIME type.
+    pub mime_type: String,
 }
 
 /// What a file turned out to be.
@@ -142,15 +154,17 @@ pub fn probe(file: &mut (impl Read + Seek), wanted: &Wanted) -> Result<Probed, P
     file.rewind()?;
     let mut head = Vec::new();
     file.take(HEAD).read_to_end(&mut head)?;
-    let claimed = claim::claimed(wanted);
+    let claimed = claim::claimed(&wanted.name, &wanted.mime_type);
+    let hint = claim::claimed(&wanted.hint.name, &wanted.hint.mime_type);
+    let hint = hint.filter(|_| claimed.is_none());
     // Text may begin with the mark of anything, and is then still text.
-    let text = claimed.as_ref().is_some_and(|c| c.starts_with("text/"));
+    let is_text = |said: &Option<String>| said.as_ref().is_some_and(|c| c.starts_with("text/"));
+    let text = is_text(&claimed) || is_text(&hint) && claim::text(&head);
     let found = sniff::sniff(&head, size).filter(|_| !text);
+    let hint = hint.filter(|hint| claim::check(hint, found).is_ok());
+    let settled = || claim::settled(claimed.clone().or(hint.clone()), found, &head);
     if wanted.document {
-        return Ok(Probed::new(
-            Kind::Document,
-            claim::settled(claimed, found, &head),
-        ));
+        return Ok(Probed::new(Kind::Document, settled()));
     }
     if let Some(claimed) = &claimed {
         claim::check(claimed, found)?;
@@ -163,8 +177,7 @@ pub fn probe(file: &mut (impl Read + Seek), wanted: &Wanted) -> Result<Probed, P
         },
         None => None,
     };
-    let mut probed =
-        read.unwrap_or_else(|| Probed::new(Kind::Document, claim::settled(claimed, found, &head)));
+    let mut probed = read.unwrap_or_else(|| Probed::new(Kind::Document, settled()));
     probed.unmet = kind::wish(&mut probed, wanted);
     Ok(probed)
 }

@@ -53,7 +53,7 @@ impl TestStore {
     }
 
     fn queued(&self) -> usize {
-        self.next_to_send(100).wait().unwrap().len()
+        self.next_to_send(100, HashSet::new()).wait().unwrap().len()
     }
 }
 
@@ -248,12 +248,20 @@ fn a_code_that_has_not_gone_out_does_not_once_it_was_decided() {
 /// What was handed over may have arrived, and is not handed over once more.
 #[test]
 fn a_code_that_was_tried_is_not_tried_again_once_it_was_decided() {
-    let tries = |store: &TestStore| store.next_to_send(100).wait().unwrap().len();
+    let tries = |store: &TestStore| {
+        store
+            .next_to_send(100, HashSet::new())
+            .wait()
+            .unwrap()
+            .len()
+    };
     for (let_in, known) in [(true, true), (true, false), (false, true), (false, false)] {
         let store = TestStore::new();
         store.put(direct(ANN, "M1"));
         assert_eq!(store.hold_all(ANN, CODE, NOW), 1);
-        let id = store.next_to_send(1).wait().unwrap()[0].message_id.clone();
+        let id = store.next_to_send(1, HashSet::new()).wait().unwrap()[0]
+            .message_id
+            .clone();
         assert!(store.mark_handed(id.clone()).wait().unwrap());
         if known {
             assert!(store.mark_unknown(id.clone()).wait().unwrap());

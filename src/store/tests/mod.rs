@@ -19,6 +19,8 @@ mod trace;
 mod uploads;
 mod votes;
 
+use std::collections::HashSet;
+
 use super::*;
 use crate::identity::Address;
 use crate::inbound::Draft;

@@ -48,7 +48,7 @@ fn ids(outcome: &Enqueued) -> (bool, Vec<&str>) {
 }
 
 fn heads(store: &Store) -> Vec<String> {
-    let heads = store.next_to_send(100).wait().unwrap();
+    let heads = store.next_to_send(100, HashSet::new()).wait().unwrap();
     heads.into_iter().map(|m| m.message_id).collect()
 }
 
@@ -63,6 +63,62 @@ fn sent(store: &Store, id: &str) {
 
 fn state(store: &Store, id: &str) -> DeliveryState {
     store.part(id.to_owned()).wait().unwrap().unwrap().state
+}
+
+#[test]
+fn chats_that_are_busy_take_nobodys_place() {
+    let store = TestStore::new();
+    let Enqueued::New { chat, .. } = enqueue(&store, call(ANN, &["A1"])) else {
+        panic!("new");
+    };
+    enqueue(&store, call(BOB, &["B1"]));
+    let next = |besides: HashSet<PeerKey>| {
+        let heads = store.next_to_send(1, besides).wait().unwrap();
+        heads.into_iter().map(|m| m.message_id).collect::<Vec<_>>()
+    };
+    assert_eq!(next(HashSet::new()), ["A1"]);
+    assert_eq!(next([chat.key].into()), ["B1"]);
+}
+
+#[test]
+fn a_repeat_is_known_before_it_has_its_messages() {
+    let store = TestStore::new();
+    let bare = |call: OutboundRequest| OutboundRequest {
+        parts: Vec::new(),
+        ..call
+    };
+    let repeats =
+        |call: &OutboundRequest, at| store.repeats(bare(call.clone()), at).wait().unwrap();
+    let first = keyed("k", &["A1", "A2"]);
+    assert_eq!(repeats(&first, NOW), Repeats::Nothing);
+    let Enqueued::New { request, .. } = enqueue(&store, first.clone()) else {
+        panic!("new");
+    };
+    assert_eq!(repeats(&first, NOW), Repeats::Earlier);
+    assert_eq!(repeats(&first, NOW + WEEK + 1), Repeats::Nothing);
+    let other = OutboundRequest {
+        content_hash: "other".to_owned(),
+        ..first.clone()
+    };
+    assert_eq!(repeats(&other, NOW), Repeats::Conflict);
+    // Without messages of its own it joins what there is, and brings nothing back.
+    let joined = enqueue(&store, bare(first.clone()));
+    assert_eq!(ids(&joined), (false, vec!["A1", "A2"]));
+    sent(&store, "A1");
+    store.withdraw(request).wait().unwrap();
+    assert_eq!(repeats(&first, NOW), Repeats::GivenUp);
+    enqueue(&store, bare(first.clone()));
+    assert_eq!(state(&store, "A2"), DeliveryState::Withdrawn);
+    enqueue(&store, keyed("k", &["X1", "X2"]));
+    assert_eq!(state(&store, "A2"), DeliveryState::Queued);
+    assert_eq!(repeats(&first, NOW), Repeats::Earlier);
+    // What was left out of it is told again.
+    assert_eq!(store.degraded(request).wait().unwrap(), None);
+    store.note_degraded(request, "x".to_owned()).wait().unwrap();
+    assert_eq!(
+        store.degraded(request).wait().unwrap().as_deref(),
+        Some("x")
+    );
 }
 
 #[test]
@@ -111,7 +167,10 @@ fn a_message_that_the_connection_refused_was_not_tried() {
     assert!(hand(&store, "A1"));
     store.mark_not_handed("A1".to_owned()).wait().unwrap();
     assert_eq!(state(&store, "A1"), DeliveryState::Queued);
-    assert_eq!(store.next_to_send(1).wait().unwrap()[0].attempts, 0);
+    assert_eq!(
+        store.next_to_send(1, HashSet::new()).wait().unwrap()[0].attempts,
+        0
+    );
 }
 
 #[test]
@@ -123,7 +182,11 @@ fn the_next_owner_goes_on_under_the_same_ids() {
     assert!(heads(&store).is_empty());
     store.recover_outbox().wait().unwrap();
     assert_eq!(heads(&store), ["A1"]);
-    let head = store.next_to_send(1).wait().unwrap().remove(0);
+    let head = store
+        .next_to_send(1, HashSet::new())
+        .wait()
+        .unwrap()
+        .remove(0);
     assert_eq!(
         (head.payload.as_slice(), head.attempts),
         (b"A1".as_slice(), 1)
@@ -342,7 +405,11 @@ fn a_call_repeated_under_its_key_sends_what_was_given_up() {
         .unwrap();
     assert_eq!(ids(&again), (false, vec!["A1", "A2"]));
     assert_eq!(state(&store, "A1"), DeliveryState::Sent);
-    let head = store.next_to_send(9).wait().unwrap().remove(0);
+    let head = store
+        .next_to_send(9, HashSet::new())
+        .wait()
+        .unwrap()
+        .remove(0);
     assert_eq!(
         (head.message_id.as_str(), head.payload.as_slice()),
         ("A2", b"A2".as_slice())

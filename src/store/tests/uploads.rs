@@ -52,7 +52,11 @@ fn a_file_is_its_messages_until_it_is_uploaded() {
         .unwrap();
     assert_eq!(head, None, "it has to be uploaded before it is handed over");
     assert_eq!(awaited(&store), ["fa", "fb"]);
-    let head = store.next_to_send(9).wait().unwrap().remove(0);
+    let head = store
+        .next_to_send(9, HashSet::new())
+        .wait()
+        .unwrap()
+        .remove(0);
     assert_eq!(head.file.as_ref().map(StagedName::as_str), Some("fa"));
     let payload = b"with its place".to_vec();
     let place = uploaded(1, "/p");
@@ -62,7 +66,11 @@ fn a_file_is_its_messages_until_it_is_uploaded() {
         .wait()
         .unwrap();
     assert_eq!(awaited(&store), ["fb"]);
-    let head = store.next_to_send(9).wait().unwrap().remove(0);
+    let head = store
+        .next_to_send(9, HashSet::new())
+        .wait()
+        .unwrap()
+        .remove(0);
     assert_eq!(
         (head.message_id, head.file, head.payload),
         (id, None, payload)
@@ -119,7 +127,11 @@ fn what_will_not_go_leaves_its_file() {
     let again = store.enqueue(call("k", &[("C", Some("fc")), ("D", Some("fd"))]), NOW);
     assert!(matches!(again.wait().unwrap(), Enqueued::Joined { .. }));
     assert_eq!(awaited(&store), ["fc", "fd"]);
-    let head = store.next_to_send(9).wait().unwrap().remove(0);
+    let head = store
+        .next_to_send(9, HashSet::new())
+        .wait()
+        .unwrap()
+        .remove(0);
     assert_eq!(
         (head.message_id.as_str(), head.payload.as_slice()),
         ("A", &b"C"[..])
@@ -130,6 +142,35 @@ fn what_will_not_go_leaves_its_file() {
     settled();
     assert!(signal.has_changed().unwrap(), "who uploads is told");
     assert_eq!(left(&store), ["fc", "fd"]);
+}
+
+#[test]
+fn a_file_is_doubtful_until_it_is_synced() {
+    let store = TestStore::new();
+    let doubtful = || {
+        let found = store.not_synced().wait().unwrap();
+        found
+            .into_iter()
+            .map(|part| part.payload)
+            .collect::<Vec<_>>()
+    };
+    let entered = store.enqueue(
+        call("k", &[("A", Some("fa")), ("B", Some("fb")), ("C", None)]),
+        NOW,
+    );
+    let Enqueued::New { request, .. } = entered.wait().unwrap() else {
+        panic!("new");
+    };
+    assert_eq!(doubtful(), [b"A", b"B"]);
+    let fa = vec!["fa".to_owned().try_into().unwrap()];
+    store.files_synced(fa).wait().unwrap();
+    assert_eq!(doubtful(), [b"B"]);
+    store.withdraw(request).wait().unwrap();
+    assert!(doubtful().is_empty());
+    // Other files are doubtful anew.
+    let again = call("k", &[("D", Some("fd")), ("E", Some("fe")), ("F", None)]);
+    store.enqueue(again, NOW).wait().unwrap();
+    assert_eq!(doubtful(), [b"D", b"E"]);
 }
 
 #[test]

@@ -22,6 +22,8 @@ pub(super) struct MediaFaults {
     bytes_per_second: Option<u64>,
     /// The same of single paths.
     slow: HashMap<String, u64>,
+    /// The same of uploads.
+    slow_uploads: Option<u64>,
 }
 
 struct Refusal {
@@ -51,6 +53,11 @@ impl MediaFaults {
     /// How fast a download of this path is.
     pub(super) fn rate(&self, path: &str) -> Option<u64> {
         self.slow.get(path).copied().or(self.bytes_per_second)
+    }
+
+    /// How fast an upload is.
+    pub(super) fn upload_rate(&self) -> Option<u64> {
+        self.slow_uploads
     }
 
     pub(super) fn cut(&mut self, op: MediaOp) -> Option<u64> {
@@ -113,6 +120,11 @@ impl MediaStore {
             .faults
             .slow
             .insert(path, bytes_per_second.max(1));
+    }
+
+    /// Slows every upload down to this many bytes a second; `None` lets them go again.
+    pub fn slow_uploads(&self, bytes_per_second: Option<u64>) {
+        self.state().faults.slow_uploads = bytes_per_second.filter(|rate| *rate > 0);
     }
 
     /// Takes every fault back. Expired blobs stay expired.

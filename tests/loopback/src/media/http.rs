@@ -104,6 +104,10 @@ impl MediaStore {
                     usize::try_from(after.saturating_sub(upload.received)).unwrap_or(usize::MAX),
                 );
             }
+            let rate = self.state().faults.upload_rate();
+            if let Some(rate) = rate {
+                sleep(Duration::from_secs_f64(data.len() as f64 / rate as f64)).await;
+            }
             if let Err(status) = upload.append(&data) {
                 return Ok(refusal(status, "the file does not fit"));
             }
