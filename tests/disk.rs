@@ -2,65 +2,12 @@
 
 mod common;
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::Path;
+use std::process::Output;
 
+use common::disk::Disk;
 use common::{Host, PATIENCE, World, code, eventually, message, open, timeout};
 use serde_json::{Value, json};
-
-/// A small disk of its own. Making one needs root.
-struct Disk {
-    at: tempfile::TempDir,
-}
-
-impl Disk {
-    fn new(mebibytes: u32) -> Option<Self> {
-        let at = tempfile::tempdir().expect("directory");
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={mebibytes}m"), "tmpfs"])
-            .arg(at.path())
-            .output();
-        if mounted.is_ok_and(|output| output.status.success()) {
-            return Some(Self { at });
-        }
-        eprintln!("SKIPPED: no file system can be mounted here, which takes root");
-        None
-    }
-
-    /// A world whose account is on this disk.
-    async fn world(&self) -> World {
-        let mut world = World::unlinked().await;
-        world.home = tempfile::tempdir_in(self.at.path()).expect("directory");
-        let summary = world.link(&[]).await;
-        world.is(&summary);
-        world
-    }
-
-    fn ballast(&self) -> PathBuf {
-        self.at.path().join("ballast")
-    }
-
-    /// Leaves this many bytes free.
-    fn fill(&self, free: u64) {
-        let have = channel_whatsapp::store::available(&self.ballast()).expect("free space");
-        let bytes = usize::try_from(have.saturating_sub(free)).expect("fits");
-        // To the last byte, if need be.
-        let _ = std::fs::write(self.ballast(), vec![1; bytes]);
-    }
-
-    fn free(&self) {
-        std::fs::remove_file(self.ballast()).expect("ballast");
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount")
-            .arg("-l")
-            .arg(self.at.path())
-            .status();
-    }
-}
 
 async fn start(world: &World) -> Host {
     let mut host = world.host();

@@ -3,10 +3,13 @@
 mod common;
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use common::{Host, World, eventually, message, open, timeout};
+use common::disk::Disk;
+use common::media::{
+    attachment, bytes, config, extra, file, files, get, picture, send, start, upload,
+};
+use common::{World, eventually, message};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use wacore::download::MediaType;
@@ -16,70 +19,6 @@ use whatsapp_loopback::media::MediaOp;
 use whatsapp_loopback::people::{Person, Voice};
 use whatsapp_rust::Jid;
 use whatsapp_rust::upload::UploadResponse;
-
-/// Bytes that nobody else sends.
-fn bytes(seed: u64, length: usize) -> Vec<u8> {
-    let mut bytes = vec![0; length];
-    fastrand::Rng::with_seed(seed).fill(&mut bytes);
-    bytes
-}
-
-/// An event's only attachment.
-fn attachment(event: &Value) -> &Value {
-    let all = event["message"]["attachments"]
-        .as_array()
-        .expect("attachments");
-    assert_eq!(all.len(), 1, "{event}");
-    &all[0]
-}
-
-fn extra<'a>(event: &'a Value, key: &str) -> &'a str {
-    attachment(event)["extras"][key]
-        .as_str()
-        .unwrap_or_default()
-}
-
-/// The file behind an attachment's URL.
-fn file(attachment: &Value) -> PathBuf {
-    let url = attachment["url"]
-        .as_str()
-        .unwrap_or_else(|| panic!("no file: {attachment}"));
-    PathBuf::from(url.strip_prefix("file://").expect("a file"))
-}
-
-/// The files of the store, those that are being written included.
-fn files(world: &World) -> Vec<PathBuf> {
-    let folder = world.account_dir().join("media");
-    let inside = |folder: &Path| -> Vec<PathBuf> {
-        let Ok(entries) = std::fs::read_dir(folder) else {
-            return Vec::new();
-        };
-        entries
-            .map(|entry| entry.expect("entry").path())
-            .filter(|path| path.is_file())
-            .collect()
-    };
-    [inside(&folder), inside(&folder.join("part"))].concat()
-}
-
-fn image(upload: &UploadResponse) -> wa::message::ImageMessage {
-    wa::message::ImageMessage {
-        direct_path: Some(upload.direct_path.clone()),
-        media_key: Some(upload.media_key.to_vec()),
-        file_sha256: Some(upload.file_sha256.to_vec()),
-        file_enc_sha256: Some(upload.file_enc_sha256.to_vec()),
-        file_length: Some(upload.file_length),
-        mimetype: Some("image/jpeg".to_owned()),
-        ..Default::default()
-    }
-}
-
-fn picture(image: wa::message::ImageMessage) -> wa::Message {
-    wa::Message {
-        image_message: MessageField::some(image),
-        ..Default::default()
-    }
-}
 
 fn clip(upload: &UploadResponse) -> wa::message::VideoMessage {
     wa::message::VideoMessage {
@@ -188,51 +127,11 @@ async fn every_kind_arrives_whole() {
         }
         keys.insert(id, found["storage_key"].as_str().expect("key").to_owned());
     }
-    // One copy of what came twice.
+    // One copy of what came twice, and a key for each.
     let all = files(&world);
     assert_eq!(all.len(), count - 1, "{all:?}");
     let same = keys.values().filter(|key| **key == keys[&again]).count();
-    assert_eq!(same, 2);
-}
-
-/// A host that lets everybody in.
-async fn start(world: &World, media: Value) -> Host {
-    let mut host = world.host();
-    host.ask("start_ingress", json!({"config": config(media)}))
-        .await;
-    host
-}
-
-fn config(media: Value) -> Value {
-    let mut config = open();
-    config["media"] = media;
-    config
-}
-
-/// Uploads a picture that is to be sent by hand.
-async fn upload(person: &Person, content: &[u8]) -> wa::message::ImageMessage {
-    let upload = person
-        .upload(content, MediaType::Image)
-        .await
-        .expect("upload");
-    image(&upload)
-}
-
-async fn send(person: &Person, world: &World, image: &wa::message::ImageMessage) -> String {
-    let sent = person.send(world.jid(), picture(image.clone())).await;
-    sent.expect("picture")
-}
-
-/// What `media get` writes to stdout, or says instead.
-async fn get(world: &World, key: &str, more: &[&str]) -> Result<Vec<u8>, String> {
-    let mut command = world.command();
-    command.args(["media", "get", key]).args(more);
-    command.stderr(std::process::Stdio::piped());
-    let output = timeout(command.output()).await.expect("output");
-    match output.status.success() {
-        true => Ok(output.stdout),
-        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
-    }
+    assert_eq!(same, 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -580,31 +479,14 @@ async fn a_large_file_is_streamed() {
 /// A disk that has no place for a file goes on taking messages. Mounting one needs root.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_that_does_not_fit_waits_for_space() {
-    let at = tempfile::tempdir().expect("directory");
-    let mounted = std::process::Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=80m", "tmpfs"])
-        .arg(at.path())
-        .output();
-    if !mounted.is_ok_and(|output| output.status.success()) {
-        eprintln!("SKIPPED: no file system can be mounted here, which takes root");
-        return;
-    }
-    let mut world = World::unlinked().await;
-    world.home = tempfile::tempdir_in(at.path()).expect("directory");
-    let summary = world.link(&[]).await;
-    world.is(&summary);
+    let Some(disk) = Disk::new(80) else { return };
+    let world = disk.world().await;
     let anna = world.person("Anna").await;
     let mut host = start(&world, json!({})).await;
     let content = bytes(1, 1 << 20);
     let image = upload(&anna, &content).await;
     // Enough for messages, and not for the file beside the reserve.
-    let ballast = at.path().join("ballast");
-    let free = channel_whatsapp::store::available(&ballast).expect("free space");
-    std::fs::write(
-        &ballast,
-        vec![1; usize::try_from(free - (24 << 20)).expect("fits")],
-    )
-    .expect("ballast");
+    disk.fill(24 << 20);
     send(&anna, &world, &image).await;
     let event = host.event().await;
     assert_eq!(extra(&event, "media_state"), "pending", "{event}");
@@ -615,12 +497,6 @@ async fn a_file_that_does_not_fit_waits_for_space() {
     let key = attachment(&event)["storage_key"].as_str().expect("key");
     let said = get(&world, key, &[]).await.expect_err("no space");
     assert!(said.contains("not enough space"), "{said}");
-    std::fs::remove_file(&ballast).expect("ballast");
+    disk.free();
     assert!(get(&world, key, &[]).await.expect("media get") == content);
-    host.kill().await;
-    drop(world);
-    let _ = std::process::Command::new("umount")
-        .arg("-l")
-        .arg(at.path())
-        .status();
 }

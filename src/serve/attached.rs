@@ -72,7 +72,7 @@ impl Attending {
             && court.config.emits(&message.draft.event_type);
         let waits = told && may_come(message, &court.config.media) && {
             let since = self.since.entry(message.id).or_insert_with(|| {
-                ask(court, message);
+                ask(court, message, &court.config.media);
                 Instant::now()
             });
             since.elapsed() < PATIENCE
@@ -86,9 +86,13 @@ impl Attending {
     }
 }
 
-fn ask(court: &Court<'_>, message: &Stored) {
+/// Asks for what the message carries and the configuration lets be fetched.
+fn ask(court: &Court<'_>, message: &Stored, media: &Media) {
+    let wanted = message.media.iter();
+    let wanted = wanted.filter(|file| unwanted(file, media).is_none());
+    let wanted = wanted.map(|file| file.nth).collect();
     // Asked for again when its turn comes, if this is lost.
-    drop(court.store.want_media(vec![message.id], now()));
+    drop(court.store.want_media(message.id, wanted, now()));
 }
 
 /// Whether something that the message carries may yet be here in time.

@@ -1,35 +1,42 @@
 //! Decides what is fetched and when: what the store says is to be fetched, a few at a time, for as long as there is a
 //! connection. How one file is fetched is in `fetch`.
 //!
-//! Invariants: a file is fetched once however many messages carry it; a chat takes half of the places at most; a
-//! failure is a note in the store, and never ends anything else.
+//! Invariants: a file is fetched once however many messages carry it; a chat waits for its own files alone, since it has
+//! a place whatever the others fetch, and the next place is that of the chat whose turn it is; no download takes the
+//! disk's last bytes, or those that another was promised; a failure is a note in the store, and never ends anything else.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::Shared;
 use super::fetch::{NO_SPACE, fetch};
-use super::sink::Meter;
+use super::sink::{Meter, Room};
 use super::state::Connection;
 use super::tidy::{let_go, let_refused_go, tidy};
 use crate::clock::now;
 use crate::identity::Address;
 use crate::media::shelf::Shelf;
-use crate::store::{AttachmentId, AttachmentToken, ContentHash, Fetching, ToFetch};
+use crate::store::{
+    AttachmentId, AttachmentToken, ContentHash, Fetching, RESERVE, ToFetch, available,
+};
 
-/// Files at a time.
-const AT_ONCE: usize = 4;
-/// Of them from one chat.
-const PER_CHAT: usize = AT_ONCE / 2;
+/// Files at a time, from as many chats.
+const AT_ONCE: usize = 16;
+/// Files at a time while a chat may have two.
+const FEW: usize = 4;
 /// What is looked through for something whose turn it is.
-const LOOKED_AT: u32 = 256;
-/// Phones asked at a time to upload a file again.
+const LOOKED_AT: usize = 256;
+/// Files at a time that the phone is asked to upload again.
 const ASKED_AT_ONCE: usize = 2;
+/// Those that wait for that without a place; more keep theirs.
+const WAITING_FOR_PHONE: usize = 64;
+/// What stays free on the disk: the reserve, and room for what else is written meanwhile.
+const FREE: u64 = RESERVE + (16 << 20);
 /// Larger files WhatsApp does not have.
 const LARGEST: u64 = 2 << 30;
 /// How often is looked for what may be let go.
@@ -52,9 +59,12 @@ pub(super) struct Downloads {
     pub(super) path: std::path::PathBuf,
     limits: watch::Sender<Option<MediaLimits>>,
     running: Mutex<HashMap<AttachmentId, Running>>,
-    /// What somebody has asked for by name, whatever the limits.
-    asked: Mutex<HashSet<AttachmentToken>>,
+    /// What people wait for who asked for it by name, whatever the limits; and how many they are.
+    asked: Mutex<HashMap<AttachmentToken, usize>>,
     pub(super) asking: Semaphore,
+    pub(super) waiting_for_phone: Semaphore,
+    /// A place was given back.
+    freed: Notify,
     /// Held while a file gets or loses its name, so that its row says the same.
     pub(super) naming: tokio::sync::Mutex<()>,
 }
@@ -62,6 +72,9 @@ pub(super) struct Downloads {
 struct Running {
     chat: Address,
     sha256: ContentHash,
+    meter: Arc<Meter>,
+    /// It takes one of the places.
+    placed: bool,
 }
 
 impl Downloads {
@@ -73,6 +86,8 @@ impl Downloads {
             running: Mutex::default(),
             asked: Mutex::default(),
             asking: Semaphore::new(ASKED_AT_ONCE),
+            waiting_for_phone: Semaphore::new(WAITING_FOR_PHONE),
+            freed: Notify::new(),
             naming: tokio::sync::Mutex::default(),
         }
     }
@@ -86,7 +101,7 @@ impl Downloads {
         });
     }
 
-    fn asked(&self) -> MutexGuard<'_, HashSet<AttachmentToken>> {
+    fn asked(&self) -> MutexGuard<'_, HashMap<AttachmentToken, usize>> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -107,20 +122,83 @@ impl Downloads {
     /// How large this file may be; none if it is not to be fetched.
     fn most(&self, file: &ToFetch, limits: Option<&MediaLimits>) -> Option<u64> {
         let asked = self.asked();
-        match file.token.is_some_and(|token| asked.contains(&token)) {
+        match file.token.is_some_and(|token| asked.contains_key(&token)) {
             true => Some(LARGEST),
             false => limits.map(|limits| limits.max_bytes),
         }
     }
 
-    /// Whether it is this file's turn.
-    fn has_room(&self, file: &ToFetch) -> bool {
+    /// Whether there is a place at all.
+    fn has_place(&self) -> bool {
         let running = self.running();
-        let of_chat = running.values().filter(|other| other.chat == file.chat);
-        of_chat.count() < PER_CHAT
-            && running
-                .values()
-                .all(|other| other.sha256 != file.source.sha256)
+        running.values().filter(|one| one.placed).count() < AT_ONCE
+    }
+
+    /// Whether this file may take a place.
+    fn may_begin(&self, file: &ToFetch) -> bool {
+        let running = self.running();
+        let placed: Vec<&Running> = running.values().filter(|other| other.placed).collect();
+        let placed_of_chat = placed.iter().filter(|other| other.chat == file.chat);
+        let may = match placed_of_chat.count() {
+            0 => true,
+            1 => placed.len() < FEW,
+            _ => false,
+        };
+        may && running
+            .values()
+            .all(|other| other.sha256 != file.source.sha256)
+    }
+
+    /// Promises a download so many bytes of the disk, if they are there beside what others were promised.
+    fn promise(&self, id: AttachmentId, bytes: u64) -> bool {
+        let running = self.running();
+        let fits = self.has_free(others(&running, id).saturating_add(bytes));
+        if let Some(own) = running.get(&id).filter(|_| fits) {
+            own.meter.promise(bytes);
+        }
+        fits
+    }
+
+    /// Whether a download may take more of the disk: what it was promised, or what nobody was.
+    fn may_go_on(&self, id: AttachmentId) -> bool {
+        let running = self.running();
+        let promised = running
+            .get(&id)
+            .is_some_and(|own| own.meter.outstanding() > 0);
+        self.has_free(if promised { 0 } else { others(&running, id) })
+    }
+
+    fn has_free(&self, bytes: u64) -> bool {
+        available(&self.path).is_none_or(|free| free >= FREE.saturating_add(bytes))
+    }
+}
+
+/// What others were promised of the disk and have not taken yet.
+fn others(running: &HashMap<AttachmentId, Running>, id: AttachmentId) -> u64 {
+    let others = running.iter().filter(|(other, _)| **other != id);
+    others.map(|(_, other)| other.meter.outstanding()).sum()
+}
+
+/// Somebody waits for what he asked for by name. Dropped, he does no more.
+struct Asked<'a> {
+    downloads: &'a Downloads,
+    token: AttachmentToken,
+}
+
+impl<'a> Asked<'a> {
+    fn new(downloads: &'a Downloads, token: AttachmentToken) -> Self {
+        *downloads.asked().entry(token).or_default() += 1;
+        Self { downloads, token }
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        let mut asked = self.downloads.asked();
+        if let Some(count) = asked.get_mut(&self.token) {
+            *count -= 1;
+        }
+        asked.retain(|_, count| *count > 0);
     }
 }
 
@@ -164,6 +242,7 @@ pub(super) async fn fetch_wanted(shared: Arc<Shared>) {
                     let_go(&shared, limit).await;
                 }
             }
+            () = shared.downloads.freed.notified() => {}
             changed = wanted.changed() => if changed.is_err() { return },
             changed = limits.changed() => if changed.is_err() { return },
             changed = connection.changed() => if changed.is_err() { return },
@@ -178,15 +257,17 @@ async fn start(
     limits: Option<&MediaLimits>,
     under_way: &mut JoinSet<bool>,
 ) -> Result<Option<i64>, crate::store::StoreError> {
-    if under_way.len() < AT_ONCE && shared.client().is_some() {
-        for file in shared.store.media_to_fetch(LOOKED_AT, now()).await? {
-            if under_way.len() >= AT_ONCE {
+    if shared.downloads.has_place() && shared.client().is_some() {
+        // Those that are running are among them.
+        let looked_at = LOOKED_AT + shared.downloads.running().len();
+        for file in shared.store.media_to_fetch(looked_at, now()).await? {
+            if !shared.downloads.has_place() {
                 break;
             }
             let Some(most) = shared.downloads.most(&file, limits) else {
                 continue;
             };
-            if !shared.downloads.has_room(&file) {
+            if !shared.downloads.may_begin(&file) {
                 continue;
             }
             let size = file.size.unwrap_or_default();
@@ -194,6 +275,8 @@ async fn start(
             let running = Running {
                 chat: file.chat.clone(),
                 sha256: file.source.sha256,
+                meter: meter.clone(),
+                placed: true,
             };
             shared.downloads.running().insert(file.id, running);
             let guard = Guard {
@@ -217,7 +300,7 @@ pub(super) async fn fetch_now(
     deadline: Instant,
 ) -> Result<Result<(), String>, crate::store::StoreError> {
     let mut changed = shared.store.media_signal();
-    shared.downloads.asked().insert(token);
+    let _asked = Asked::new(&shared.downloads, token);
     let Some(id) = shared.store.want_attachment(token, now()).await? else {
         return Ok(Err("incomplete".to_owned()));
     };
@@ -246,6 +329,27 @@ pub(super) struct Guard {
     pub(super) shared: Arc<Shared>,
     id: AttachmentId,
     pub(super) meter: Arc<Meter>,
+}
+
+impl Guard {
+    /// Gives its place to others.
+    pub(super) fn give_way(&self) {
+        if let Some(own) = self.shared.downloads.running().get_mut(&self.id) {
+            own.placed = false;
+        }
+        self.shared.downloads.freed.notify_one();
+    }
+
+    /// Whether the disk has these bytes for it, now and until it ends.
+    pub(super) fn promise(&self, bytes: u64) -> bool {
+        self.shared.downloads.promise(self.id, bytes)
+    }
+
+    /// Says of the disk, again and again, whether it has room for more of this file.
+    pub(super) fn room(&self) -> Room {
+        let (shared, id) = (self.shared.clone(), self.id);
+        Box::new(move || shared.downloads.may_go_on(id))
+    }
 }
 
 impl Drop for Guard {

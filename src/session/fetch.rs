@@ -3,6 +3,7 @@
 //! Invariant: bytes are streamed into a file that is gone with the download, and get their name only once they are what
 //! the message announced. What becomes of an attempt is noted in the store, with when it is worth another.
 
+use std::future::Future;
 use std::io::BufWriter;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,30 +15,29 @@ use whatsapp_rust::features::{MediaReuploadError, MediaReuploadRequest};
 use whatsapp_rust::{Client, ErrorChainExt};
 
 use super::download::Guard;
+use super::jid;
 use super::sink::{Meter, Sink};
 use super::tidy::remove;
-use super::{Shared, jid};
 use crate::clock::now;
-use crate::store::{RESERVE, ToFetch, available};
+use crate::store::{ContentHash, ToFetch};
 
 /// Bytes between two writes.
 const BUFFER: usize = 64 << 10;
 /// A download from which nothing came for this long is stuck.
 const STALLED: Duration = Duration::from_secs(60);
-/// What stays free on the disk beside the reserve.
-const MARGIN: u64 = 16 << 20;
 /// Until there may be space again.
 pub(super) const NO_SPACE: i64 = 60;
 /// Until a phone may be there again; it doubles.
 const NO_PHONE: i64 = 600;
 /// Until the network may be better; it doubles.
-const NO_NETWORK: i64 = 2;
+const NO_NETWORK: i64 = 1;
 /// The longest of these pauses.
 const LONGEST_PAUSE: i64 = 6 * 3600;
 /// How often a file is tried.
 const ATTEMPTS: u32 = 10;
 
 /// Why there is no file.
+#[derive(Debug)]
 struct Failure {
     /// Stable, in snake_case; what it means is in [`crate::media::reason`].
     reason: &'static str,
@@ -64,7 +64,7 @@ impl Failure {
     }
 
     fn disk(error: impl ToString) -> Self {
-        Self::again("storage_full", NO_SPACE, error)
+        Self::again(FULL, NO_SPACE, error)
     }
 }
 
@@ -74,24 +74,22 @@ pub(super) async fn fetch(guard: Guard, file: ToFetch, most: u64) -> bool {
     let Some(client) = shared.client() else {
         return false;
     };
-    let mut outcome = attempt(&guard, &client, &file, most).await;
-    if let Err(failure) = &outcome
-        && failure.reason == GONE
-    {
-        outcome = match ask_phone(&shared, &client, &file).await {
-            Ok(moved) => attempt(&guard, &client, &moved, most).await,
-            Err(failure) => Err(failure),
-        };
-    }
-    let failure = match outcome {
+    let failure = match attempt(&guard, &client, &file, most).await {
         Ok(()) => return true,
+        Err(failure) if failure.reason == GONE => match ask_phone(&guard, &client, &file).await {
+            // It is to be fetched again, and its turn comes.
+            Ok(()) => return false,
+            Err(failure) => failure,
+        },
         Err(failure) => failure,
     };
-    // Without a connection nothing says that the file cannot be had.
+    let space = failure.reason == FULL;
+    // Without a connection nothing says that the file cannot be had. A full disk, which ends the connection too, does.
     if shared
         .client()
         .is_none_or(|now| !Arc::ptr_eq(&now, &client))
         && failure.again.is_some()
+        && !space
     {
         return false;
     }
@@ -102,7 +100,6 @@ pub(super) async fn fetch(guard: Guard, file: ToFetch, most: u64) -> bool {
         again = failure.again.is_some(),
         "media not fetched"
     );
-    let space = failure.reason == "storage_full";
     let next = failure
         .again
         .filter(|_| space || file.attempts + 1 < ATTEMPTS);
@@ -123,6 +120,8 @@ pub(super) async fn fetch(guard: Guard, file: ToFetch, most: u64) -> bool {
 
 /// WhatsApp has the file no more.
 const GONE: &str = "expired";
+/// The disk has no place for it.
+const FULL: &str = "storage_full";
 
 async fn attempt(
     guard: &Guard,
@@ -134,8 +133,7 @@ async fn attempt(
     if file.size.is_some_and(|size| size > most) {
         return Err(Failure::last("too_large", "by what its sender says"));
     }
-    let wanted = RESERVE + MARGIN + file.size.unwrap_or_default();
-    if available(&shared.downloads.path).is_some_and(|free| free < wanted) {
+    if !guard.promise(file.size.unwrap_or_default()) {
         return Err(Failure::disk("not enough free space"));
     }
     let opening = shared.clone();
@@ -150,8 +148,6 @@ async fn attempt(
         Ok(Err(error)) => return Err(Failure::disk(error)),
         Err(error) => return Err(Failure::again("download_failed", NO_NETWORK, error)),
     };
-    let sink = Sink::new(writing, most, guard.meter.clone());
-    let sink = BufWriter::with_capacity(BUFFER, sink);
     let params = DownloadParams {
         direct_path: file.source.direct_path.clone(),
         media_key: file.source.key.clone(),
@@ -160,21 +156,19 @@ async fn attempt(
         file_length: file.size.unwrap_or_default(),
         media_type: media_type(&file.kind),
     };
-    let downloaded = tokio::select! {
-        downloaded = client.download_to_writer(&params, sink) => downloaded,
-        () = guard.meter.transfer.stalls(STALLED) => {
-            guard.meter.transfer.stop();
-            return Err(Failure::again("download_failed", NO_NETWORK, "nothing came any more"));
+    let sink = Sink::new(writing, most, guard.meter.clone(), guard.room());
+    let sink = BufWriter::with_capacity(BUFFER, sink);
+    let downloading = client.download_to_writer(&params, sink);
+    let size = match fill(downloading, &file.source.sha256, &guard.meter).await {
+        Ok(size) => size,
+        Err(failure) => {
+            // To remove a large file takes its time.
+            let removed = tokio::task::spawn_blocking(move || drop(part));
+            let _ = removed.await;
+            return Err(failure);
         }
     };
-    let sink = downloaded.map_err(|error| failure(&guard.meter, &error))?;
-    let sink = sink
-        .into_inner()
-        .map_err(|error| Failure::disk(error.error()))?;
-    let (sha256, size) = sink.finish();
-    if sha256 != file.source.sha256 {
-        return Err(Failure::last("corrupt", "its hash is another one"));
-    }
+    let sha256 = file.source.sha256;
     // From here to its row nothing may take it away.
     let _naming = shared.downloads.naming.lock().await;
     let (named, mime_type) = (shelf.clone(), file.mime_type.clone());
@@ -198,6 +192,30 @@ async fn attempt(
     Ok(())
 }
 
+/// Follows a download to its end; the size of the file, once it is what the message announced.
+async fn fill(
+    downloading: impl Future<Output = anyhow::Result<BufWriter<Sink>>>,
+    announced: &ContentHash,
+    meter: &Meter,
+) -> Result<u64, Failure> {
+    let downloaded = tokio::select! {
+        downloaded = downloading => downloaded,
+        () = meter.transfer.stalls(STALLED) => {
+            meter.transfer.stop();
+            return Err(Failure::again("download_failed", NO_NETWORK, "nothing came any more"));
+        }
+    };
+    let sink = downloaded.map_err(|error| failure(meter, &error))?;
+    let sink = sink
+        .into_inner()
+        .map_err(|error| Failure::disk(error.error()))?;
+    let (sha256, size) = sink.finish();
+    match sha256 == *announced {
+        true => Ok(size),
+        false => Err(Failure::last("corrupt", "its hash is another one")),
+    }
+}
+
 fn failure(meter: &Meter, error: &anyhow::Error) -> Failure {
     if meter.too_large() {
         return Failure::last("too_large", "there is more of it than its sender says");
@@ -214,21 +232,26 @@ fn failure(meter: &Meter, error: &anyhow::Error) -> Failure {
     }
 }
 
-/// Has the phone upload a file again that WhatsApp no longer has; the same attachment with its new path.
-async fn ask_phone(
-    shared: &Shared,
-    client: &Arc<Client>,
-    file: &ToFetch,
-) -> Result<ToFetch, Failure> {
+/// Has the phone upload a file again that WhatsApp no longer has, and notes its new path. That may take long; others
+/// have the place meanwhile.
+async fn ask_phone(guard: &Guard, client: &Arc<Client>, file: &ToFetch) -> Result<(), Failure> {
+    let shared = &guard.shared;
     let gone = |detail: &str| Failure::last(GONE, detail);
     let later = |detail: &dyn std::fmt::Display| Failure::again("phone_offline", NO_PHONE, detail);
     let Some(media_key) = &file.source.key else {
         return Err(gone("nobody has the key of a newsletter's media"));
     };
+    if file.attempts + 1 >= ATTEMPTS {
+        return Err(gone("what the phone uploads is gone again and again"));
+    }
     let Some(chat) = jid(&file.chat) else {
         return Err(gone("its chat has no address"));
     };
     let participant = file.sender.as_ref().and_then(jid);
+    let waiting = shared.downloads.waiting_for_phone.try_acquire();
+    if waiting.is_ok() {
+        guard.give_way();
+    }
     let _turn = shared.downloads.asking.acquire().await;
     let request = MediaReuploadRequest {
         msg_id: &file.stanza_id,
@@ -251,13 +274,8 @@ async fn ask_phone(
         chat = file.chat.redacted(),
         "the phone has uploaded expired media again"
     );
-    let moved = shared.store.media_moved(file.id, direct_path.clone());
-    if let Err(error) = moved.await {
-        tracing::warn!(%error, "the new path of media could not be noted");
-    }
-    let mut file = file.clone();
-    file.source.direct_path = direct_path;
-    Ok(file)
+    let moved = shared.store.media_moved(file.id, direct_path, now());
+    moved.await.map_err(Failure::disk)
 }
 
 fn media_type(kind: &str) -> MediaType {
@@ -268,4 +286,101 @@ fn media_type(kind: &str) -> MediaType {
         "sticker" => MediaType::Sticker,
         _ => MediaType::Document,
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::Mutex;
+
+    use tokio::task::JoinSet;
+    use wacore::download::{MediaHost, MediaRoute};
+    use whatsapp_loopback::Server;
+    use whatsapp_loopback::media::MediaOp;
+    use whatsapp_rust::TokioRuntime;
+    use whatsapp_rust::download::MediaDownloader;
+
+    use super::super::endpoint::Http;
+    use super::super::transfers::Transfers;
+    use super::*;
+    use crate::media::shelf::Shelf;
+
+    /// Cuts the answer after every number of bytes that it has, over the HTTP client and TLS of a session.
+    #[tokio::test]
+    async fn a_download_that_is_cut_anywhere_fails_and_leaves_nothing() {
+        let mut content = vec![0; 500];
+        fastrand::Rng::with_seed(1).fill(&mut content);
+        let encrypted = wacore::upload::encrypt_media(&content, MediaType::Image).unwrap();
+        let length = encrypted.data_to_upload.len() as u64;
+        let server = Server::start(Default::default()).await.unwrap();
+        let media = &server.core().media;
+        let path = media.publish(encrypted.data_to_upload).unwrap();
+        for after in 0..length {
+            media.cut(MediaOp::Download, after, 1);
+        }
+        let home = tempfile::tempdir().unwrap();
+        let shelf = Arc::new(Shelf::open(&home.path().join("media")).unwrap());
+        let route = MediaRoute::unauthenticated(vec![MediaHost::new(server.addr().to_string())]);
+        let http = Arc::new(Http::new());
+        let downloader = MediaDownloader::new(http, Arc::new(TokioRuntime), route);
+        let downloader = Arc::new(downloader);
+        let params = Arc::new(DownloadParams::encrypted(
+            path,
+            &encrypted.media_key,
+            &encrypted.file_sha256,
+            &encrypted.file_enc_sha256,
+            content.len() as u64,
+            MediaType::Image,
+        ));
+        let once = move || {
+            let (shelf, downloader, params) = (shelf.clone(), downloader.clone(), params.clone());
+            async move {
+                let part = shelf.begin().unwrap();
+                let meter = Arc::new(Meter::new(Transfers::default().begin("download", 0)));
+                let sink = Sink::new(
+                    part.reopen().unwrap(),
+                    LARGE,
+                    meter.clone(),
+                    Box::new(|| true),
+                );
+                let downloading = async {
+                    let sink = BufWriter::with_capacity(BUFFER, sink);
+                    Ok(downloader.download_to_writer(&*params, sink).await?)
+                };
+                let filled = fill(downloading, &encrypted.file_sha256, &meter).await;
+                (filled, fs::read(part.path()).unwrap())
+            }
+        };
+        let left = Arc::new(Mutex::new(0..length));
+        let mut all = JoinSet::new();
+        for _ in 0..8 {
+            let (once, left) = (once.clone(), left.clone());
+            all.spawn(async move {
+                while left.lock().unwrap().next().is_some() {
+                    let (filled, bytes) = once().await;
+                    let failure = filled.expect_err("it was cut");
+                    assert_eq!(
+                        (failure.reason, failure.again),
+                        ("download_failed", Some(NO_NETWORK)),
+                        "{}",
+                        failure.detail
+                    );
+                    assert!(bytes.is_empty(), "what is not verified was emptied");
+                }
+            });
+        }
+        while let Some(done) = all.join_next().await {
+            done.unwrap();
+        }
+        assert_eq!(media.cuts_left(), 0);
+        let left = home.path().join("media/part");
+        assert_eq!(fs::read_dir(&left).unwrap().count(), 0);
+        // All of it.
+        let (filled, bytes) = once().await;
+        assert_eq!(filled.unwrap(), content.len() as u64);
+        assert!(bytes == content);
+        assert_eq!(fs::read_dir(&left).unwrap().count(), 0);
+    }
+
+    const LARGE: u64 = 1 << 20;
 }

@@ -1,23 +1,29 @@
-//! Where a download's plain bytes go: counted, hashed, and stopped when they are too many.
+//! Where a download's plain bytes go: counted, hashed, and stopped when they are too many for the limit or the disk.
 //!
-//! Invariant: what [`Sink::finish`] says of a file is said of the bytes that were written to it last, from its
+//! Invariants: what [`Sink::finish`] says of a file is said of the bytes that were written to it last, from its
 //! beginning. The library checks the encrypted file; that the plain one is what the message announced is checked here.
+//! The disk is looked at before the first byte and every [`LOOK`] bytes, whatever the message says of the file's size.
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use sha2::{Digest, Sha256};
 use wacore::download::DownloadWriter;
 
 use super::transfers::Transfer;
 
+/// Bytes between two looks at the disk.
+const LOOK: u64 = 1 << 20;
+
 /// Seen from outside while a thread writes.
 #[derive(Debug)]
 pub(super) struct Meter {
     /// How far it is. Stopped, it lets the next write fail.
     pub(super) transfer: Arc<Transfer>,
+    /// Bytes that it may count on.
+    promised: AtomicU64,
     too_large: AtomicBool,
     full: AtomicBool,
 }
@@ -26,9 +32,21 @@ impl Meter {
     pub(super) fn new(transfer: Arc<Transfer>) -> Self {
         Self {
             transfer,
+            promised: AtomicU64::new(0),
             too_large: AtomicBool::new(false),
             full: AtomicBool::new(false),
         }
+    }
+
+    /// It may count on so many bytes of the disk.
+    pub(super) fn promise(&self, bytes: u64) {
+        self.promised.store(bytes, Ordering::Relaxed);
+    }
+
+    /// What it was promised and has not taken yet; nothing if it takes more than that.
+    pub(super) fn outstanding(&self) -> u64 {
+        let promised = self.promised.load(Ordering::Relaxed);
+        promised.saturating_sub(self.transfer.done())
     }
 
     /// There was more than the limit.
@@ -49,17 +67,25 @@ pub(super) struct Sink {
     written: u64,
     limit: u64,
     meter: Arc<Meter>,
+    has_room: Room,
+    /// How much is written when the disk is looked at next.
+    look: u64,
 }
 
+/// Whether the disk has space for more.
+pub(super) type Room = Box<dyn Fn() -> bool + Send>;
+
 impl Sink {
-    /// Takes at most `limit` bytes.
-    pub(super) fn new(file: File, limit: u64, meter: Arc<Meter>) -> Self {
+    /// Takes at most `limit` bytes, and those only while there is room.
+    pub(super) fn new(file: File, limit: u64, meter: Arc<Meter>, has_room: Room) -> Self {
         Self {
             file,
             hash: Sha256::new(),
             written: 0,
             limit,
             meter,
+            has_room,
+            look: 0,
         }
     }
 
@@ -78,12 +104,23 @@ impl Write for Sink {
             self.meter.too_large.store(true, Ordering::Relaxed);
             return Err(io::Error::other("the file is larger than allowed"));
         }
+        if self.written >= self.look {
+            if !(self.has_room)() {
+                self.meter.full.store(true, Ordering::Relaxed);
+            }
+            self.look = self.written + LOOK;
+        }
+        // The library tries the next host after whatever went wrong; a disk that was full ends that.
+        if self.meter.full() {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let count = self.file.write(bytes).inspect_err(|error| {
-            let full = matches!(
+            if matches!(
                 error.kind(),
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-            );
-            self.meter.full.store(full, Ordering::Relaxed);
+            ) {
+                self.meter.full.store(true, Ordering::Relaxed);
+            }
         })?;
         self.hash.update(&bytes[..count]);
         self.written += count as u64;
@@ -115,6 +152,8 @@ impl DownloadWriter for Sink {
         self.file.rewind()?;
         self.hash = Sha256::new();
         self.written = 0;
+        self.look = 0;
+        self.meter.transfer.set(0);
         Ok(())
     }
 }
@@ -127,7 +166,8 @@ mod tests {
     fn sink(limit: u64) -> (Sink, Arc<Meter>) {
         let meter = Arc::new(Meter::new(Transfers::default().begin("download", limit)));
         let file = tempfile::tempfile().unwrap();
-        (Sink::new(file, limit, meter.clone()), meter)
+        let sink = Sink::new(file, limit, meter.clone(), Box::new(|| true));
+        (sink, meter)
     }
 
     #[test]
@@ -152,5 +192,32 @@ mod tests {
         let (mut sink, meter) = self::sink(4);
         meter.transfer.stop();
         assert!(sink.write_all(b"1").is_err());
+    }
+
+    #[test]
+    fn the_disk_is_looked_at_all_the_time_and_once_full_ends_it() {
+        let (mut sink, meter) = sink(u64::MAX);
+        let seen = meter.clone();
+        sink.has_room = Box::new(move || seen.transfer.done() < 3 * LOOK);
+        let block = vec![0; 1 << 16];
+        let taken = (0..).take_while(|_| sink.write_all(&block).is_ok()).count();
+        assert_eq!(taken as u64 * (1 << 16), 3 * LOOK);
+        assert!(meter.full() && !meter.too_large());
+        // From another host it would be too much as well.
+        sink.truncate(0).unwrap();
+        assert!(sink.write_all(b"1").is_err());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_disk_that_is_full_is_told_from_other_errors() {
+        let (mut sink, meter) = sink(10);
+        sink.file = File::options().write(true).open("/dev/full").unwrap();
+        assert!(sink.write_all(b"1").is_err());
+        assert!(meter.full());
+        let (mut sink, meter) = self::sink(10);
+        sink.file = File::open("/dev/null").unwrap();
+        assert!(sink.write_all(b"1").is_err());
+        assert!(!meter.full());
     }
 }

@@ -130,32 +130,38 @@ const SAME: &str = "o.sha256 = attachment.sha256 AND o.key IS attachment.key AND
      AND (o.key IS NOT NULL OR o.direct_path = attachment.direct_path)";
 
 impl Store {
-    /// Asks for the media of these messages that nobody has asked for. What is known to be the same encrypted file as
-    /// one that is here is here at once.
-    pub fn want_media(&self, messages: Vec<RowId>, now: i64) -> Pending<()> {
+    /// Asks for those of a message's attachments, by their places in it, that nobody has asked for. What is known to be
+    /// the same encrypted file as one that is here is here at once. For the rest each chat has its turn: a file comes
+    /// after those of its chat, and beside the first of others, however many they have (start-time fair queueing).
+    pub fn want_media(&self, message: RowId, files: Vec<usize>, now: i64) -> Pending<()> {
         self.submit(move |tx| {
-            for message in messages {
+            for nth in files {
                 let here = tx
                     .prepare_cached(&format!(
-                        "UPDATE attachment SET state = 2, reason = NULL WHERE message = ?1 AND state = 0 AND EXISTS (
+                        "UPDATE attachment SET state = 2, reason = NULL WHERE message = ?1 AND nth = ?2 AND state = 0 AND EXISTS (
                             SELECT 1 FROM attachment o JOIN media m ON m.sha256 = o.sha256 WHERE o.state = 2 AND {SAME})"
                     ))?
-                    .execute([message.0])?;
+                    .execute([message.0, nth as i64])?;
                 if here > 0 {
                     tx.inbound_changed();
                 }
                 tx.prepare_cached(
-                    "UPDATE attachment SET state = 1, next = ?2 WHERE message = ?1 AND state = 0",
+                    "UPDATE attachment SET state = 1, next = ?3, turn = max(
+                        coalesce((SELECT o.turn FROM attachment o WHERE o.state = 1 AND o.turn >= 0 AND +o.next <= ?3
+                            ORDER BY o.turn LIMIT 1), 0),
+                        coalesce((SELECT o.turn + 1 FROM attachment o WHERE o.state = 1 AND o.chat = attachment.chat
+                            AND +o.next <= ?3 ORDER BY o.turn DESC LIMIT 1), 0))
+                     WHERE message = ?1 AND nth = ?2 AND state = 0",
                 )?
-                .execute([message.0, now])?;
+                .execute([message.0, nth as i64, now])?;
             }
             tx.media_changed();
             Ok(())
         })
     }
 
-    /// Asks for the file of one attachment, whatever became of it before, unless it is here; none if no admitted message
-    /// carries it.
+    /// Asks for the file of one attachment before all others, whatever became of it before, unless it is here; none if
+    /// no admitted message carries it.
     pub fn want_attachment(
         &self,
         token: AttachmentToken,
@@ -168,7 +174,7 @@ impl Store {
                 .optional()?;
             let Some(id) = found else { return Ok(None) };
             tx.prepare_cached(
-                "UPDATE attachment SET state = 1, reason = NULL, attempts = 0, next = ?2 WHERE id = ?1
+                "UPDATE attachment SET state = 1, reason = NULL, attempts = 0, next = ?2, turn = -1 WHERE id = ?1
                  AND NOT (state = 2 AND EXISTS (SELECT 1 FROM media m WHERE m.sha256 = attachment.sha256))",
             )?
             .execute(params![id, now])?;
@@ -195,14 +201,14 @@ impl Store {
         })
     }
 
-    /// What is to be fetched by now, what was asked for first before the rest.
-    pub fn media_to_fetch(&self, limit: u32, now: i64) -> Pending<Vec<ToFetch>> {
+    /// What is to be fetched by now, those whose turn is first before the rest.
+    pub fn media_to_fetch(&self, limit: usize, now: i64) -> Pending<Vec<ToFetch>> {
         self.submit(move |tx| {
             tx.prepare_cached(&format!(
                 "SELECT {TO_FETCH} FROM attachment a JOIN inbox i ON i.id = a.message JOIN peer p ON p.key = i.sender
-                 WHERE a.state = 1 AND a.next <= ?1 ORDER BY a.next, a.id LIMIT ?2"
+                 WHERE a.state = 1 AND +a.next <= ?1 ORDER BY a.turn, a.id LIMIT ?2"
             ))?
-            .query_map([now, limit.into()], to_fetch)?
+            .query_map([now, limit as i64], to_fetch)?
             .collect()
         })
     }
@@ -249,7 +255,7 @@ impl Store {
         })
     }
 
-    /// Notes that it did not work: to be tried again at `next`, or not by itself.
+    /// Notes that it did not work: to be tried again at `next`, or not by itself. A full disk is no attempt.
     pub fn media_not_here(
         &self,
         id: AttachmentId,
@@ -262,7 +268,8 @@ impl Store {
                 None => Fetching::Failed,
             };
             tx.prepare_cached(
-                "UPDATE attachment SET state = ?2, reason = ?3, next = ?4, attempts = attempts + 1 WHERE id = ?1 AND state = 1",
+                "UPDATE attachment SET state = ?2, reason = ?3, next = ?4, attempts = attempts + (?3 <> 'storage_full')
+                 WHERE id = ?1 AND state = 1",
             )?
             .execute(params![id.0, state as i64, reason, next.unwrap_or_default()])?;
             tx.inbound_changed();
@@ -271,13 +278,18 @@ impl Store {
         })
     }
 
-    /// The phone has uploaded it again, under this path.
-    pub fn media_moved(&self, id: AttachmentId, direct_path: String) -> Pending<()> {
+    /// The phone has uploaded it again, under this path. It is to be fetched from there, which is another attempt.
+    pub fn media_moved(&self, id: AttachmentId, direct_path: String, now: i64) -> Pending<()> {
         self.submit(move |tx| {
             tx.prepare_cached(&format!(
                 "UPDATE attachment SET direct_path = ?2 FROM attachment o WHERE o.id = ?1 AND {SAME}",
             ))?
             .execute(params![id.0, direct_path])?;
+            tx.prepare_cached(
+                "UPDATE attachment SET reason = NULL, next = ?2, attempts = attempts + 1 WHERE id = ?1 AND state = 1",
+            )?
+            .execute([id.0, now])?;
+            tx.media_changed();
             Ok(())
         })
     }
@@ -367,8 +379,8 @@ pub(super) fn insert(tx: &Tx<'_>, message: i64, files: &[AttachmentMeta]) -> rus
     for (nth, file) in files.iter().enumerate() {
         let Some(source) = &file.source else { continue };
         tx.prepare_cached(
-            "INSERT INTO attachment (message, nth, sha256, kind, mime_type, name, size, direct_path, key, enc_sha256, view_once, token)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, randomblob(16))",
+            "INSERT INTO attachment (message, nth, sha256, kind, mime_type, name, size, direct_path, key, enc_sha256, view_once, token, chat)
+             SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, randomblob(16), chat FROM inbox WHERE id = ?1",
         )?
         .execute(params![
             message,

@@ -284,6 +284,7 @@ pub(super) fn merge(tx: &Tx<'_>, into: PeerKey, from: PeerKey) -> rusqlite::Resu
     for sql in [
         "UPDATE part SET chat = ?1 WHERE request IN (SELECT id FROM request WHERE chat = ?2)",
         "UPDATE request SET chat = ?1 WHERE chat = ?2",
+        "UPDATE attachment SET chat = ?1 WHERE chat = ?2 AND state = 1",
         "UPDATE vote SET voter = ?1 WHERE voter = ?2",
         "UPDATE request SET reply_chat = ?1 WHERE reply_chat = ?2 AND reply_stanza IS NOT NULL",
         "DELETE FROM peer WHERE key = ?2 AND key <> ?1",

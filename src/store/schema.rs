@@ -272,6 +272,13 @@ const MIGRATIONS: &[&str] = &["
     -- What was left out, and whether the file is on the disk beyond a power cut.
     ALTER TABLE request ADD COLUMN degraded TEXT;
     ALTER TABLE part ADD COLUMN synced INTEGER NOT NULL DEFAULT 0;
+", "
+    -- Whose file it is, and when its turn comes among those of other chats.
+    ALTER TABLE attachment ADD COLUMN chat INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE attachment ADD COLUMN turn INTEGER NOT NULL DEFAULT 0;
+    UPDATE attachment SET chat = coalesce((SELECT chat FROM inbox WHERE id = message), 0);
+    CREATE INDEX attachment_turn ON attachment (turn) WHERE state = 1;
+    CREATE INDEX attachment_chat ON attachment (chat, turn) WHERE state = 1;
 "];
 
 /// Opens or creates the file and brings its schema up to date.

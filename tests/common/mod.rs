@@ -14,7 +14,9 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use whatsapp_loopback::Server;
 use whatsapp_loopback::people::Person;
 
+pub mod disk;
 pub mod files;
+pub mod media;
 pub mod proxy;
 pub mod room;
 pub mod sending;

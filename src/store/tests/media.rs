@@ -14,7 +14,11 @@ const NONE: Bounds = Bounds {
 
 /// A picture whose content is this, encrypted with this key.
 fn picture(id: &str, content: u8, key: u8) -> NewInbound {
-    let mut message = direct(ANN, id);
+    picture_of(ANN, id, content, key)
+}
+
+fn picture_of(chat: &str, id: &str, content: u8, key: u8) -> NewInbound {
+    let mut message = direct(chat, id);
     message.draft.attachments.push(AttachmentMeta {
         kind: "image".to_owned(),
         size_bytes: Some(100),
@@ -39,7 +43,7 @@ impl TestStore {
     }
 
     fn want(&self, id: RowId) {
-        self.want_media(vec![id], NOW).wait().unwrap();
+        self.want_media(id, vec![0], NOW).wait().unwrap();
     }
 
     fn to_fetch(&self) -> Vec<ToFetch> {
@@ -239,4 +243,87 @@ fn a_file_goes_with_the_last_message_that_may_have_it() {
     let gone = refused();
     assert_eq!(gone, ["place"]);
     assert!(store.places().wait().unwrap().is_empty());
+}
+
+#[test]
+fn only_what_is_asked_for_is_fetched() {
+    let store = TestStore::new();
+    let mut two = picture("m", 7, 1);
+    let mut once = two.draft.attachments[0].clone();
+    once.source.as_mut().unwrap().view_once = true;
+    two.draft.attachments.push(once);
+    let Inserted::Inserted(id) = store.put(two) else {
+        panic!("it is there")
+    };
+    store.want(id);
+    let file = store.to_fetch().remove(0);
+    assert!(store.to_fetch().len() == 1 && !file.source.view_once);
+    store.arrives(&file, "place", NOW);
+    let message = store.waiting().remove(0);
+    let states = message.media.iter().map(|file| file.fetching);
+    assert_eq!(
+        states.collect::<Vec<_>>(),
+        [Fetching::Here, Fetching::Known]
+    );
+}
+
+#[test]
+fn every_chat_has_its_turn() {
+    let store = TestStore::new();
+    let ask = |chat: &str, nth: usize, content: u8| {
+        let id = format!("{chat}{nth}");
+        let message = picture_of(&format!("{chat}@lid"), &id, content, content);
+        let Inserted::Inserted(row) = store.put(message) else {
+            panic!("{id} is there")
+        };
+        store.want(row);
+        row
+    };
+    let order = |now| {
+        let all = store.media_to_fetch(9, now).wait().unwrap();
+        let ids = all.iter().map(|file| file.stanza_id.clone());
+        ids.collect::<Vec<_>>().join(" ")
+    };
+    for nth in 0..4 {
+        ask("1", nth, nth as u8);
+    }
+    ask("2", 0, 10);
+    ask("2", 1, 11);
+    assert_eq!(order(NOW), "10 20 11 21 12 13");
+    // Who comes later stands behind nobody's rest, and before nobody whose turn it is.
+    for done in 0..2 {
+        let file = store.to_fetch().remove(done);
+        store.arrives(&file, &format!("place{done}"), NOW);
+    }
+    assert_eq!(order(NOW), "20 21 12 13");
+    let three = ask("3", 0, 20);
+    assert_eq!(order(NOW), "20 30 21 12 13");
+    // What waits for better times is in nobody's way, its own chat's neither.
+    let first = store.to_fetch().remove(0);
+    let later = store.media_not_here(first.id, "phone_offline".to_owned(), Some(NOW + 60));
+    later.wait().unwrap();
+    assert_eq!(order(NOW), "30 21 12 13");
+    assert_eq!(order(NOW + 60), "20 30 21 12 13");
+    // Somebody stands there and waits.
+    let message = store.waiting().into_iter().find(|one| one.id == three);
+    let token = message.unwrap().media[0].token.unwrap();
+    ask("4", 0, 30);
+    store.want_attachment(token, NOW).wait().unwrap();
+    assert!(order(NOW).starts_with("30 "));
+}
+
+#[test]
+fn a_full_disk_is_no_attempt_and_a_new_path_is_one() {
+    let store = TestStore::new();
+    store.want(store.picture("m", 7, 1));
+    let file = store.to_fetch().remove(0);
+    for (reason, attempts) in [("storage_full", 0), ("download_failed", 1)] {
+        let noted = store.media_not_here(file.id, reason.to_owned(), Some(NOW));
+        noted.wait().unwrap();
+        assert_eq!(store.to_fetch()[0].attempts, attempts, "{reason}");
+    }
+    let moved = store.media_moved(file.id, "/v/new".to_owned(), NOW);
+    moved.wait().unwrap();
+    let file = store.to_fetch().remove(0);
+    assert_eq!((file.attempts, &*file.source.direct_path), (2, "/v/new"));
 }

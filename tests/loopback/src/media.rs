@@ -73,6 +73,7 @@ struct State {
     /// What the phone has, by message.
     on_phone: HashMap<String, again::OnPhone>,
     again: u64,
+    phone_silent: bool,
 }
 
 struct Blob {

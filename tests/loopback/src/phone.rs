@@ -150,6 +150,9 @@ pub fn misses_media(session: &Session, receipt: &Node) {
     let Some(which) = child(receipt, "rmr") else {
         return;
     };
+    if session.core.media.is_phone_silent() {
+        return;
+    }
     let id = text(receipt, "id");
     let answer = match session.core.media.upload_again(&id) {
         Some(answer) => {

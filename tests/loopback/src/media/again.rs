@@ -30,6 +30,15 @@ impl MediaStore {
         self.state().on_phone.insert(message_id.to_owned(), kept);
     }
 
+    /// From now on the phone answers to nobody who misses a file, or does again.
+    pub fn silence_phone(&self, silent: bool) {
+        self.state().phone_silent = silent;
+    }
+
+    pub(crate) fn is_phone_silent(&self) -> bool {
+        self.state().phone_silent
+    }
+
     /// How often a phone has uploaded a file again.
     pub fn uploaded_again(&self) -> u64 {
         self.state().again

@@ -1,0 +1,121 @@
+//! What the tests of media share: files to send, what events say of them, and where they are.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use wacore::download::MediaType;
+use waproto::buffa::MessageField;
+use waproto::whatsapp as wa;
+use whatsapp_loopback::people::Person;
+use whatsapp_rust::upload::UploadResponse;
+
+use super::{Host, World, open, timeout};
+
+/// Bytes that nobody else sends.
+pub fn bytes(seed: u64, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    fastrand::Rng::with_seed(seed).fill(&mut bytes);
+    bytes
+}
+
+/// An event's only attachment.
+pub fn attachment(event: &Value) -> &Value {
+    let all = event["message"]["attachments"]
+        .as_array()
+        .expect("attachments");
+    assert_eq!(all.len(), 1, "{event}");
+    &all[0]
+}
+
+/// What it says of the attachment under this key.
+pub fn extra<'a>(event: &'a Value, key: &str) -> &'a str {
+    attachment(event)["extras"][key]
+        .as_str()
+        .unwrap_or_default()
+}
+
+/// The file behind an attachment's URL.
+pub fn file(attachment: &Value) -> PathBuf {
+    let url = attachment["url"]
+        .as_str()
+        .unwrap_or_else(|| panic!("no file: {attachment}"));
+    PathBuf::from(url.strip_prefix("file://").expect("a file"))
+}
+
+/// The files of the store, those that are being written included.
+pub fn files(world: &World) -> Vec<PathBuf> {
+    let folder = world.account_dir().join("media");
+    let inside = |folder: &Path| -> Vec<PathBuf> {
+        let Ok(entries) = std::fs::read_dir(folder) else {
+            return Vec::new();
+        };
+        entries
+            .map(|entry| entry.expect("entry").path())
+            .filter(|path| path.is_file())
+            .collect()
+    };
+    [inside(&folder), inside(&folder.join("part"))].concat()
+}
+
+/// The picture that was uploaded.
+pub fn image(upload: &UploadResponse) -> wa::message::ImageMessage {
+    wa::message::ImageMessage {
+        direct_path: Some(upload.direct_path.clone()),
+        media_key: Some(upload.media_key.to_vec()),
+        file_sha256: Some(upload.file_sha256.to_vec()),
+        file_enc_sha256: Some(upload.file_enc_sha256.to_vec()),
+        file_length: Some(upload.file_length),
+        mimetype: Some("image/jpeg".to_owned()),
+        ..Default::default()
+    }
+}
+
+/// A message with it.
+pub fn picture(image: wa::message::ImageMessage) -> wa::Message {
+    wa::Message {
+        image_message: MessageField::some(image),
+        ..Default::default()
+    }
+}
+
+/// A host that lets everybody in.
+pub async fn start(world: &World, media: Value) -> Host {
+    let mut host = world.host();
+    host.ask("start_ingress", json!({"config": config(media)}))
+        .await;
+    host
+}
+
+/// Lets everybody in.
+pub fn config(media: Value) -> Value {
+    let mut config = open();
+    config["media"] = media;
+    config
+}
+
+/// Uploads a picture that is to be sent by hand.
+pub async fn upload(person: &Person, content: &[u8]) -> wa::message::ImageMessage {
+    let upload = person
+        .upload(content, MediaType::Image)
+        .await
+        .expect("upload");
+    image(&upload)
+}
+
+/// Sends it to the plugin's account.
+pub async fn send(person: &Person, world: &World, image: &wa::message::ImageMessage) -> String {
+    let sent = person.send(world.jid(), picture(image.clone())).await;
+    sent.expect("picture")
+}
+
+/// What `media get` writes to stdout, or says instead.
+pub async fn get(world: &World, key: &str, more: &[&str]) -> Result<Vec<u8>, String> {
+    let mut command = world.command();
+    command.args(["media", "get", key]).args(more);
+    command.stderr(std::process::Stdio::piped());
+    let output = timeout(command.output()).await.expect("output");
+    match output.status.success() {
+        true => Ok(output.stdout),
+        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+    }
+}
