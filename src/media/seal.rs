@@ -1,18 +1,32 @@
 //! Encrypts what is to be uploaded, from file to file.
 //!
-//! Invariant: memory does not grow with the file, and what comes out is what is uploaded, byte for byte, however often
-//! an upload begins anew: the key is drawn once, here.
+//! Invariants: memory does not grow with the file; what comes out is what is uploaded, byte for byte, however often an
+//! upload begins anew: the key is drawn once, here. It is what the library's `encrypt_media_streaming` would make of it
+//! with that key (a test holds the two together). That one goes through a file in pieces of 16 bytes, on one thread;
+//! here blocks are encrypted on one thread, and authenticated, hashed and written on another.
 
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
 
-use wacore::download::MediaType;
-use wacore::upload::{EncryptedMediaInfo, encrypt_media_streaming};
+use sha2::{Digest, Sha256};
+use wacore::download::{DownloadUtils, MediaType};
+use wacore::libsignal::crypto::{CryptographicMac, aes_256_cbc_encrypt_into};
+use wacore::upload::EncryptedMediaInfo;
 
 use super::stage::{StageError, StageWriter, Staged, Staging};
 
-/// Bytes that are written at once; the encryption gives them out by the sixteen.
+/// Bytes that are encrypted at once; of the cipher's blocks a whole number.
 const BLOCK: usize = 64 << 10;
+/// Encrypted blocks that wait to be written.
+const AHEAD: usize = 4;
+/// Bytes of the cipher's block.
+const CIPHER: usize = 16;
+/// Bytes of an authentication code, of the file at its end as of a piece in the sidecar.
+const CODE: usize = 10;
+/// Bytes of the encrypted file that a code of the sidecar is for, besides those that it shares with the next one.
+const PIECE: usize = 64 << 10;
 
 /// Why a file could not be encrypted.
 #[derive(Debug, thiserror::Error)]
@@ -45,53 +59,235 @@ pub fn seal(
     media: MediaType,
     stop: &AtomicBool,
 ) -> Result<(Staged, EncryptedMediaInfo), SealError> {
-    let mut sealing = Sealing {
-        // What is too large was found to be so before it was encrypted; the encryption hashes.
+    let mut key = [0; 32];
+    getrandom::fill(&mut key).map_err(|error| SealError::Failed(anyhow::anyhow!("{error}")))?;
+    seal_with(key, plain, staging, media, stop)
+}
+
+fn seal_with(
+    media_key: [u8; 32],
+    plain: impl Read,
+    staging: &Staging,
+    media: MediaType,
+    stop: &AtomicBool,
+) -> Result<(Staged, EncryptedMediaInfo), SealError> {
+    let keys = DownloadUtils::get_media_keys(&media_key, media).map_err(SealError::Failed)?;
+    let (iv, cipher_key, mac_key) = keys;
+    let sealing = Sealing {
+        // What is too large was found to be so before it was encrypted; hashed it is here.
         to: staging.create_unhashed()?,
-        failed: None,
+        hash: Sha256::new(),
+        mac: mac(&mac_key, &iv)?,
+        sidecar: matches!(media, MediaType::Audio | MediaType::Video).then(|| Sidecar {
+            mac_key,
+            piece: Vec::with_capacity(PIECE + CIPHER),
+            codes: Vec::new(),
+        }),
     };
-    let plain = Stoppable { plain, stop };
-    let to = BufWriter::with_capacity(BLOCK, &mut sealing);
-    match (encrypt_media_streaming(plain, to, media), sealing.failed) {
-        (Ok(info), None) => Ok((sealing.to.finish_as(info.file_enc_sha256), info)),
-        (_, Some(error)) => Err(error.into()),
-        (Err(error), None) => Err(SealError::Failed(error)),
-    }
+    let (blocks, encrypted) = sync_channel(AHEAD);
+    let (read, written) = thread::scope(|scope| {
+        let written = scope.spawn(|| sealing.take(encrypted));
+        let read = encrypt(plain, &cipher_key, iv, blocks, stop);
+        (read, written.join())
+    });
+    let panicked = |_| SealError::Failed(anyhow::anyhow!("a thread of it has failed"));
+    // What stops the writing stops the reading too.
+    let (staged, sidecar) = written.map_err(panicked)??;
+    let (file_sha256, file_length) = read.map_err(SealError::Failed)?;
+    let info = EncryptedMediaInfo {
+        media_key,
+        file_sha256,
+        file_enc_sha256: *staged.sha256(),
+        file_length,
+        streaming_sidecar: sidecar,
+    };
+    Ok((staged, info))
 }
 
-/// A staged file as the encryption writes it.
-struct Sealing {
-    to: StageWriter,
-    /// What went wrong, in its own words.
-    failed: Option<StageError>,
-}
-
-impl Write for Sealing {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self.to.write(bytes) {
-            Ok(()) => Ok(bytes.len()),
-            Err(error) => {
-                self.failed = Some(error);
-                Err(io::ErrorKind::Other.into())
-            }
+/// Reads and encrypts; hash and length of what was read.
+fn encrypt(
+    mut plain: impl Read,
+    key: &[u8; 32],
+    mut before: [u8; CIPHER],
+    to: SyncSender<Vec<u8>>,
+    stop: &AtomicBool,
+) -> anyhow::Result<([u8; 32], u64)> {
+    let (mut hash, mut length) = (Sha256::new(), 0);
+    let mut block = Vec::with_capacity(BLOCK);
+    loop {
+        anyhow::ensure!(
+            !stop.load(Ordering::Relaxed),
+            "there is no time left for it"
+        );
+        block.clear();
+        plain.by_ref().take(BLOCK as u64).read_to_end(&mut block)?;
+        hash.update(&block);
+        length += block.len() as u64;
+        let mut encrypted = Vec::with_capacity(BLOCK + CIPHER);
+        aes_256_cbc_encrypt_into(&block, key, &before, &mut encrypted)?;
+        let last = block.len() < BLOCK;
+        if !last {
+            // The padding, which only the file's end has.
+            encrypted.truncate(BLOCK);
+            before.copy_from_slice(&encrypted[BLOCK - CIPHER..]);
+        }
+        to.send(encrypted)
+            .map_err(|_| io::Error::other("it cannot be written"))?;
+        if last {
+            return Ok((hash.finalize().into(), length));
         }
     }
+}
 
-    fn flush(&mut self) -> io::Result<()> {
+/// An encrypted file that is being written.
+struct Sealing {
+    to: StageWriter,
+    hash: Sha256,
+    mac: CryptographicMac,
+    sidecar: Option<Sidecar>,
+}
+
+impl Sealing {
+    /// Writes what comes, and the code of it all; the file and its sidecar.
+    fn take(
+        mut self,
+        encrypted: Receiver<Vec<u8>>,
+    ) -> Result<(Staged, Option<Vec<u8>>), SealError> {
+        for block in encrypted {
+            self.mac.update(&block);
+            self.append(&block)?;
+        }
+        let code = code(&mut self.mac)?;
+        self.append(&code)?;
+        let sidecar = self.sidecar.map(Sidecar::finish).transpose()?;
+        Ok((self.to.finish_as(self.hash.finalize().into()), sidecar))
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<(), SealError> {
+        self.hash.update(bytes);
+        if let Some(sidecar) = &mut self.sidecar {
+            sidecar.append(bytes)?;
+        }
+        Ok(self.to.write(bytes)?)
+    }
+}
+
+/// The codes of the encrypted file's pieces, by which a player checks what it has so far. Each piece goes on for one
+/// block of the cipher into the next.
+struct Sidecar {
+    mac_key: [u8; 32],
+    piece: Vec<u8>,
+    codes: Vec<u8>,
+}
+
+impl Sidecar {
+    fn append(&mut self, mut bytes: &[u8]) -> Result<(), SealError> {
+        while !bytes.is_empty() {
+            let room = PIECE + CIPHER - self.piece.len();
+            let (now, later) = bytes.split_at(room.min(bytes.len()));
+            self.piece.extend_from_slice(now);
+            bytes = later;
+            if now.len() == room {
+                self.code()?;
+                self.piece.drain(..PIECE);
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Vec<u8>, SealError> {
+        if !self.piece.is_empty() {
+            self.code()?;
+        }
+        Ok(self.codes)
+    }
+
+    fn code(&mut self) -> Result<(), SealError> {
+        let code = code(&mut mac(&self.mac_key, &self.piece)?)?;
+        self.codes.extend_from_slice(&code);
         Ok(())
     }
 }
 
-struct Stoppable<'a, R> {
-    plain: R,
-    stop: &'a AtomicBool,
+fn mac(key: &[u8; 32], bytes: &[u8]) -> Result<CryptographicMac, SealError> {
+    let mac = CryptographicMac::new("HmacSha256", key);
+    let mut mac = mac.map_err(|error| SealError::Failed(error.into()))?;
+    mac.update(bytes);
+    Ok(mac)
 }
 
-impl<R: Read> Read for Stoppable<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self.stop.load(Ordering::Relaxed) {
-            true => Err(io::Error::other("there is no time left for it")),
-            false => self.plain.read(buffer),
+fn code(mac: &mut CryptographicMac) -> Result<[u8; CODE], SealError> {
+    let whole = mac.finalize_sha256_array();
+    let whole = whole.map_err(|error| SealError::Failed(error.into()))?;
+    Ok(std::array::from_fn(|n| whole[n]))
+}
+
+#[cfg(test)]
+mod tests {
+    use wacore::upload::encrypt_media_streaming_with_key;
+
+    use super::*;
+
+    #[test]
+    fn it_is_what_the_library_makes_of_it() {
+        let media = tempfile::tempdir().unwrap();
+        let staging = Staging::open(media.path()).unwrap();
+        let stop = AtomicBool::new(false);
+        let edges = [0, 1, 15, 16, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK - 16];
+        let pieces = [PIECE - 26, PIECE - 25, PIECE - 10, PIECE + 6, 5 * PIECE + 7];
+        for length in edges.into_iter().chain(pieces) {
+            let mut plain = vec![0; length];
+            fastrand::fill(&mut plain);
+            for kind in [MediaType::Document, MediaType::Video] {
+                let mut expected = Vec::new();
+                let said = encrypt_media_streaming_with_key(
+                    &plain[..],
+                    &mut expected,
+                    kind,
+                    Some(&[7; 32]),
+                    None,
+                );
+                let said = said.unwrap();
+                let sealed = seal_with([7; 32], &plain[..], &staging, kind, &stop);
+                let (mut file, info) = sealed.unwrap();
+                let mut written = Vec::new();
+                file.open().unwrap().read_to_end(&mut written).unwrap();
+                assert!(written == expected, "{length}");
+                assert_eq!(info.file_sha256, said.file_sha256, "{length}");
+                assert_eq!(info.file_enc_sha256, said.file_enc_sha256, "{length}");
+                assert_eq!(info.file_length, said.file_length, "{length}");
+                assert_eq!(info.streaming_sidecar, said.streaming_sidecar, "{length}");
+                assert_eq!(file.size(), written.len() as u64);
+            }
         }
+        let first = seal(&b"x"[..], &staging, MediaType::Image, &stop)
+            .unwrap()
+            .1;
+        let second = seal(&b"x"[..], &staging, MediaType::Image, &stop)
+            .unwrap()
+            .1;
+        assert_ne!(first.media_key, second.media_key);
+    }
+
+    #[test]
+    fn what_is_stopped_or_cannot_be_read_leaves_nothing() {
+        struct Broken;
+        impl Read for Broken {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::Error::other("broken"))
+            }
+        }
+        let media = tempfile::tempdir().unwrap();
+        let staging = Staging::open(media.path()).unwrap();
+        let stop = AtomicBool::new(true);
+        let sealed = seal(io::repeat(1), &staging, MediaType::Image, &stop);
+        let error = sealed.err().unwrap().to_string();
+        assert!(error.contains("no time left"), "{error}");
+        stop.store(false, Ordering::Relaxed);
+        let sealed = seal(Broken, &staging, MediaType::Image, &stop);
+        let error = sealed.err().unwrap().to_string();
+        assert!(error.contains("broken"), "{error}");
+        let folder = media.path().join("staged");
+        assert_eq!(std::fs::read_dir(folder).unwrap().count(), 1, "the lock");
     }
 }

@@ -8,6 +8,12 @@ use super::PLATFORM;
 /// Outbound limit in bytes where the configuration sets none.
 pub const DEFAULT_MAX_ATTACHMENT_BYTES: u64 = 64 << 20;
 
+/// What can be sent: the words of `metadata.kind` in a receipt.
+const OUTBOUND: &[&str] = &[
+    "text", "image", "video", "gif", "audio", "voice", "sticker", "document", "reaction", "edit",
+    "revoke", "poll", "location", "contact", "forward",
+];
+
 /// The answer to `capabilities`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[allow(missing_docs, reason = "the host's own words, which it only prints")]
@@ -37,7 +43,7 @@ pub fn capabilities() -> ChannelCapabilities {
         plugin_id: PLATFORM,
         platform: PLATFORM,
         ingress_modes: &["polling", "websocket"],
-        outbound_message_types: &["text"],
+        outbound_message_types: OUTBOUND,
         threading_model: "chat_or_thread",
         attachment_support: true,
         reply_verification_support: false,
