@@ -237,12 +237,8 @@ async fn connect(paths: &Paths, report: &mut Report) {
     let connected = async {
         let _lock = OwnerLock::take(paths, Role::OneShot).map_err(|error| error.to_string())?;
         let store = Store::open(&paths.channel()).map_err(|error| error.to_string())?;
-        let manners = Manners {
-            online: false,
-            web_version: None,
-        };
         let began = Instant::now();
-        let session = Session::open(paths, store, manners)
+        let session = Session::open(paths, store, Manners::default(), None)
             .await
             .map_err(|error| error.to_string())?;
         let online = session.online_now(began + PATIENCE).await;

@@ -247,11 +247,6 @@ impl Config {
         self.events.iter().any(|family| !durable.contains(family))
     }
 
-    /// Whether others are to see us as available.
-    pub fn presence_online(&self) -> bool {
-        self.presence == Presence::Online
-    }
-
     /// The resolved settings for people, as strings. Of lists only their length: they are persons.
     pub fn resolved(&self) -> StringMap {
         let families: Vec<&str> = self.events.iter().map(|family| family.as_str()).collect();
@@ -340,7 +335,7 @@ impl Config {
 }
 
 /// Settings that are checked and kept, and that this version does not act upon.
-const NOT_YET: [&str; 4] = ["health_probe", "pacing", "read_receipts", "typing_presence"];
+const NOT_YET: [&str; 1] = ["pacing"];
 
 /// A warning for the settings given that have no effect yet: silence would look like obedience.
 fn not_yet(config: &Value) -> Option<String> {

@@ -128,12 +128,15 @@ const MEANINGS: &[(&str, &str)] = &[
     ),
     (
         "typing",
-        "when a typing indicator is shown: while an event is handled, on status frames, never",
+        "when a typing indicator is shown: while an event is handled and on status frames, on status frames alone, never",
     ),
-    ("typing_presence", "go available while typing"),
+    (
+        "typing_presence",
+        "be available while a typing indicator is shown",
+    ),
     (
         "read_receipts",
-        "when messages are marked read: never, when emitted, when answered",
+        "when messages are marked as read: never, when they were emitted, when they are answered",
     ),
     (
         "presence",
@@ -172,7 +175,10 @@ const MEANINGS: &[(&str, &str)] = &[
         "web_version",
         "WhatsApp Web version to present, such as `2.3000.1023456789`; the default is looked up",
     ),
-    ("health_probe", "`health` may open a connection of its own"),
+    (
+        "health_probe",
+        "`health` opens a connection of its own if nobody has one",
+    ),
 ];
 
 /// The JSON Schema (draft 2020-12) of the `config` of a request. Keys that it does not name are reported, and otherwise

@@ -177,7 +177,7 @@ fn every_key_is_taken() {
     assert_eq!(config.deliver_errors, Some(DeliverErrors::Fail));
     assert_eq!(config.queue_ttl_secs, 0);
     assert_eq!(config.send_timeout_secs, 20);
-    assert!(config.allow_private_urls && config.health_probe && config.presence_online());
+    assert!(config.allow_private_urls && config.health_probe);
     assert_eq!(config.reply_delivery, ReplyDelivery::ToolOwned);
     assert_eq!(config.web_version, Some((2, 3000, 1_023_456_789)));
 }
@@ -400,10 +400,7 @@ fn settings_that_do_less_than_they_say() {
             "allow_group_messages is not true",
         ),
         (json!({"allow_group_messages": true}), "lists no group"),
-        (
-            json!({"read_receipts": "received"}),
-            "no effect in this version: read_receipts",
-        ),
+        (json!({"pacing": {}}), "no effect in this version: pacing"),
         (
             json!({"dm_policy": "deny", "allowed_sender_ids": ["+15551230000"]}),
             "lists come first",

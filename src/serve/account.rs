@@ -17,7 +17,7 @@ use super::writer::Lines;
 use super::{exchange, outgoing, report};
 use crate::account::socket::{self, Listener};
 use crate::account::{InUse, OwnerLock, Paths, Role};
-use crate::config::Config;
+use crate::config::{Config, Presence, Typing};
 use crate::protocol::event::IngressState;
 use crate::protocol::jsonrpc::WireError;
 use crate::protocol::request::{OutboundMessage, StatusFrame};
@@ -39,7 +39,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// So many times as long does it get.
 const LOOKS_GROW: u32 = 8;
 /// What a clean end may take.
-const CLOSE: Duration = Duration::from_millis(1200);
+pub(super) const CLOSE: Duration = Duration::from_millis(1200);
 
 /// What an account can be asked.
 pub(super) enum Work {
@@ -181,7 +181,7 @@ async fn handle(account: Arc<Account>, job: Job) {
                 .send(report::configure(&account, &config, unknown_keys, warnings).await)
                 .await;
         }
-        Work::Health => answer.send(report::health(&account).await).await,
+        Work::Health => answer.send(report::health(&account, &config).await).await,
         Work::Poll(state) => ingress::poll(&account, &config, state, answer).await,
         Work::Start(state) => ingress::start(&account, config, state, answer).await,
         Work::Stop(state) => answer.send(Ok(ingress::stop(&account, state).await)).await,
@@ -310,7 +310,8 @@ impl Account {
             return Err(SessionError::NotLinked.into());
         }
         let store = self.store().await?;
-        let session = Session::open(&self.paths, store.clone(), manners(config)).await?;
+        let (manners, version) = (manners(config), config.web_version);
+        let session = Session::open(&self.paths, store.clone(), manners, version).await?;
         let open = Open {
             linked,
             store,
@@ -427,14 +428,16 @@ pub(super) async fn look_again(looks: &mut u32) {
 }
 
 /// Unix seconds of an instant.
-fn unix(at: Instant) -> i64 {
+pub(super) fn unix(at: Instant) -> i64 {
     let seconds = at.saturating_duration_since(Instant::now()).as_secs();
     crate::clock::now().saturating_add_unsigned(seconds)
 }
 
-fn manners(config: &Config) -> Manners {
+/// How a session is to behave under these settings.
+pub(super) fn manners(config: &Config) -> Manners {
     Manners {
-        online: config.presence_online(),
-        web_version: config.web_version,
+        online: config.presence == Presence::Online,
+        typing_presence: config.typing_presence,
+        recording: config.typing == Typing::Auto,
     }
 }

@@ -126,7 +126,7 @@ impl Emitter {
 
     /// An empty notification carries the cursor of the last event, unless a reply has proven that event already.
     async fn end_burst(&self, last: &str) {
-        let proven = matches!(self.open.store.oldest_unproven().await, Ok(None));
+        let proven = matches!(self.open.store.oldest_unproven(0).await, Ok(None));
         if proven || self.write(self.line(None, None, last), false).await {
             self.told.send_replace(last.to_owned());
         }
@@ -170,6 +170,7 @@ impl Emitter {
             let (numbered, failed) = court.number(waiting, Some(attending)).await;
             crate::crash::point("after_number");
             let count = numbered.len();
+            let first = numbered.first().map(|(number, _)| *number);
             for (nth, (number, event)) in numbered.into_iter().enumerate() {
                 // The next numbers are given when these lines have left, so that a crash leaves few in doubt.
                 let flushed = nth + 1 == count;
@@ -182,6 +183,7 @@ impl Emitter {
                 if flushed {
                     // Goes along with the next numbers.
                     drop(store.mark_written(self.session, number));
+                    ingress::given(store, &config, first.unwrap_or(number), number);
                 }
             }
             failed?;
@@ -253,14 +255,14 @@ pub(super) async fn know_groups(session: &Session, config: &Config, waiting: &[S
     !groups.is_empty() && session.know_groups(&groups, Instant::now() + GROUPS).await
 }
 
-/// One batch for `poll_ingress`: the events and the number of the last.
+/// One batch for `poll_ingress`: the events, and the numbers of the first and the last.
 pub(super) async fn batch(
     store: &Store,
     session: SessionId,
     config: &Config,
     linked: &Linked,
     folder: &Path,
-) -> Result<(Vec<InboundEvent>, Option<i64>), StoreError> {
+) -> Result<(Vec<InboundEvent>, Option<(i64, i64)>), StoreError> {
     let court = Court {
         store,
         session,
@@ -269,7 +271,7 @@ pub(super) async fn batch(
         folder,
     };
     let mut events = Vec::new();
-    let mut last = None;
+    let mut numbers: Option<(i64, i64)> = None;
     while (events.len() as u32) < config.poll_max_events {
         let room = config.poll_max_events - events.len() as u32;
         let waiting = store
@@ -281,11 +283,11 @@ pub(super) async fn batch(
         let (numbered, failed) = court.number(waiting, None).await;
         failed?;
         for (number, event) in numbered {
-            last = Some(number);
+            numbers = Some((numbers.map_or(number, |(first, _)| first), number));
             events.push(event);
         }
     }
-    Ok((events, last))
+    Ok((events, numbers))
 }
 
 /// A verdict that is on its way into the store.

@@ -74,7 +74,7 @@ pub(super) async fn show(
     deadline: Instant,
 ) -> Result<(), WireError> {
     open.session.online_now(deadline).await?;
-    Ok(open.session.chatstate(to, composing).await?)
+    Ok(open.session.show_frame(to, composing).await?)
 }
 
 fn accepted(activity: &str) -> StatusAcceptance {

@@ -11,9 +11,10 @@ use super::answer::Answer;
 use super::attached;
 use super::emit::{self, Court, Emitter};
 use super::reload::Reloaded;
+use super::typing;
 use crate::access::Policy;
 use crate::account::{OwnerLock, Role};
-use crate::config::Config;
+use crate::config::{Config, ReadReceipts};
 use crate::protocol::PLATFORM;
 use crate::protocol::event::{InboundEvent, IngressMode, IngressState};
 use crate::protocol::jsonrpc::WireError;
@@ -157,6 +158,7 @@ fn follow(account: &Arc<Account>, open: Open, config: Arc<Config>, begun: Begun)
     let (settings, settings_seen) = watch::channel(config);
     let (stopping, stopping_seen) = watch::channel(false);
     let (told, told_seen) = watch::channel(begun.cursor);
+    let typing = typing::follow(open.clone(), settings_seen.clone());
     let emitter = Emitter {
         account: account.clone(),
         open,
@@ -167,11 +169,15 @@ fn follow(account: &Arc<Account>, open: Open, config: Arc<Config>, begun: Begun)
     };
     let account = account.clone();
     let task = tokio::spawn(async move {
+        let typing = tokio::spawn(typing);
         if let Err(error) = tokio::spawn(emitter.run()).await {
             // Events would wait unseen behind a session that looks well.
             tracing::error!(%error, "emission ended unexpectedly");
             (account.fatal)();
         }
+        typing.abort();
+        // What it shows is taken back with it.
+        let _ = typing.await;
     });
     Ingress {
         settings,
@@ -217,18 +223,28 @@ pub(super) async fn poll(
         state: Some(state("running", &batch.cursor)),
     };
     if answer.send_flushed(Ok(response)).await
-        && let Some(last) = batch.last
-        && let Err(error) = batch.store.mark_written(batch.session, last).await
+        && let Some((first, last)) = batch.numbers
     {
-        tracing::error!(%error, "the batch could not be marked as written");
+        given(&batch.store, config, first, last);
+        if let Err(error) = batch.store.mark_written(batch.session, last).await {
+            tracing::error!(%error, "the batch could not be marked as written");
+        }
+    }
+}
+
+/// Has events that the host was given marked as read, if that is wished.
+pub(super) fn given(store: &Store, config: &Config, first: i64, last: i64) {
+    if config.read_receipts == ReadReceipts::Received {
+        // Nobody waits for it; what is lost is marked with the chat's next message.
+        drop(store.want_read(first, last));
     }
 }
 
 /// The events of one poll, and what it takes to close it.
 struct Batch {
     events: Vec<InboundEvent>,
-    /// Number of the last event.
-    last: Option<i64>,
+    /// Numbers of the first event and of the last.
+    numbers: Option<(i64, i64)>,
     cursor: String,
     session: SessionId,
     store: Store,
@@ -288,16 +304,16 @@ async fn batch(
         attached::fetch(&court, &session, deadline).await?;
     }
     account.close(STOP).await;
-    let (events, last) = emit::batch(&store, begun.session, config, &linked, &folder).await?;
+    let (events, numbers) = emit::batch(&store, begun.session, config, &linked, &folder).await?;
     // A queue that was too long for the time is no connection that failed.
     let nothing_came = !heard.has_changed().unwrap_or(true);
     if let (true, true, Err(error)) = (events.is_empty(), nothing_came, connected) {
         return Err(error.into());
     }
-    let cursor = last.map_or(begun.cursor, |number| store.cursor(number));
+    let cursor = numbers.map_or(begun.cursor, |(_, last)| store.cursor(last));
     Ok(Batch {
         events,
-        last,
+        numbers,
         cursor,
         session: begun.session,
         store,

@@ -25,6 +25,7 @@ mod reload;
 mod report;
 mod router;
 mod staging;
+mod typing;
 mod wait;
 pub mod writer;
 

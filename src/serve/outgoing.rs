@@ -19,7 +19,7 @@ use super::reading;
 use super::wait::{Wait, told_what_left, unknown};
 use crate::access::Policy;
 use crate::account::InUse;
-use crate::config::{Config, DeliverErrors};
+use crate::config::{Config, DeliverErrors, ReadReceipts};
 use crate::identity::{Address, ChatKind, check_typed, parse_target};
 use crate::outbound::{self, Action, Built, Known, OutboundError};
 use crate::protocol::jsonrpc::WireError;
@@ -150,6 +150,10 @@ pub(super) async fn send(
         Err(error) => return Err(error),
     };
     degraded.extend(prepared.degraded);
+    if let Some(id) = reply_to.filter(|_| config.read_receipts == ReadReceipts::Replied) {
+        // Kept before the reply is. Whoever has the connection marks it, now or later.
+        drop(store.want_read_by_reply(peer.public_id.clone(), id.to_owned()));
+    }
     request.parts = parts
         .into_iter()
         .map(|part| NewPart {

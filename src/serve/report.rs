@@ -5,20 +5,23 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::account::{Account, Open};
+use super::account::{Account, CLOSE, Open, manners, unix};
+use super::answer::call_deadline;
 use super::passing::{self, Asked, Said};
 use crate::access::Policy;
-use crate::account::{InUse, OwnerLock};
+use crate::account::{InUse, OwnerLock, Role};
 use crate::clock::now;
 use crate::config::Config;
 use crate::protocol::StringMap;
 use crate::protocol::jsonrpc::WireError;
 use crate::protocol::response::{Configuration, HealthReport, Response, RuntimeSnapshot};
-use crate::session::{Connection, SessionError, Silence};
+use crate::session::{Connection, Session, SessionError, Silence};
 use crate::store::{Linked, Store, StoreError};
 
 /// How long the owner of the connection may take to say how it stands.
 const OWNERS_WORD: Duration = Duration::from_secs(1);
+/// How long a connection may take that is made for `health` alone. Shorter than an ingress waits for who has the lock.
+const PROBE: Duration = Duration::from_secs(8);
 
 /// Answers with what the configuration means, and applies it to an ingress that this process runs.
 pub(super) async fn configure(
@@ -97,8 +100,8 @@ fn identity(linked: &Linked) -> StringMap {
     metadata
 }
 
-/// Says how the account stands. Opens no connection and creates no file.
-pub(super) async fn health(account: &Arc<Account>) -> Result<Response, WireError> {
+/// Says how the account stands. Opens no connection, unless asked to, and creates no file.
+pub(super) async fn health(account: &Arc<Account>, config: &Config) -> Result<Response, WireError> {
     let mut report = HealthReport::default();
     let put = |report: &mut HealthReport, key: &str, value: String| {
         report.metadata.insert(key.to_owned(), value);
@@ -118,7 +121,7 @@ pub(super) async fn health(account: &Arc<Account>) -> Result<Response, WireError
         Ok(linked) => {
             report.account_id = Some(linked.phone.to_string());
             report.metadata.extend(identity(&linked));
-            let standing = standing(account, &mut report).await;
+            let standing = standing(account, config, &mut report).await;
             report.display_name = linked.push_name;
             standing
         }
@@ -135,8 +138,12 @@ pub(super) async fn health(account: &Arc<Account>) -> Result<Response, WireError
 }
 
 /// The word and the sentence for how a linked account stands.
-async fn standing(account: &Arc<Account>, report: &mut HealthReport) -> (String, String) {
-    match stand(account, report).await {
+async fn standing(
+    account: &Arc<Account>,
+    config: &Config,
+    report: &mut HealthReport,
+) -> (String, String) {
+    match stand(account, config, report).await {
         Ok(standing) => standing,
         Err(error) => (error.code.into_owned(), error.message),
     }
@@ -144,6 +151,7 @@ async fn standing(account: &Arc<Account>, report: &mut HealthReport) -> (String,
 
 async fn stand(
     account: &Arc<Account>,
+    config: &Config,
     report: &mut HealthReport,
 ) -> Result<(String, String), WireError> {
     if let Some(store) = account.existing_store().await? {
@@ -158,6 +166,9 @@ async fn stand(
         put_transfers(report, &open.session.transfers());
         return connected(&open);
     }
+    if config.health_probe {
+        return probed(account, config, report).await;
+    }
     match OwnerLock::owner(&account.paths) {
         Ok(()) => Ok((
             "ok".to_owned(),
@@ -166,6 +177,40 @@ async fn stand(
         Err(error @ InUse::Owned { .. }) => owned(error, report).await,
         Err(error) => Err(error.into()),
     }
+}
+
+/// What WhatsApp says to a connection that is made for this question alone, or the owner if there is one. What arrives
+/// meanwhile is received as always, and what waits in the outbox goes.
+async fn probed(
+    account: &Arc<Account>,
+    config: &Config,
+    report: &mut HealthReport,
+) -> Result<(String, String), WireError> {
+    let deadline = call_deadline(&account.process, config).min(Instant::now() + PROBE);
+    let until = unix(deadline + CLOSE);
+    // Without a socket: nobody else is to begin something over it.
+    let lock = match OwnerLock::try_take(&account.paths, Role::OneShot, Some(until), None) {
+        Err(error @ InUse::Owned { .. }) => return owned(error, report).await,
+        lock => lock?,
+    };
+    let store = account.store().await?;
+    let (manners, version) = (manners(config), config.web_version);
+    let session = Session::open(&account.paths, store.clone(), manners, version).await?;
+    let heard = session.heard();
+    let reached = session.online_now(deadline).await;
+    session.close(Instant::now() + CLOSE).await;
+    drop(lock);
+    numbers(&store, report).await?;
+    let (status, what_to_do) = match reached {
+        Ok(()) => ("ok", "WhatsApp was reached; nothing to do".to_owned()),
+        Err(SessionError::Unreachable { .. }) if heard.has_changed().unwrap_or(false) => (
+            "connecting",
+            "WhatsApp was reached and has much to hand over; nothing to do".to_owned(),
+        ),
+        Err(error @ SessionError::Unreachable { .. }) => ("reconnecting", error.to_string()),
+        Err(error) => return Err(error.into()),
+    };
+    Ok((status.to_owned(), what_to_do))
 }
 
 /// What the owner says of itself, or who it is if it says nothing.

@@ -218,7 +218,7 @@ impl Seen {
                 self.draining = true;
             }
             Signal::Ready => self.ready(shared, client).await,
-            Signal::Available => quiet(shared, client),
+            Signal::Available => shared.typing.announced(client),
             Signal::Terminal(kind, until, detail) => {
                 let mut terminal = Terminal::new(kind, now(), detail);
                 terminal.until = until;
@@ -235,7 +235,7 @@ impl Seen {
 
     /// Logged in, the offline queue received.
     async fn ready(&mut self, shared: &Arc<Shared>, client: &Arc<Client>) {
-        quiet(shared, client);
+        shared.typing.announced(client);
         if self.ready.is_some() {
             return;
         }
@@ -293,19 +293,6 @@ impl Seen {
             reason,
         }
     }
-}
-
-/// The library announces us as available by itself; taken back at once, so that the owner's phone goes on ringing.
-fn quiet(shared: &Shared, client: &Arc<Client>) {
-    if shared.manners.online {
-        return;
-    }
-    let client = client.clone();
-    tokio::spawn(async move {
-        if let Err(error) = client.presence().set_unavailable().await {
-            tracing::debug!(%error, "presence could not be set");
-        }
-    });
 }
 
 /// Runs inline on the library's reading loop, so it only passes on.

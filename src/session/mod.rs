@@ -2,8 +2,8 @@
 //!
 //! A session belongs to one account whose owner lock this process holds. It keeps the connection (`supervisor`),
 //! puts what arrives into `channel.db` before WhatsApp hears that it arrived (`receive`), keeps what is known of groups
-//! up to date (`groups`), passes on what else happens (`happenings`), and sends what waits in the outbox, under the ids
-//! it was stored with (`outbox`). It runs on the account's own thread, a current-thread
+//! up to date (`groups`), passes on what else happens (`happenings`), sends what waits in the outbox, under the ids
+//! it was stored with (`outbox`), and shows others what they are to see of us (`typing`, `reading`). It runs on the account's own thread, a current-thread
 //! tokio runtime; other rooms talk to it through [`Session`].
 
 mod addressed;
@@ -35,6 +35,7 @@ mod state;
 mod supervisor;
 mod tidy;
 mod transfers;
+mod typing;
 mod unlink;
 mod upload;
 mod version;
@@ -59,6 +60,7 @@ pub use fate::{Fate, Following};
 pub use link::{LinkError, LinkProgress, LinkRequest, link};
 pub use primary::Silence;
 pub use state::{Connection, Terminal, TerminalKind};
+pub use typing::{LONGEST as LONGEST_TYPING, Manners, Shown};
 pub use unlink::log_out;
 pub use upload::sweep_staged;
 
@@ -108,14 +110,8 @@ impl SessionError {
 /// How long a sender stays for its recipients' devices.
 const LINGER: std::time::Duration = std::time::Duration::from_secs(2);
 
-/// How a session behaves towards WhatsApp.
-#[derive(Debug, Clone)]
-pub struct Manners {
-    /// Show this device as available; off keeps the owner's phone ringing.
-    pub online: bool,
-    /// The version of WhatsApp Web to present, if the operator chose one.
-    pub web_version: Option<WebVersion>,
-}
+/// What others are still to be shown before a connection is closed may take so long.
+const FAREWELL: std::time::Duration = std::time::Duration::from_millis(200);
 
 /// What the parts of a session share.
 struct Shared {
@@ -123,7 +119,8 @@ struct Shared {
     backend: backend::Backend,
     barrier: barrier::Barrier,
     endpoint: Endpoint,
-    manners: Manners,
+    /// The version of WhatsApp Web to present, if the operator chose one.
+    web_version: Option<WebVersion>,
     connection: watch::Sender<Connection>,
     /// The client that is logged in now.
     client: Mutex<Option<Arc<Client>>>,
@@ -134,6 +131,7 @@ struct Shared {
     happenings: happenings::Happenings,
     outbox: Arc<fate::Waiters>,
     lanes: lanes::Lanes,
+    typing: Arc<typing::Typing>,
     /// The folder of files that go out.
     staged: PathBuf,
     transfers: transfers::Transfers,
@@ -177,12 +175,19 @@ struct Tasks {
     outbox: tokio::task::JoinHandle<()>,
     keeping: tokio::task::JoinHandle<()>,
     downloads: tokio::task::JoinHandle<()>,
+    typing: tokio::task::JoinHandle<()>,
+    reading: tokio::task::JoinHandle<()>,
 }
 
 impl Session {
     /// Starts connecting for an account whose owner lock this process holds. Returns at once; the connection
     /// follows, see [`Session::connection`].
-    pub async fn open(paths: &Paths, store: Store, manners: Manners) -> Result<Self, SessionError> {
+    pub async fn open(
+        paths: &Paths,
+        store: Store,
+        manners: Manners,
+        web_version: Option<WebVersion>,
+    ) -> Result<Self, SessionError> {
         let endpoint = Endpoint::from_env()?;
         // On a disk that is full this gives the reserve up, without which the library's file may not even open.
         let space = store.space().settle();
@@ -200,7 +205,7 @@ impl Session {
             store,
             barrier: barrier::Barrier::default(),
             endpoint,
-            manners,
+            web_version,
             connection: watch::Sender::new(Connection::Connecting),
             client: Mutex::new(None),
             groups: groups::Groups::default(),
@@ -208,14 +213,16 @@ impl Session {
             happenings: happenings::Happenings::default(),
             outbox,
             lanes: lanes::Lanes::default(),
+            typing: Arc::default(),
             staged: paths.staged(),
             transfers: transfers::Transfers::default(),
             uploads: tokio::sync::Semaphore::new(upload::AT_ONCE),
             downloads: download::Downloads::new(paths.media()),
             closing: watch::Sender::new(false),
         });
+        shared.typing.behave(manners);
         let (supervised, sent, kept) = (shared.clone(), shared.clone(), shared.clone());
-        let fetching = shared.clone();
+        let (fetching, shown, read) = (shared.clone(), shared.clone(), shared.clone());
         let tasks = Tasks {
             supervisor: tokio::spawn(kept_up("connection", move || {
                 supervisor::supervise(supervised.clone())
@@ -226,6 +233,10 @@ impl Session {
             keeping: tokio::spawn(kept_up("keeping", move || keeping::keep(kept.clone()))),
             downloads: tokio::spawn(kept_up("downloads", move || {
                 download::fetch_wanted(fetching.clone())
+            })),
+            typing: tokio::spawn(kept_up("typing", move || typing::keep(shown.clone()))),
+            reading: tokio::spawn(kept_up("reading", move || {
+                reading::mark_wanted(read.clone())
             })),
         };
         Ok(Self {
@@ -315,21 +326,6 @@ impl Session {
         download::fetch_now(&self.shared, token, deadline).await
     }
 
-    /// Shows the other side that an answer is being written, or no longer is.
-    pub async fn chatstate(&self, to: &Address, composing: bool) -> Result<(), SessionError> {
-        let unreachable = |reason: String| SessionError::Unreachable { reason };
-        let client = self
-            .shared
-            .client()
-            .ok_or_else(|| unreachable("not connected".into()))?;
-        let jid = jid(to).ok_or_else(|| unreachable("the address cannot be written to".into()))?;
-        let sent = match composing {
-            true => client.chatstate().send_composing(&jid).await,
-            false => client.chatstate().send_paused(&jid).await,
-        };
-        sent.map_err(|error| unreachable(error.to_string()))
-    }
-
     /// Stays to answer devices that could not read what was sent in this session, until all of them have confirmed it,
     /// or for two seconds, or until `deadline`.
     pub async fn linger(&self, deadline: Instant) {
@@ -354,11 +350,19 @@ impl Session {
             outbox,
             keeping,
             downloads,
+            typing,
+            reading,
         }) = tasks
         else {
             return;
         };
+        let shared = &self.shared;
+        let last = async { tokio::join!(reading::mark_all(shared), shared.typing.act()) };
+        // What does not get out any more ends by itself, or is done by who connects next.
+        let _ = tokio::time::timeout_at(deadline.min(Instant::now() + FAREWELL), last).await;
         self.shared.closing.send_replace(true);
+        typing.abort();
+        reading.abort();
         outbox.abort();
         self.shared.lanes.stop();
         keeping.abort();

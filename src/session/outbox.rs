@@ -78,7 +78,7 @@ pub(super) async fn send_waiting(shared: Arc<Shared>) {
     }
 }
 
-fn online(shared: &Shared) -> Option<Arc<Client>> {
+pub(super) fn online(shared: &Shared) -> Option<Arc<Client>> {
     let online = matches!(*shared.connection.borrow(), Connection::Online);
     shared.client().filter(|_| online)
 }
@@ -263,6 +263,7 @@ async fn settle(
             // Asked for first: whatever is entered from now on finds it noted.
             let noted = shared.store.mark_sent(id.clone(), at.unwrap_or_else(now));
             lane.free();
+            shared.typing.message_went(&part.chat.route);
             shared.outbox.tell(&id, Fate::Sent);
             noted.await
         }

@@ -1,9 +1,63 @@
 //! Marking messages as read: the blue ticks that their senders see.
 //!
-//! It is no message, so nothing of it waits in the outbox: it is done now or not at all.
+//! It is no message, so nothing of it waits in the outbox. What the agent asks for is done now or not at all; what is
+//! marked by itself is noted in the store, and marked by whoever is connected.
 
-use super::{Session, SessionError, jid};
+use std::sync::Arc;
+
+use whatsapp_rust::Client;
+
+use super::{Session, SessionError, Shared, jid, outbox};
 use crate::store::Unread;
+
+/// Marks what is to be marked as read, until the session ends.
+pub(super) async fn mark_wanted(shared: Arc<Shared>) {
+    let mut wanted = shared.store.read_signal();
+    let mut connection = shared.connection.subscribe();
+    loop {
+        wanted.borrow_and_update();
+        connection.borrow_and_update();
+        if let Err(error) = mark_all(&shared).await {
+            tracing::debug!(%error, "messages are marked as read later");
+        }
+        tokio::select! {
+            changed = wanted.changed() => if changed.is_err() { return },
+            changed = connection.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// Marks all that is wanted by now, if there is a connection.
+pub(super) async fn mark_all(shared: &Shared) -> Result<(), SessionError> {
+    while let Some(client) = outbox::online(shared) {
+        let wanted = shared.store.wanted_read().await?;
+        if wanted.is_empty() {
+            break;
+        }
+        for (chat, unread) in wanted {
+            mark(&client, &unread).await?;
+            shared.store.marked_read(chat, unread.upto).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn mark(client: &Arc<Client>, unread: &Unread) -> Result<(), SessionError> {
+    let unreachable = |reason: String| SessionError::Unreachable { reason };
+    let malformed = || unreachable("the address cannot be written to".to_owned());
+    let chat = jid(&unread.chat).ok_or_else(malformed)?;
+    for (sender, ids) in &unread.ids {
+        let sender = sender
+            .as_ref()
+            .map(|sender| jid(sender).ok_or_else(malformed));
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        client
+            .mark_as_read(&chat, sender.transpose()?.as_ref(), &ids)
+            .await
+            .map_err(|error| unreachable(error.to_string()))?;
+    }
+    Ok(())
+}
 
 impl Session {
     /// Marks these messages as read.
@@ -11,21 +65,10 @@ impl Session {
     /// # Errors
     /// [`SessionError::Unreachable`] where there is no connection, or it broke.
     pub async fn mark_read(&self, unread: &Unread) -> Result<(), SessionError> {
-        let unreachable = |reason: String| SessionError::Unreachable { reason };
         let client = self.shared.client();
-        let client = client.ok_or_else(|| unreachable("not connected".to_owned()))?;
-        let malformed = || unreachable("the address cannot be written to".to_owned());
-        let chat = jid(&unread.chat).ok_or_else(malformed)?;
-        for (sender, ids) in &unread.ids {
-            let sender = sender
-                .as_ref()
-                .map(|sender| jid(sender).ok_or_else(malformed));
-            let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
-            client
-                .mark_as_read(&chat, sender.transpose()?.as_ref(), &ids)
-                .await
-                .map_err(|error| unreachable(error.to_string()))?;
-        }
-        Ok(())
+        let client = client.ok_or_else(|| SessionError::Unreachable {
+            reason: "not connected".to_owned(),
+        })?;
+        mark(&client, unread).await
     }
 }

@@ -34,6 +34,7 @@ pub(super) async fn supervise(shared: Arc<Shared>) {
         let started = Instant::now();
         let ended = attempt::connect_once(&shared).await;
         shared.set_client(None);
+        shared.typing.disconnected();
         let (pause, reason) = match ended {
             Ended::Closed => return,
             // It may have been said of a version that is no longer the newest; that is worth one question.

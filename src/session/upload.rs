@@ -61,6 +61,12 @@ pub(super) async fn before_sending(
     if !wanted.direct_path.is_empty() {
         return Ok(None);
     }
+    let spoken = message
+        .audio_message
+        .as_option()
+        .and_then(|audio| audio.ptt)
+        == Some(true);
+    let _shown = spoken.then(|| shared.typing.recording(&part.chat.route));
     let lately = shared
         .store
         .uploaded(wanted.sha256.clone(), wanted.media.clone(), now());

@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The operator's choice, else the newer of what WhatsApp last said and what the library was made for.
 pub(super) async fn current(shared: &Shared) -> WebVersion {
-    if let Some(chosen) = shared.manners.web_version {
+    if let Some(chosen) = shared.web_version {
         return chosen;
     }
     known(&shared.store).await
@@ -59,7 +59,7 @@ pub(super) async fn is_newer_to_be_had(shared: &Shared) -> bool {
 }
 
 fn asks(shared: &Shared) -> bool {
-    shared.manners.web_version.is_none() && shared.endpoint.is_whatsapp()
+    shared.web_version.is_none() && shared.endpoint.is_whatsapp()
 }
 
 async fn ask(shared: &Shared) -> Option<WebVersion> {

@@ -200,6 +200,7 @@ impl Store {
             for said in beyond {
                 erase(tx, RowId(said), "group_context_messages")?;
             }
+            tx.turns_changed();
             Ok(Some(number))
         })
     }

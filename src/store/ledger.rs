@@ -123,6 +123,7 @@ impl Store {
                 .prepare_cached("SELECT coalesce(max(proven), 0) FROM ingress")?
                 .query_row([], |row| row.get(0))?;
             tx.inbound_changed();
+            tx.turns_changed();
             Ok(Begun {
                 session,
                 cursor: format!("{store}:{}", number.map_or(proven, |n| n.max(proven))),
@@ -163,18 +164,17 @@ impl Store {
         })
     }
 
-    /// The chat of the oldest event that is emitted and not proven, and when it was emitted.
-    pub fn oldest_unproven(&self) -> Pending<Option<(Peer, i64)>> {
-        self.submit(|tx| {
+    /// Of the events that are emitted and not proven the oldest with a number beyond `after`: its number and its chat.
+    pub fn oldest_unproven(&self, after: i64) -> Pending<Option<(i64, Peer)>> {
+        self.look(|tx| {
             let found: Option<(i64, i64)> = tx
                 .prepare_cached(
-                    "SELECT i.chat, e.at FROM inbox i CROSS JOIN emission e ON e.number = i.emission
-                     WHERE i.state = 1 ORDER BY i.emission LIMIT 1",
+                    "SELECT emission, chat FROM inbox WHERE state = 1 AND emission > ?1 ORDER BY emission LIMIT 1",
                 )?
-                .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
+                .query_row([after], |row| Ok((row.get(0)?, row.get(1)?)))
                 .optional()?;
             found
-                .map(|(chat, at)| Ok((peers::load(tx, super::PeerKey(chat))?, at)))
+                .map(|(number, chat)| Ok((number, peers::load(tx, super::PeerKey(chat))?)))
                 .transpose()
         })
     }
@@ -294,6 +294,7 @@ fn prove(tx: &Tx<'_>, session: i64, number: i64) -> rusqlite::Result<usize> {
         "UPDATE ingress SET proven = ?2, received = 1 WHERE id = ?1 AND proven < ?2",
     )?
     .execute([session, number])?;
+    tx.turns_changed();
     Ok(n)
 }
 

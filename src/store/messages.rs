@@ -6,13 +6,12 @@
 //! referred to, nor what the owner wrote on another device: the agent never saw it.
 
 use rusqlite::{OptionalExtension, Params, params};
-use serde::{Deserialize, Serialize};
 use wacore::proto_helpers::MessageExt;
 use waproto::codec::message_decode;
 
 use super::groups;
-use super::inbox::{RowId, state};
-use super::peers::{self, address};
+use super::inbox::state;
+use super::peers;
 use super::{PeerKey, Pending, Store, Tx, meta};
 use crate::identity::Address;
 
@@ -33,17 +32,6 @@ pub struct Kept {
     pub at: i64,
 }
 
-/// What has not been marked as read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Unread {
-    /// The chat's address, as the latest of these messages had it.
-    pub chat: Address,
-    /// Message ids by their sender, who is named in groups alone.
-    pub ids: Vec<(Option<Address>, Vec<String>)>,
-    /// The last of them.
-    pub upto: RowId,
-}
-
 /// What a search for a message across chats found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Search {
@@ -55,8 +43,6 @@ pub enum Search {
     Several,
 }
 
-/// So many messages are marked as read at once, the latest.
-const MARKED: i64 = 512;
 /// After so many seconds WhatsApp takes no edit of a message any more: 15 minutes, and room for clocks that differ.
 const EDITED_WITHIN: i64 = 3600;
 
@@ -89,60 +75,6 @@ impl Store {
                 (0, _) => Search::Nothing,
                 _ => Search::Several,
             })
-        })
-    }
-
-    /// A message and what came before it in its chat, as far as it was not marked as read; `None` if the message is
-    /// not there.
-    pub fn unread(&self, chat: Address, stanza_id: String) -> Pending<Option<Unread>> {
-        self.look(move |tx| {
-            let Some(chat) = peers::find(tx, &chat)? else {
-                return Ok(None);
-            };
-            let upto: Option<(i64, Address)> = tx
-                .prepare_cached(
-                    "SELECT id, route FROM inbox WHERE chat = ?1 AND stanza = ?2 AND state NOT IN (3, 8, 10) ORDER BY id DESC LIMIT 1",
-                )?
-                .query_row(params![chat.0, stanza_id], |row| {
-                    Ok((row.get(0)?, address(row, 1)?))
-                })
-                .optional()?;
-            let Some((upto, route)) = upto else { return Ok(None) };
-            let group = !route.is_user();
-            let mut statement = tx.prepare_cached(
-                "SELECT stanza, sender FROM inbox
-                 WHERE chat = ?1 AND id <= ?2 AND id > (SELECT read_upto FROM peer WHERE key = ?1) AND state NOT IN (3, 8, 10)
-                 ORDER BY id DESC LIMIT ?3",
-            )?;
-            let mut rows = statement.query(params![chat.0, upto, MARKED])?;
-            let mut ids: Vec<(Option<Address>, Vec<String>)> = Vec::new();
-            while let Some(row) = rows.next()? {
-                let sender = match group {
-                    true => form_in(tx, chat, PeerKey(row.get(1)?))?,
-                    false => None,
-                };
-                let stanza = row.get(0)?;
-                match ids.iter_mut().find(|(by, _)| *by == sender) {
-                    Some((_, theirs)) => theirs.push(stanza),
-                    None => ids.push((sender, vec![stanza])),
-                }
-            }
-            Ok(Some(Unread {
-                chat: route,
-                ids,
-                upto: RowId(upto),
-            }))
-        })
-    }
-
-    /// Notes that a message and what came before it in its chat was marked as read.
-    pub fn mark_read(&self, upto: RowId) -> Pending<()> {
-        self.submit(move |tx| {
-            tx.prepare_cached(
-                "UPDATE peer SET read_upto = max(read_upto, ?1) WHERE key = (SELECT chat FROM inbox WHERE id = ?1)",
-            )?
-            .execute([upto.0])?;
-            Ok(())
         })
     }
 

@@ -25,6 +25,7 @@ mod peers;
 mod pending;
 mod people;
 mod reader;
+mod reads;
 mod repair;
 mod retention;
 mod schema;
@@ -58,7 +59,7 @@ pub use media::{
     Attached, AttachmentId, AttachmentToken, Bounds, ContentHash, Fetching, Held as HeldMedia,
     Medium, ToFetch,
 };
-pub use messages::{Kept, Search, Unread};
+pub use messages::{Kept, Search};
 pub use meta::{Connections, Counts, Dated, Linked, Terminal};
 pub use numbers::{Asking, Registered};
 pub use outbox::{
@@ -68,6 +69,7 @@ pub use pairing::{Applicant, CODE_LIFETIME, Decided, PAIRING_CODE};
 pub use peers::{Peer, PeerKey};
 pub use pending::{Again, MessageName};
 pub use people::Named;
+pub use reads::Unread;
 pub use repair::{Repaired, repair};
 pub use retention::Swept;
 pub use sending::{Outgoing, Receipt};
@@ -150,6 +152,16 @@ impl Store {
         self.0.writer.media.clone()
     }
 
+    /// Changes whenever the oldest event that is not proven may be another one; always after its commit.
+    pub fn turn_signal(&self) -> watch::Receiver<u64> {
+        self.0.writer.turns.clone()
+    }
+
+    /// Changes whenever there may be something new to mark as read; always after its commit.
+    pub fn read_signal(&self) -> watch::Receiver<u64> {
+        self.0.writer.reads.clone()
+    }
+
     /// Wakes the listeners if another process has changed the file since the last look.
     pub fn look_for_others(&self) -> Pending<()> {
         let seen = self.0.seen.clone();
@@ -161,6 +173,8 @@ impl Store {
                 tx.inbound_changed();
                 tx.outbound_changed();
                 tx.media_changed();
+                tx.turns_changed();
+                tx.reads_changed();
             }
             Ok(())
         })

@@ -274,6 +274,7 @@ pub(super) fn merge(tx: &Tx<'_>, into: PeerKey, from: PeerKey) -> rusqlite::Resu
                 THEN coalesce(l.push_name, w.push_name) ELSE coalesce(w.push_name, l.push_name) END,
             timer = CASE WHEN coalesce(l.last_inbound, 0) > coalesce(w.last_inbound, 0) THEN l.timer ELSE w.timer END,
             read_upto = max(w.read_upto, l.read_upto),
+            read_due = max(w.read_due, l.read_due),
             answered = max(w.answered, l.answered),
             last_inbound = nullif(max(coalesce(l.last_inbound, 0), coalesce(w.last_inbound, 0)), 0)
          FROM peer AS l WHERE w.key = ?1 AND l.key = ?2",

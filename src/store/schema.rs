@@ -279,6 +279,10 @@ const MIGRATIONS: &[&str] = &["
     UPDATE attachment SET chat = coalesce((SELECT chat FROM inbox WHERE id = message), 0);
     CREATE INDEX attachment_turn ON attachment (turn) WHERE state = 1;
     CREATE INDEX attachment_chat ON attachment (chat, turn) WHERE state = 1;
+", "
+    -- Up to where a chat is to be marked as read; beyond \"read_upto\" until it is.
+    ALTER TABLE peer ADD COLUMN read_due INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX peer_read_due ON peer (read_due) WHERE read_due > read_upto;
 "];
 
 /// Opens or creates the file and brings its schema up to date.

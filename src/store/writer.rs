@@ -50,6 +50,8 @@ pub(super) struct Tx<'a> {
     outbound: Cell<bool>,
     given_up: Cell<bool>,
     media: Cell<bool>,
+    turns: Cell<bool>,
+    reads: Cell<bool>,
     erased: Cell<bool>,
     counted: RefCell<Vec<(Cow<'static, str>, i64)>>,
 }
@@ -79,6 +81,16 @@ impl Tx<'_> {
         self.media.set(true);
     }
 
+    /// Wakes who follows which event the agent is at.
+    pub(super) fn turns_changed(&self) {
+        self.turns.set(true);
+    }
+
+    /// Wakes who marks messages as read.
+    pub(super) fn reads_changed(&self) {
+        self.reads.set(true);
+    }
+
     /// Has older copies of what was erased removed from the write-ahead log too.
     pub(super) fn text_erased(&self) {
         self.erased.set(true);
@@ -103,6 +115,8 @@ impl<'a> Tx<'a> {
             outbound: Cell::new(false),
             given_up: Cell::new(false),
             media: Cell::new(false),
+            turns: Cell::new(false),
+            reads: Cell::new(false),
             erased: Cell::new(false),
             counted: RefCell::default(),
         }
@@ -267,6 +281,18 @@ pub(super) struct Writer {
     pub(super) inbound: watch::Receiver<u64>,
     pub(super) outbound: watch::Receiver<u64>,
     pub(super) media: watch::Receiver<u64>,
+    pub(super) turns: watch::Receiver<u64>,
+    pub(super) reads: watch::Receiver<u64>,
+}
+
+/// Whom to tell what has changed.
+#[derive(Default)]
+struct Signals {
+    inbound: watch::Sender<u64>,
+    outbound: watch::Sender<u64>,
+    media: watch::Sender<u64>,
+    turns: watch::Sender<u64>,
+    reads: watch::Sender<u64>,
 }
 
 impl Writer {
@@ -276,24 +302,22 @@ impl Writer {
         space: Arc<Space>,
     ) -> Result<Self, StoreError> {
         let (queue, jobs) = sync_channel(QUEUE);
-        let (inbound_tx, inbound) = watch::channel(0);
-        let (outbound_tx, outbound) = watch::channel(0);
-        let (media_tx, media) = watch::channel(0);
+        let signals = Signals::default();
+        let [inbound, outbound, media, turns, reads] = [
+            &signals.inbound,
+            &signals.outbound,
+            &signals.media,
+            &signals.turns,
+            &signals.reads,
+        ]
+        .map(watch::Sender::subscribe);
         let failed = StoreError::Failed {
             path: path.clone(),
             detail: "no thread could be started".to_owned(),
         };
         let thread = std::thread::Builder::new()
             .name("channel-store".to_owned())
-            .spawn(move || {
-                run(
-                    &conn,
-                    &path,
-                    &space,
-                    &jobs,
-                    &[&inbound_tx, &outbound_tx, &media_tx],
-                )
-            })
+            .spawn(move || run(&conn, &path, &space, &jobs, &signals))
             .map_err(|_| failed)?;
         Ok(Self {
             queue: Some(queue),
@@ -301,6 +325,8 @@ impl Writer {
             inbound,
             outbound,
             media,
+            turns,
+            reads,
         })
     }
 
@@ -356,7 +382,7 @@ fn run(
     path: &std::path::Path,
     space: &Space,
     jobs: &Receiver<Box<dyn Job>>,
-    [inbound, outbound, media]: &[&watch::Sender<u64>; 3],
+    signals: &Signals,
 ) {
     let mut tally = Tally::default();
     let mut wiping = Wiping::default();
@@ -381,17 +407,21 @@ fn run(
             space.met(error);
         }
         wiping.due |= tx.erased.get();
-        if tx.inbound.get() {
-            inbound.send_modify(|n| *n += 1);
-        }
-        if tx.media.get() {
-            media.send_modify(|n| *n += 1);
+        for (changed, signal) in [
+            (&tx.inbound, &signals.inbound),
+            (&tx.media, &signals.media),
+            (&tx.turns, &signals.turns),
+            (&tx.reads, &signals.reads),
+        ] {
+            if changed.get() {
+                signal.send_modify(|n| *n += 1);
+            }
         }
         for (job, outcome) in batch.into_iter().zip(outcomes) {
             job.answer(outcome);
         }
         if tx.given_up.get() || tx.outbound.get() && something_to_send(&tx) {
-            outbound.send_modify(|n| *n += 1);
+            signals.outbound.send_modify(|n| *n += 1);
         }
     }
     if !tally.is_empty() && space.is_corrupt().is_none() {

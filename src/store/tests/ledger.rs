@@ -291,18 +291,20 @@ fn a_batch_that_never_left_was_not_offered() {
 fn typing_belongs_to_the_oldest_unproven_event() {
     let store = TestStore::new();
     let session = store.begin(Mode::Websocket, None).session;
-    assert_eq!(store.oldest_unproven().wait().unwrap(), None);
+    assert_eq!(store.oldest_unproven(0).wait().unwrap(), None);
     fill(&store, 1..=1);
     store.put(direct(BOB, "B1"));
     store.emit_all(session);
-    let chat = || {
-        store
-            .oldest_unproven()
-            .wait()
-            .unwrap()
-            .map(|(peer, at)| (peer.public_id, at))
+    let chat = |after| {
+        let oldest = store.oldest_unproven(after).wait().unwrap();
+        oldest.map(|(number, peer)| (number, peer.public_id))
     };
-    assert_eq!(chat(), Some((jid(ANN), NOW)));
+    assert_eq!(chat(0), Some((1, jid(ANN))));
+    assert_eq!(chat(1), Some((2, jid(BOB))));
+    assert_eq!(chat(2), None);
+    let mut turns = store.turn_signal();
+    turns.mark_unchanged();
     reply(&store, "M1");
-    assert_eq!(chat(), Some((jid(BOB), NOW)));
+    assert!(turns.has_changed().unwrap());
+    assert_eq!(chat(0), Some((2, jid(BOB))));
 }

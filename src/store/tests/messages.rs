@@ -187,36 +187,6 @@ fn what_was_refused_cannot_be_referred_to() {
 }
 
 #[test]
-fn what_was_marked_as_read_is_not_marked_again() {
-    let store = TestStore::new();
-    let messages = ["M1", "M2", "M3"].map(|id| direct(ANN, id));
-    store.insert(messages.to_vec()).wait().unwrap();
-    let unread = |id: &str| {
-        store
-            .unread(jid(ANN), id.to_owned())
-            .wait()
-            .unwrap()
-            .unwrap()
-    };
-    let first = unread("M2");
-    assert_eq!(first.chat, jid(ANN));
-    assert_eq!(first.ids, [(None, vec!["M2".to_owned(), "M1".to_owned()])]);
-    store.mark_read(first.upto).wait().unwrap();
-    assert!(unread("M1").ids.is_empty());
-    assert_eq!(unread("M3").ids, [(None, vec!["M3".to_owned()])]);
-    store
-        .insert(vec![message(&[GROUP], &[ANN_LID], "G1")])
-        .wait()
-        .unwrap();
-    let group = store
-        .unread(jid(GROUP), "G1".to_owned())
-        .wait()
-        .unwrap()
-        .unwrap();
-    assert_eq!(group.ids, [(Some(jid(ANN_LID)), vec!["G1".to_owned()])]);
-}
-
-#[test]
 fn a_timer_is_learnt_and_forgotten() {
     let store = TestStore::new();
     for seconds in [0, 86_400, 86_400, 0] {

@@ -13,6 +13,7 @@ mod outbox;
 mod peers;
 mod pending;
 pub(super) mod plan;
+mod reads;
 mod repair;
 mod retention;
 mod trace;
