@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use common::disk::Disk;
 use common::media::{
-    attachment, bytes, extra, file, files, get, image, picture, send, start, upload,
+    attachment, bytes, config, extra, file, files, get, image, picture, send, start, upload,
 };
 use common::{World, eventually};
 use serde_json::{Value, json};
@@ -219,4 +219,28 @@ async fn a_disk_that_fills_under_a_download_has_nothing_left_of_it() {
     let key = attachment(&event)["storage_key"].as_str().expect("key");
     assert!(get(&world, key, &[]).await.expect("media get") == content);
     assert_eq!(files(&world).len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_too_much_goes_oldest_first_once_it_was_handled_and_can_be_had_again() {
+    let world = World::linked().await;
+    let anna = world.person("Anna").await;
+    let mut state = Value::Null;
+    let mut keys = Vec::new();
+    for seed in 1..=3 {
+        send(&anna, &world, &upload(&anna, &bytes(seed, 20_000)).await).await;
+        let params = json!({"config": config(json!({"max_total_bytes": 50_000})), "state": state});
+        let result = world.ok("poll_ingress", params).await;
+        let event = &result["events"][0];
+        assert_eq!(extra(event, "media_state"), "stored", "{event}");
+        let key = attachment(event)["storage_key"].as_str().expect("key");
+        keys.push((key.to_owned(), file(attachment(event))));
+        state = result["state"].clone();
+    }
+    // Each poll looks when it begins, also one that fetches nothing.
+    let params = json!({"config": config(json!({"max_total_bytes": 50_000})), "state": state});
+    world.ok("poll_ingress", params).await;
+    let here: Vec<bool> = keys.iter().map(|(_, path)| path.is_file()).collect();
+    assert_eq!(here, [false, true, true]);
+    assert!(get(&world, &keys[0].0, &[]).await.expect("media get") == bytes(1, 20_000));
 }

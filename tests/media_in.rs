@@ -78,6 +78,30 @@ async fn send_all(
     };
     let id = anna.send(to.clone(), note).await;
     sent.insert(id.expect("video note"), ("video", of(7), ".mp4"));
+    let upload = anna.upload(&of(8), MediaType::Document).await;
+    let upload = upload.expect("upload");
+    let file = wa::message::DocumentMessage {
+        direct_path: Some(upload.direct_path.clone()),
+        media_key: Some(upload.media_key.to_vec()),
+        file_sha256: Some(upload.file_sha256.to_vec()),
+        file_enc_sha256: Some(upload.file_enc_sha256.to_vec()),
+        file_length: Some(upload.file_length),
+        mimetype: Some("application/zip".to_owned()),
+        caption: Some("all of it".to_owned()),
+        ..Default::default()
+    };
+    let captioned = wa::Message {
+        document_with_caption_message: MessageField::some(wa::message::FutureProofMessage {
+            message: MessageField::some(wa::Message {
+                document_message: MessageField::some(file),
+                ..Default::default()
+            }),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let id = anna.send(to.clone(), captioned).await;
+    sent.insert(id.expect("captioned document"), ("document", of(8), ".zip"));
     sent
 }
 
@@ -123,6 +147,10 @@ async fn every_kind_arrives_whole() {
                 );
             }
             ".pdf" => assert_eq!(found["name"], "plan.pdf"),
+            ".zip" => {
+                let text = event["message"]["content"].as_str().expect("content");
+                assert!(text.ends_with("all of it"), "{event}");
+            }
             _ => {}
         }
         keys.insert(id, found["storage_key"].as_str().expect("key").to_owned());

@@ -15,7 +15,7 @@ use crate::config::{Download, Media};
 use crate::media::key::StorageKey;
 use crate::media::{reason, shelf};
 use crate::protocol::event::InboundAttachment;
-use crate::session::{MediaLimits, Session};
+use crate::session::MediaLimits;
 use crate::store::{Attached, Fetching, PeerKey, RowId, StoreError, Stored};
 
 /// What an event waits for its media.
@@ -120,13 +120,8 @@ fn unwanted(file: &Attached, media: &Media) -> Option<&'static str> {
 }
 
 /// For a poll: asks for what its events carry, and waits for it, at most until `deadline`.
-pub(super) async fn fetch(
-    court: &Court<'_>,
-    session: &Session,
-    deadline: Instant,
-) -> Result<(), StoreError> {
+pub(super) async fn fetch(court: &Court<'_>, deadline: Instant) -> Result<(), StoreError> {
     let config = court.config;
-    session.limit_media(limits(&config.media));
     let own = court.own();
     let policy = Policy::new(config).with_own(&own);
     let mut arrived = court.store.inbound_signal();

@@ -284,6 +284,8 @@ async fn batch(
     store.judge_held_again(crate::clock::now()).await?;
     let heard = session.heard();
     let folder = account.paths.media();
+    // From the beginning: a poll that fetches nothing has time to let go of what is too old or too much.
+    session.limit_media(attached::limits(&config.media));
     let connected = session.online(deadline).await;
     if connected.is_ok() {
         idle(
@@ -301,7 +303,7 @@ async fn batch(
         };
         let greeted = deadline.min(Instant::now() + GREET);
         court.greet(&session, greeted).await?;
-        attached::fetch(&court, &session, deadline).await?;
+        attached::fetch(&court, deadline).await?;
     }
     account.close(STOP).await;
     let (events, numbers) = emit::batch(&store, begun.session, config, &linked, &folder).await?;

@@ -358,3 +358,23 @@ impl Drop for Guard {
         self.shared.downloads.running().remove(&self.id);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_for_is_forgotten_with_the_last_who_asks() {
+        let downloads = Downloads::new(std::path::PathBuf::new());
+        let first = Asked::new(&downloads, [1; 16]);
+        let again = Asked::new(&downloads, [1; 16]);
+        let other = Asked::new(&downloads, [2; 16]);
+        drop((first, other));
+        assert_eq!(
+            downloads.asked().keys().copied().collect::<Vec<_>>(),
+            [[1; 16]]
+        );
+        drop(again);
+        assert!(downloads.asked().is_empty());
+    }
+}
