@@ -100,7 +100,7 @@ fn identity(linked: &Linked) -> StringMap {
     metadata
 }
 
-/// Says how the account stands. Opens no connection, unless asked to, and creates no file.
+/// Says how the account stands. Opens no connection and creates no file, unless it is asked to connect.
 pub(super) async fn health(account: &Arc<Account>, config: &Config) -> Result<Response, WireError> {
     let mut report = HealthReport::default();
     let put = |report: &mut HealthReport, key: &str, value: String| {
@@ -205,6 +205,8 @@ async fn probed(
         Err(error @ InUse::Owned { .. }) => return owned(error, report).await,
         lock => lock?,
     };
+    // Who had the lock may have unlinked the account.
+    account.linked()?;
     let store = account.store().await?;
     let (manners, version) = (manners(config), config.web_version);
     let session = Session::open(&account.paths, store.clone(), manners, version).await?;
