@@ -241,3 +241,45 @@ async fn what_others_mislabelled_is_sent_on() {
         assert_eq!(result["delivery"]["metadata"]["kind"], kind);
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_fetch_says_how_far_it_is() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let world = World::linked().await;
+    let anna = world.person("Anna").await;
+    let mut host = started(&world).await;
+    let body = files::noise(10 << 20);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("bind");
+    let url = format!("http://{}/a.bin", listener.local_addr().expect("address"));
+    let (go_on, wait) = tokio::sync::oneshot::channel::<()>();
+    let sent = body.clone();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("accept");
+        stream.read(&mut [0; 4096]).await.expect("request");
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", sent.len());
+        stream.write_all(head.as_bytes()).await.expect("head");
+        let (now, later) = sent.split_at(9 << 20);
+        stream.write_all(now).await.expect("most of it");
+        wait.await.expect("told to go on");
+        stream.write_all(later).await.expect("the rest");
+    });
+    let file = json!({"name": "", "mime_type": "", "url": url});
+    let push = params(&anna.pn().to_string(), "", vec![file], json!({}));
+    host.send(&request("push", push)).await;
+    let deadline = tokio::time::Instant::now() + common::PATIENCE;
+    loop {
+        let health = host.ask("health", json!({"config": config()})).await;
+        let transfers = &health["health"]["metadata"]["transfers"];
+        if transfers == "stage 9 MiB" {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{health}");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    go_on.send(()).expect("it waits");
+    let answer = host.answer().await;
+    let (_, bytes) = arrived(&anna, &ids(&answer["result"])[0]).await;
+    assert!(bytes == body, "the same bytes");
+}

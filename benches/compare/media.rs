@@ -1,11 +1,11 @@
-//! Files in and out, beside the library's own encryption and decryption alone: from memory to nowhere, on one core,
-//! without network or disk. What the plugin does besides that (the transfer, TLS, hashing, the disk) has to fit beside it.
+//! Files in and out, beside the library's own encryption and decryption alone: from memory to nowhere, without network
+//! or disk; and beside what a client in this process takes for the same with its transfer, from memory to memory.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use wacore::download::{DownloadUtils, MediaType};
 use wacore::upload::{encrypt_media_streaming, encrypted_len};
@@ -22,20 +22,35 @@ use crate::table::{Aim, Unit};
 const IN: &str = "file in";
 const BY_KEY: &str = "file out, by storage_key";
 const BY_URL: &str = "file out, by url";
+/// The same beside the library's transfer.
+const WITH_TRANSFER: [(&str, &str); 3] = [
+    (IN, "file in ‡"),
+    (BY_KEY, "file out, by storage_key ‡"),
+    (BY_URL, "file out, by url ‡"),
+];
 
 /// A document from a person to the disk; on from there by its key; and another one out by its URL.
 pub fn media(bench: &mut Bench) -> Result<()> {
     bench.both(|bench, account| {
-        let side = account.side;
-        let rates = match side {
-            Side::Plugin => through(bench, account)?,
-            Side::Bare => alone(bench.sizes.file)?,
-        };
         let size = bench.sizes.file as f64 / f64::from(1 << 20);
-        for (label, took) in rates {
+        let note = |bench: &mut Bench, side, label, aim, took: Duration| {
             let rate = size / took.as_secs_f64();
-            let (unit, aim) = (Unit::MebibytesPerSecond, Aim::AtLeast(0.7));
-            bench.note(side, label, unit, aim, rate);
+            bench.note(side, label, Unit::MebibytesPerSecond, aim, rate);
+        };
+        let aim = Aim::AtLeast(0.7);
+        if account.side == Side::Bare {
+            for (label, took) in alone(bench.sizes.file)? {
+                note(bench, Side::Bare, label, aim, took);
+            }
+            return Ok(());
+        }
+        let (took, library) = through(bench, account)?;
+        for ((label, took), (of, beside)) in took.into_iter().zip(WITH_TRANSFER) {
+            note(bench, Side::Plugin, label, aim, took);
+            note(bench, Side::Plugin, beside, Aim::None, took);
+            let [received, sent] = library;
+            let theirs = if of == IN { received } else { sent };
+            note(bench, Side::Bare, beside, Aim::None, theirs);
         }
         Ok(())
     })
@@ -58,8 +73,8 @@ fn alone(size: usize) -> Result<Took> {
     Ok([(IN, decrypted), (BY_KEY, encrypted), (BY_URL, encrypted)])
 }
 
-/// The whole of it.
-fn through(bench: &Bench, account: &Account) -> Result<Took> {
+/// The whole of it; and what the library takes to receive and to send a file.
+fn through(bench: &Bench, account: &Account) -> Result<(Took, [Duration; 2])> {
     let (size, runtime) = (bench.sizes.file, &bench.runtime);
     let limits = MediaLimits {
         blob: 2 * size as u64,
@@ -67,7 +82,11 @@ fn through(bench: &Bench, account: &Account) -> Result<Took> {
     };
     account.server().core().media.set_limits(limits);
     let person = runtime.block_on(Person::join(account.server(), "Sender"))?;
-    let upload = runtime.block_on(person.upload(&noise(size), MediaType::Document))?;
+    let content = noise(size);
+    let began = Instant::now();
+    let upload = runtime.block_on(person.upload(&content, MediaType::Document))?;
+    let sent = began.elapsed();
+    drop(content);
     let options = DocumentOptions {
         file_name: Some("noise.bin".to_owned()),
         ..DocumentOptions::default()
@@ -81,12 +100,17 @@ fn through(bench: &Bench, account: &Account) -> Result<Took> {
     let taken_in = began.elapsed();
     let event: Value = serde_json::from_str(&process.event()?)?;
     let key = &event["params"]["events"][0]["message"]["attachments"][0]["storage_key"];
-    let by_key = push(&mut process, &person, ("storage_key", key))?;
+    let (by_key, id) = push(&mut process, &person, ("storage_key", key))?;
+    let message = runtime.block_on(person.wait_id(&id))?;
+    let began = Instant::now();
+    drop(runtime.block_on(person.download(&message))?);
+    let received = began.elapsed();
     let url = json!(serve(noise(size))?);
-    let by_url = push(&mut process, &person, ("url", &url))?;
+    let (by_url, _) = push(&mut process, &person, ("url", &url))?;
     process.end()?;
     account.away()?;
-    Ok([(IN, taken_in), (BY_KEY, by_key), (BY_URL, by_url)])
+    let took = [(IN, taken_in), (BY_KEY, by_key), (BY_URL, by_url)];
+    Ok((took, [received, sent]))
 }
 
 /// Files of this size that have their name in the account's media store: they are whole, verified and on the disk.
@@ -103,8 +127,12 @@ fn shelved(account: &Account, size: usize) -> usize {
         .count()
 }
 
-/// From the request's line to the answer, which comes once the server has the message.
-fn push(process: &mut Process, to: &Person, (kind, source): (&str, &Value)) -> Result<Duration> {
+/// From the request's line to the answer, which comes once the server has the message; with the message's id.
+fn push(
+    process: &mut Process,
+    to: &Person,
+    (kind, source): (&str, &Value),
+) -> Result<(Duration, String)> {
     let message = json!({
         "content": "",
         "content_type": "text/plain",
@@ -121,7 +149,9 @@ fn push(process: &mut Process, to: &Person, (kind, source): (&str, &Value)) -> R
         "\"delivery_state\":\"delivered\"",
     ];
     ensure!(sent.iter().any(|state| answer.contains(state)), "{answer}");
-    Ok(took)
+    let answer: Value = serde_json::from_str(&answer)?;
+    let id = answer["result"]["delivery"]["message_id"].as_str();
+    Ok((took, id.context("an id")?.to_owned()))
 }
 
 /// Serves a file once; its address.

@@ -116,7 +116,7 @@ fn footer(fsyncs: f64, repeats: usize) -> String {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     format!(
         "{repeats} repeats, medians; ratio and spread are those within a repeat. Beside: an empty Rust binary \
-         at\nthe cold start, the library's encryption and decryption alone for files, the bare client elsewhere. {cores} cores; the disk does {fsyncs:.0} fdatasync/s of 4 KiB."
+         at\nthe cold start, the library's encryption and decryption alone for files (‡ with its transfer),\nthe bare client elsewhere. {cores} cores; the disk does {fsyncs:.0} fdatasync/s of 4 KiB."
     )
 }
 

@@ -10,6 +10,7 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use sha2::{Digest, Sha256};
 use tempfile::{NamedTempFile, TempPath};
@@ -66,6 +67,8 @@ pub struct Staging {
     directory: PathBuf,
     /// Held shared: nobody sweeps.
     lock: Arc<File>,
+    /// Size of the file that is being written, for people.
+    meter: Arc<AtomicU64>,
 }
 
 impl Staging {
@@ -79,7 +82,13 @@ impl Staging {
         Ok(Self {
             directory,
             lock: Arc::new(lock),
+            meter: Arc::default(),
         })
+    }
+
+    /// The same folder for files whose size is told there as they grow.
+    pub fn metered(self, meter: Arc<AtomicU64>) -> Self {
+        Self { meter, ..self }
     }
 
     /// Removes what nobody owns, and returns how many files that were. Does nothing while any process, this one
@@ -160,6 +169,7 @@ impl Staging {
             looked: 0,
             limit,
             lock: Arc::clone(&self.lock),
+            meter: Arc::clone(&self.meter),
         })
     }
 
@@ -207,6 +217,7 @@ pub struct StageWriter {
     looked: u64,
     limit: u64,
     lock: Arc<File>,
+    meter: Arc<AtomicU64>,
 }
 
 impl StageWriter {
@@ -225,6 +236,7 @@ impl StageWriter {
         if let Some(hash) = &mut self.hash {
             hash.update(bytes);
         }
+        self.meter.store(self.size, Ordering::Relaxed);
         let written = self.file.write_all(bytes);
         written.map_err(failed(self.file.path()))
     }

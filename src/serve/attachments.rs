@@ -20,7 +20,7 @@ use crate::media::stage::{StageError, Staged, Staging};
 use crate::outbound::{self, Attachment, Wish};
 use crate::protocol::jsonrpc::WireError;
 use crate::protocol::request::{OutboundAttachment, OutboundMessage};
-use crate::session::sweep_staged;
+use crate::session::{STAGE, Transfer, sweep_staged};
 use crate::store::{Peer, StagedName, Store};
 
 /// Files worked on side by side in the whole process: each keeps a core busy.
@@ -94,8 +94,12 @@ pub(super) async fn prepare(
     let until = deadline - FOR_SENDING.min(left / 4);
     for file in files {
         let name = file.name.clone();
+        let transfer = match account.opened().await {
+            Some(open) => open.session.stages(),
+            None => Arc::new(Transfer::new(STAGE, 0)),
+        };
         let work = Work {
-            staging: staging.clone(),
+            staging: staging.clone().metered(transfer.meter()),
             store: store.clone(),
             limit: config.max_attachment_bytes,
             media: media.clone(),
@@ -104,7 +108,7 @@ pub(super) async fn prepare(
             until: until.into_std(),
             stop: AtomicBool::new(false),
         };
-        match within(work, file, until).await {
+        match within(work, file, &transfer, until).await {
             Ok(ready) => {
                 if let Some(unmet) = ready.unmet {
                     let error = WireError::new("attachment_not_as_asked", unmet);
@@ -135,6 +139,7 @@ impl Prepared {
 async fn within(
     work: Work,
     file: OutboundAttachment,
+    transfer: &Transfer,
     until: Instant,
 ) -> Result<staging::Ready, WireError> {
     let work = Arc::new(work);
@@ -151,9 +156,14 @@ async fn within(
         })
         .await?
     };
-    match tokio::time::timeout_at(until, staged).await {
-        Ok(done) => done,
-        Err(_) => {
+    let staged = tokio::select! {
+        staged = tokio::time::timeout_at(until, staged) => staged.ok(),
+        // It says how far it is, and never loses patience.
+        () = transfer.stalls(Duration::MAX) => None,
+    };
+    match staged {
+        Some(done) => done,
+        None => {
             work.stop.store(true, Ordering::Relaxed);
             Err(WireError::new(
                 "attachment_not_ready",

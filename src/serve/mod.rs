@@ -14,7 +14,6 @@ mod exchange;
 mod fetching;
 mod happening;
 mod ingress;
-mod jobs;
 mod mentions;
 mod outcome;
 mod outgoing;

@@ -60,6 +60,7 @@ pub use fate::{Fate, Following};
 pub use link::{LinkError, LinkProgress, LinkRequest, link};
 pub use primary::Silence;
 pub use state::{Connection, Terminal, TerminalKind};
+pub use transfers::{STAGE, Transfer};
 pub use typing::{LONGEST as LONGEST_TYPING, Manners, Shown};
 pub use unlink::log_out;
 pub use upload::sweep_staged;
@@ -294,15 +295,14 @@ impl Session {
         }
     }
 
+    /// A file that is made ready to be sent, in the list of those on their way.
+    pub fn stages(&self) -> Arc<Transfer> {
+        self.shared.transfers.begin(transfers::STAGE, 0)
+    }
+
     /// How far long transfers are, for people.
     pub fn transfers(&self) -> Vec<String> {
         self.shared.transfers.told()
-    }
-
-    /// The account's own name, once a connection has told it.
-    pub fn push_name(&self) -> Option<String> {
-        let name = self.shared.client()?.push_name();
-        (!name.is_empty()).then_some(name)
     }
 
     /// Follows what becomes of these messages. To be called before they are stored, so that nothing is missed.

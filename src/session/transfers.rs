@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+/// What is done with a file before it is uploaded, for people.
+pub const STAGE: &str = "stage";
 /// Smaller files are there before anybody could ask.
 const LONG: u64 = 8 << 20;
 /// How often a long transfer says how far it is.
@@ -17,22 +19,18 @@ pub(super) struct Transfers(Mutex<Vec<Weak<Transfer>>>);
 
 /// One file on its way.
 #[derive(Debug)]
-pub(super) struct Transfer {
+pub struct Transfer {
     what: &'static str,
+    /// 0 where nobody knows.
     total: u64,
-    done: AtomicU64,
+    done: Arc<AtomicU64>,
     stopped: AtomicBool,
 }
 
 impl Transfers {
     /// A transfer of so many bytes begins; `what` is its direction, for people.
     pub(super) fn begin(&self, what: &'static str, total: u64) -> Arc<Transfer> {
-        let transfer = Arc::new(Transfer {
-            what,
-            total,
-            done: AtomicU64::new(0),
-            stopped: AtomicBool::new(false),
-        });
+        let transfer = Arc::new(Transfer::new(what, total));
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|one| one.strong_count() > 0);
         all.push(Arc::downgrade(&transfer));
@@ -43,13 +41,32 @@ impl Transfers {
     pub(super) fn told(&self) -> Vec<String> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let all = all.iter().filter_map(Weak::upgrade);
-        all.filter(|one| one.total > LONG && !one.is_stopped())
+        all.filter(|one| one.is_long() && !one.is_stopped())
             .map(|one| one.told())
             .collect()
     }
 }
 
 impl Transfer {
+    /// One that is in no list.
+    pub fn new(what: &'static str, total: u64) -> Self {
+        Self {
+            what,
+            total,
+            done: Arc::default(),
+            stopped: AtomicBool::new(false),
+        }
+    }
+
+    /// Counts its bytes from elsewhere.
+    pub fn meter(&self) -> Arc<AtomicU64> {
+        self.done.clone()
+    }
+
+    fn is_long(&self) -> bool {
+        self.total.max(self.done()) > LONG
+    }
+
     /// So many bytes more have gone by.
     pub(super) fn add(&self, bytes: usize) {
         self.done.fetch_add(bytes as u64, Ordering::Relaxed);
@@ -78,16 +95,19 @@ impl Transfer {
     fn told(&self) -> String {
         let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         let (done, total) = (mebibytes(self.done()), mebibytes(self.total));
-        format!("{} {done:.0} of {total:.0} MiB", self.what)
+        match self.total {
+            0 => format!("{} {done:.0} MiB", self.what),
+            _ => format!("{} {done:.0} of {total:.0} MiB", self.what),
+        }
     }
 
     /// Says now and then how far a long transfer is, and returns once no byte has gone by for `patience`.
-    pub(super) async fn stalls(&self, patience: Duration) {
+    pub async fn stalls(&self, patience: Duration) {
         let mut seen = self.done();
         let mut since = tokio::time::Instant::now();
         loop {
             tokio::time::sleep(SAYS.min(patience)).await;
-            if self.total > LONG {
+            if self.is_long() {
                 tracing::info!("{}", self.told());
             }
             let done = self.done();
