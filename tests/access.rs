@@ -3,8 +3,9 @@
 
 mod common;
 
+use common::command::{as_json, run, says, verdict};
 use common::room::Room;
-use common::{Host, World, eventually, message, timeout};
+use common::{Host, World, eventually, message};
 use serde_json::{Value, json};
 use waproto::whatsapp as wa;
 use whatsapp_loopback::people::{Person, PersonSpec};
@@ -16,44 +17,6 @@ async fn start(world: &World, config: &Value) -> Host {
     let mut host = world.host();
     host.ask("start_ingress", json!({"config": config})).await;
     host
-}
-
-/// Runs a command; its stdout, or its reason on stderr where it failed.
-async fn run(world: &World, arguments: &[&str]) -> Result<String, String> {
-    let mut command = world.command();
-    command.args(arguments).stderr(std::process::Stdio::piped());
-    let output = timeout(command.output()).await.expect("run");
-    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-    match output.status.success() {
-        true => Ok(text(output.stdout)),
-        false => Err(text(output.stderr)),
-    }
-}
-
-async fn as_json(world: &World, arguments: &[&str]) -> Value {
-    let out = run(world, arguments).await.expect("succeeds");
-    serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}"))
-}
-
-/// Whoever wrote last, once it is in the store.
-async fn says(world: &World, person: &Person, text: &str) -> String {
-    let id = person.text(world.jid(), text).await.expect("text");
-    assert_eq!(person.wait_ack(&id).await.expect("ack"), None);
-    id
-}
-
-/// The only verdict on a message, once there is one.
-async fn verdict(world: &World, id: &str) -> Value {
-    loop {
-        if let Ok(out) = run(world, &["explain", "--json", id]).await {
-            let told: Value = serde_json::from_str(&out).expect("JSON");
-            let first = told["messages"][0].clone();
-            if first["outcome"] != "waiting" {
-                return first;
-            }
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
 }
 
 /// The code that somebody was sent.

@@ -270,7 +270,8 @@ async fn there_is_no_connection() {
     );
     assert!(deliver.exit().await.success());
     // The next owner sends what was queued, and only that.
-    let _ = world.poll(open()).await;
+    let mut next = world.host();
+    next.ask("start_ingress", json!({"config": open()})).await;
     anna.wait_text("when you are back").await.expect("arrives");
     assert_eq!(anna.seen(|seen| seen.count_text("too late")), 0);
 }
@@ -630,4 +631,44 @@ async fn nothing_leaves_before_it_is_in_the_outbox() {
     world.ok("push", push("the end")).await;
     anna.wait_text("the end").await.expect("arrives");
     assert_eq!(anna.seen(|seen| seen.count_text(&last)), 0);
+}
+
+/// A disk that takes nothing for longer than a call may last: the call is answered all the same, with no more than is
+/// known.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_stalls_keeps_no_call_waiting() {
+    let world = World::linked().await;
+    let anna = world.person("Anna").await;
+    let mut config = open();
+    config["send_timeout_secs"] = json!(1);
+    let mut host = world.host();
+    host.ask("start_ingress", json!({"config": config})).await;
+    let to = json!({"conversation_id": anna.pn().to_string()});
+    let call =
+        |text: &str, to: &Value| json!({"config": config, "message": message(text, to.clone())});
+    host.ask("push", call("first of all", &to)).await;
+
+    let channel = rusqlite::Connection::open(world.account_dir().join("channel.db")).expect("open");
+    channel.execute_batch("BEGIN IMMEDIATE").expect("lock");
+    let begun = Instant::now();
+    let refused = host.ask_refused("push", call("perhaps this", &to)).await;
+    assert_eq!(refused, "delivery_unknown");
+    let mut reply = to.clone();
+    reply["reply_to_message_id"] = json!("3EB0");
+    let told = host.ask("deliver", call("and that", &reply)).await;
+    let state = &told["delivery"]["metadata"]["delivery_state"];
+    assert_eq!(state, "unknown", "{told}");
+    // Who only looks is not kept waiting at all.
+    host.ask("health", json!({"config": {}})).await;
+    let waited = begun.elapsed();
+    assert!(waited < Duration::from_secs(6), "{waited:?}");
+
+    channel.execute_batch("ROLLBACK").expect("unlock");
+    anna.wait_text("and that")
+        .await
+        .expect("a reply stays queued");
+    host.ask("push", call("last of all", &to)).await;
+    anna.wait_text("last of all").await.expect("arrives");
+    let copies = |text: &str| anna.seen(|seen| seen.count_text(text));
+    assert!(copies("perhaps this") <= 1 && copies("and that") == 1);
 }

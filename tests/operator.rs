@@ -2,6 +2,7 @@
 
 mod common;
 
+use common::command::run;
 use common::{Host, World, eventually, message};
 use serde_json::{Value, json};
 
@@ -228,6 +229,98 @@ async fn what_is_counted_and_a_phone_that_goes_silent() {
     assert!(world.poll(config).await.is_empty());
     let doctor = self::doctor(&world).await;
     assert_eq!(doctor["facts"]["phone_silent_days"], 0, "{doctor}");
+}
+
+/// A file is fetched over a connection of the command's own, which the server may refuse for good.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_cannot_be_had_by_a_device_that_may_not_connect() {
+    let world = World::linked().await;
+    let anna = world.person("Anna").await;
+    let picture = common::files::jpeg();
+    anna.image(world.jid(), &picture, None)
+        .await
+        .expect("image");
+    let mut config = common::open();
+    config["media"] = json!({"download": "none"});
+    let events = world.poll(config).await;
+    let attachment = &events[0]["message"]["attachments"][0];
+    let key = attachment["storage_key"].as_str().expect("key");
+    let get = async || {
+        run(&world, &["media", "get", key])
+            .await
+            .expect_err("refused")
+    };
+    let banned = whatsapp_loopback::Fault::ConnectFailure {
+        code: 402,
+        times: 1,
+        expire: Some(600),
+    };
+    world.fault(banned).await;
+    let reason = get().await;
+    assert!(reason.contains("has banned this account"), "{reason}");
+    let logins = world
+        .server
+        .core()
+        .account(&world.phone)
+        .expect("account")
+        .devices[0]
+        .logins;
+    assert_eq!(get().await, reason, "as it was recorded");
+    let after = world
+        .server
+        .core()
+        .account(&world.phone)
+        .expect("account")
+        .devices[0]
+        .logins;
+    assert_eq!(after, logins);
+
+    let channel = rusqlite::Connection::open(world.account_dir().join("channel.db")).expect("open");
+    channel
+        .execute("DELETE FROM meta WHERE key = 'terminal'", [])
+        .expect("forgotten");
+    drop(channel);
+    world
+        .server
+        .core()
+        .revoke_device(&world.phone, world.device);
+    let reason = get().await;
+    assert!(reason.contains("--link"), "{reason}");
+    assert_eq!(get().await, reason, "as it was recorded");
+}
+
+/// What waits for the operator is seen by who looks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_who_wait_are_told() {
+    let world = World::linked().await;
+    let told = doctor(&world).await;
+    assert_eq!(told["facts"]["applicants"], 0, "{told}");
+    let (anna, bob) = (world.person("Anna").await, world.person("Bob").await);
+    for stranger in [&anna, &bob] {
+        stranger.text(world.jid(), "let me in").await.expect("sent");
+    }
+    let config = json!({"dm_policy": "pairing", "poll_idle_ms": 300});
+    assert!(world.poll(config).await.is_empty());
+    let told = doctor(&world).await;
+    assert_eq!(
+        (&told["facts"]["applicants"], &told["ok"]),
+        (&json!(2), &json!(true)),
+        "{told}"
+    );
+    assert!(told["facts"]["oldest_applicant"].is_string());
+    let note = told["notes"][0].as_str().expect("a note");
+    assert!(
+        note.starts_with("2 strangers wait") && note.contains("access pending"),
+        "{note}"
+    );
+    let health = world.ok("health", json!({"config": {}})).await;
+    let metadata = &health["health"]["metadata"];
+    assert_eq!(metadata["applicants"], "2");
+    assert_eq!(metadata["what_to_do"], note, "{metadata}");
+    assert_eq!(
+        metadata["oldest_applicant"],
+        told["facts"]["oldest_applicant"]
+    );
 }
 
 fn now() -> i64 {

@@ -7,7 +7,12 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::config::{DEFAULT_ACCOUNT, account_name};
-use crate::identity::Phone;
+
+mod link;
+#[cfg(test)]
+mod tests;
+
+pub use link::LinkArgs;
 
 /// What `--version` prints after the name.
 #[cfg(not(feature = "loopback"))]
@@ -194,7 +199,8 @@ pub struct AccessDecision {
 ///
 /// The gates that it met, in order, the addresses of its sender that were tried, and the rule that spoke. Addresses are
 /// shortened, so that what it prints can be put into a bug report, and nothing tells what the message said. Of messages
-/// that never got into the inbox the last 10,000 of the last 30 days are known.
+/// that never got into the inbox the last 10,000 of the last 30 days are known. Receipts, calls, changes of groups and the
+/// like are no messages and leave no trace.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 #[command(after_help = "Examples:\n  \
     channel-whatsapp explain 3EB0C767D0\n  \
@@ -326,47 +332,6 @@ pub enum SchemaOf {
     Message,
 }
 
-/// Link a WhatsApp account as a companion device
-///
-/// Draws a QR code on stderr, which the phone scans under WhatsApp › Linked devices › Link a device. It is drawn anew
-/// with every rotation. When the device has logged in, one JSON object on stdout names the account.
-#[derive(Debug, Clone, PartialEq, Eq, Args)]
-#[command(after_help = "Examples:\n  \
-    channel-whatsapp --link\n  \
-    channel-whatsapp link --account work --timeout 600\n  \
-    channel-whatsapp link --pair-code \"+1 555 123 4567\"\n  \
-    channel-whatsapp link --json --qr-png /tmp/qr.png\n\n\
-    `channel-whatsapp --link …` is the same as `channel-whatsapp link …`.")]
-pub struct LinkArgs {
-    /// Name in WhatsApp's list of linked devices
-    #[arg(long, short = 'n', value_name = "NAME", default_value = "Dispatch", value_parser = device_name)]
-    pub device_name: String,
-    /// Account to link; the `account` of the configuration
-    #[arg(long, value_name = "NAME", default_value = DEFAULT_ACCOUNT, value_parser = account_name)]
-    pub account: String,
-    /// Absolute path of the store, instead of the account's directory
-    #[arg(long, value_name = "PATH", value_parser = absolute_path)]
-    pub sqlite_store_path: Option<PathBuf>,
-    /// Also ask for an 8-character code to type on the phone with this number
-    #[arg(long, value_name = "PHONE")]
-    pub pair_code: Option<Phone>,
-    /// Ask for exactly this code: 8 of the letters and digits without 0, I, O and U
-    #[arg(long, value_name = "CODE", requires = "pair_code", value_parser = custom_code)]
-    pub custom_pair_code: Option<String>,
-    /// Also keep the current QR code in this file, as PNG
-    #[arg(long, value_name = "FILE")]
-    pub qr_png: Option<PathBuf>,
-    /// Link although another phone number was linked here before; what was kept for that one is moved aside
-    #[arg(long)]
-    pub replace: bool,
-    /// Tell the progress as JSON lines on stdout, and draw nothing
-    #[arg(long)]
-    pub json: bool,
-    /// Give up after this many seconds; codes that run out are replaced until then
-    #[arg(long, value_name = "SECS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    pub timeout: u64,
-}
-
 /// Reads the command line, the program's name included.
 ///
 /// # Errors
@@ -418,163 +383,11 @@ fn with_subcommand(line: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     line
 }
 
-/// The phone shows one short line.
-fn device_name(text: &str) -> Result<String, String> {
-    let name = text.trim();
-    let printable = !name.chars().any(char::is_control);
-    if printable && (1..=50).contains(&name.chars().count()) {
-        Ok(name.to_owned())
-    } else {
-        Err("a name has 1 to 50 printable characters".to_owned())
-    }
-}
-
 fn absolute_path(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
     if path.is_absolute() {
         Ok(path)
     } else {
         Err("write the whole path, from the root".to_owned())
-    }
-}
-
-/// WhatsApp's alphabet for codes leaves out what is mistaken for something else.
-fn custom_code(text: &str) -> Result<String, String> {
-    let code: String = text
-        .chars()
-        .filter(|c| *c != '-')
-        .map(|c| c.to_ascii_uppercase())
-        .collect();
-    let typed = |b: u8| b.is_ascii_alphanumeric() && !matches!(b, b'0' | b'I' | b'O' | b'U');
-    if code.len() == 8 && code.bytes().all(typed) {
-        Ok(code)
-    } else {
-        Err("a code has 8 letters or digits, without 0, I, O and U".to_owned())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parsed(line: &[&str]) -> Result<Command, clap::Error> {
-        parse(
-            std::iter::once("channel-whatsapp")
-                .chain(line.iter().copied())
-                .map(OsString::from),
-        )
-    }
-
-    fn link(line: &[&str]) -> LinkArgs {
-        match parsed(line) {
-            Ok(Command::Link(args)) => args,
-            other => panic!("{line:?}: {other:?}"),
-        }
-    }
-
-    #[test]
-    fn the_definition_is_sound() {
-        Line::command().debug_assert();
-    }
-
-    #[test]
-    fn both_spellings_of_link() {
-        assert_eq!(parsed(&[]).unwrap(), Command::Serve);
-        let plain = LinkArgs {
-            device_name: "Dispatch".into(),
-            account: "default".into(),
-            sqlite_store_path: None,
-            pair_code: None,
-            custom_pair_code: None,
-            qr_png: None,
-            replace: false,
-            json: false,
-            timeout: 300,
-        };
-        for line in [&["--link"][..], &["link"], &["link", "--link"]] {
-            assert_eq!(link(line), plain);
-        }
-        let all = [
-            "-n",
-            "Front desk",
-            "--account",
-            "work",
-            "--sqlite-store-path",
-            "/srv/x.db",
-            "--pair-code",
-            "+1 (555) 123-4567",
-            "--custom-pair-code",
-            "abcd-1234",
-            "--qr-png",
-            "qr.png",
-            "--json",
-            "--timeout",
-            "60",
-        ];
-        let expected = LinkArgs {
-            device_name: "Front desk".into(),
-            account: "work".into(),
-            sqlite_store_path: Some("/srv/x.db".into()),
-            pair_code: Some("+15551234567".parse().unwrap()),
-            custom_pair_code: Some("ABCD1234".into()),
-            qr_png: Some("qr.png".into()),
-            replace: false,
-            json: true,
-            timeout: 60,
-        };
-        assert_eq!(link(&[&["link"], &all[..]].concat()), expected);
-        assert_eq!(link(&[&["--link"], &all[..]].concat()), expected);
-        assert_eq!(link(&[&all[..], &["--link"]].concat()), expected);
-    }
-
-    #[test]
-    fn usage_errors_end_with_two() {
-        for line in [
-            &["--nonsense"][..],
-            &["serve"],
-            &["--account", "work"],
-            &["link", "--account", "../x"],
-            &["link", "--device-name", ""],
-            &["link", "--sqlite-store-path", "x.db"],
-            &["link", "--pair-code", "0171 1234567"],
-            &["link", "--custom-pair-code", "ABCD1234"],
-            &[
-                "link",
-                "--pair-code",
-                "+15551234567",
-                "--custom-pair-code",
-                "ABCD0000",
-            ],
-            &["link", "--timeout", "0"],
-        ] {
-            let error = parsed(line).expect_err(&format!("{line:?}"));
-            assert_eq!(error.exit_code(), 2, "{error}");
-        }
-    }
-
-    #[test]
-    fn help_and_version() {
-        for line in [&["--help"][..], &["--link", "--help"], &["link", "--help"]] {
-            let help = parsed(line).unwrap_err();
-            assert_eq!((help.kind(), help.exit_code()), (ErrorKind::DisplayHelp, 0));
-            assert!(
-                help.to_string()
-                    .contains("Examples:\n  channel-whatsapp --link\n"),
-                "{help}"
-            );
-        }
-        let version = parsed(&["--version"]).unwrap_err();
-        assert_eq!(
-            (version.kind(), version.exit_code()),
-            (ErrorKind::DisplayVersion, 0)
-        );
-        let version = version.to_string();
-        let (first, rest) = version.split_once('\n').unwrap();
-        assert_eq!(first, format!("channel-whatsapp {}", crate::VERSION));
-        assert_eq!(
-            rest.starts_with("loopback build: "),
-            cfg!(feature = "loopback"),
-            "{version}"
-        );
     }
 }

@@ -17,7 +17,7 @@ use crate::account::{InUse, OwnerLock, Paths, Role};
 use crate::clock::now;
 use crate::serve::owners_word;
 use crate::session::{Endpoint, Manners, Session, Silence, Terminal};
-use crate::store::{self, Counts, RESERVE, Store, StoreError, linked_device};
+use crate::store::{self, Applicant, Counts, RESERVE, Store, StoreError, linked_device};
 
 /// How long a connection may take to stand, the offline queue included.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -278,6 +278,10 @@ fn messages(paths: &Paths, report: &mut Report, owned: bool) -> Result<bool, Sto
         return Ok(true);
     }
     let store = Store::open(&path).inspect_err(|error| report.fact("messages", error.code()))?;
+    if let Some(((major, minor, patch), at)) = store.web_version().wait()? {
+        report.fact("whatsapp_web", format!("{major}.{minor}.{patch}"));
+        report.time("whatsapp_web_since", Some(at));
+    }
     let terminal = store.terminal().wait()?.and_then(Terminal::recorded);
     let terminal = terminal.filter(|terminal| terminal.holds(now()));
     if let Some(terminal) = &terminal {
@@ -293,6 +297,12 @@ fn messages(paths: &Paths, report: &mut Report, owned: bool) -> Result<bool, Sto
     phone(store.phone_seen().wait()?, report);
     let counts = store.counts().wait()?;
     report.time("oldest_waiting", counts.oldest_waiting);
+    let applicants = store.applicants(now()).wait()?;
+    report.fact("applicants", applicants.len());
+    report.time("oldest_applicant", applicants.first().map(Applicant::since));
+    if let Some(what) = Applicant::told(&applicants) {
+        report.note(what);
+    }
     for (name, count) in [
         ("inbox_waiting", counts.waiting),
         ("inbox_unproven", counts.unproven),

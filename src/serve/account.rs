@@ -10,23 +10,20 @@ use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::answer::{Answer, SharedProcess};
+use super::answer::SharedProcess;
 use super::ingress::{self, Running};
+use super::jobs::{self, Job, Jobs, Work};
 use super::passing::Reception;
 use super::writer::Lines;
 use super::{exchange, outgoing, report};
 use crate::account::socket::{self, Listener};
 use crate::account::{InUse, OwnerLock, Paths, Role};
 use crate::config::{Config, Presence, Typing};
-use crate::protocol::event::IngressState;
 use crate::protocol::jsonrpc::WireError;
-use crate::protocol::request::{OutboundMessage, StatusFrame};
 use crate::protocol::response::Response;
 use crate::session::{Connection, Manners, Session, SessionError, Terminal};
 use crate::store::{Linked, Store, linked_device};
 
-/// Requests that may wait for one account; the router waits when there are more.
-const QUEUE: usize = 256;
 /// What a persistent process gives its connection when its host is gone; it must be gone itself within a second.
 const HANG_UP: Duration = Duration::from_millis(500);
 /// What passed requests that are under way may take when their owner leaves.
@@ -41,28 +38,6 @@ const LOOKS_GROW: u32 = 8;
 /// What a clean end may take.
 pub(super) const CLOSE: Duration = Duration::from_millis(1200);
 
-/// What an account can be asked.
-pub(super) enum Work {
-    Configure {
-        unknown_keys: Vec<String>,
-        warnings: Vec<String>,
-    },
-    Health,
-    Poll(Option<IngressState>),
-    Start(Option<IngressState>),
-    Stop(Option<IngressState>),
-    Deliver(OutboundMessage),
-    Push(OutboundMessage),
-    Status(StatusFrame),
-}
-
-/// One request with the configuration that came with it.
-pub(super) struct Job {
-    pub work: Work,
-    pub config: Arc<Config>,
-    pub answer: Answer,
-}
-
 /// How the process ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ending {
@@ -76,7 +51,7 @@ pub(super) enum Ending {
 
 /// The account's thread, seen from the router.
 pub(super) struct Desk {
-    pub jobs: mpsc::Sender<Job>,
+    pub jobs: Jobs,
     pub thread: std::thread::JoinHandle<()>,
 }
 
@@ -112,7 +87,7 @@ impl Desk {
         ending: watch::Receiver<Ending>,
         fatal: Box<dyn Fn() + Send + Sync>,
     ) -> std::io::Result<Self> {
-        let (jobs, work) = mpsc::channel(QUEUE);
+        let (jobs, work) = jobs::queue();
         let thread = std::thread::Builder::new()
             .name("account".to_owned())
             .spawn(move || {
@@ -186,13 +161,13 @@ async fn handle(account: Arc<Account>, job: Job) {
         Work::Start(state) => ingress::start(&account, config, state, answer).await,
         Work::Stop(state) => answer.send(Ok(ingress::stop(&account, state).await)).await,
         Work::Deliver(message) => {
-            let receipt = outgoing::send(&account, &config, message).await;
+            let receipt = outgoing::send_in_time(&account, &config, message).await;
             answer
                 .send(receipt.map(|delivery| Response::Delivered { delivery }))
                 .await;
         }
         Work::Push(message) => {
-            let receipt = outgoing::send(&account, &config, message).await;
+            let receipt = outgoing::send_in_time(&account, &config, message).await;
             answer
                 .send(receipt.map(|delivery| Response::Pushed { delivery }))
                 .await;

@@ -91,7 +91,13 @@ impl Answer {
         self.lines.send_flushed(line(&self.id, outcome)).await
     }
 
-    /// The same from a thread without a runtime.
+    /// Answers without waiting, also if there is no room.
+    pub(super) fn leave(mut self, outcome: Result<Response, WireError>) {
+        self.open = false;
+        self.lines.leave(line(&self.id, outcome));
+    }
+
+    /// The same as [`Answer::send`] from a thread without a runtime.
     pub(super) fn send_blocking(mut self, outcome: Result<Response, WireError>) {
         self.open = false;
         self.lines.send_blocking(line(&self.id, outcome));
@@ -117,7 +123,7 @@ impl Drop for Answer {
                 "internal_error",
                 "the request ended without an answer; please report this with the log",
             );
-            self.lines.try_send(error_line(&self.id, &error));
+            self.lines.leave(error_line(&self.id, &error));
         }
     }
 }

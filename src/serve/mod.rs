@@ -14,6 +14,7 @@ mod exchange;
 mod fetching;
 mod happening;
 mod ingress;
+mod jobs;
 mod mentions;
 mod outcome;
 mod outgoing;

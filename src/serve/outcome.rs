@@ -70,6 +70,19 @@ impl Outcome {
         }
     }
 
+    /// A call of which not even the store has said what became of it.
+    pub(super) fn not_known() -> Self {
+        let part = PartState {
+            message_id: String::new(),
+            kind: "text".to_owned(),
+            state: DeliveryState::Unknown,
+            open: true,
+            error: None,
+            sent_at: None,
+        };
+        Self::of(vec![part], Vec::new())
+    }
+
     /// The state of the whole: that of the part that got least far.
     pub(super) fn state(&self) -> DeliveryState {
         if self.error.is_some() {

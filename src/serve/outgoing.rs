@@ -5,6 +5,7 @@
 //! answered with an error finds nothing of the call in the outbox afterwards, but what had left before.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -29,8 +30,48 @@ use crate::store::{
     Enqueued, NewPart, OutboundRequest, PartState, Peer, Repeats, RequestId, Search, Store,
 };
 
+/// What a call takes beyond its deadline to take back what did not go. Less than a one-shot process has left to leave.
+const LATE: Duration = Duration::from_secs(1);
+
+/// Sends one message of the host, and answers in time even where nobody can say what became of it, since a disk takes or
+/// gives nothing. What is under way goes on then, and ends as it would have.
+pub(super) async fn send_in_time(
+    account: &Arc<Account>,
+    config: &Arc<Config>,
+    message: OutboundMessage,
+) -> Result<DeliveryReceipt, WireError> {
+    let late = call_deadline(&account.process, config) + LATE;
+    let given = |key: &str| message.metadata.get(key).cloned();
+    let (chat, reply_to) = (given("conversation_id"), given("reply_to_message_id"));
+    let degrade = degrades(config, &message);
+    let (account, config) = (account.clone(), config.clone());
+    let mut sending = Box::pin(async move { send(&account, &config, message).await });
+    if let Ok(sent) = tokio::time::timeout_at(late, &mut sending).await {
+        return sent;
+    }
+    tracing::error!("the disk of the account takes longer than a call may");
+    tokio::spawn(sending);
+    match degrade {
+        true => Ok(Outcome::not_known().receipt(&chat.unwrap_or_default(), reply_to.as_deref())),
+        false => Err(WireError::new(
+            "delivery_unknown",
+            "the disk of this account did not answer in time, so it is not known whether the message goes; ask whether \
+             it arrived before you send it again, and look at that disk",
+        )),
+    }
+}
+
+/// Whether a state is as good an answer as an error.
+fn degrades(config: &Config, message: &OutboundMessage) -> bool {
+    let reply_to = message.metadata.get("reply_to_message_id");
+    match config.deliver_errors {
+        Some(chosen) => chosen == DeliverErrors::Degrade,
+        None => reply_to.is_some_and(|id| !id.is_empty()),
+    }
+}
+
 /// Sends one message of the host.
-pub(super) async fn send(
+async fn send(
     account: &Arc<Account>,
     config: &Config,
     mut message: OutboundMessage,
@@ -45,10 +86,7 @@ pub(super) async fn send(
             .filter(|v| !v.is_empty())
     };
     let reply_to = given("reply_to_message_id");
-    let degrade = match config.deliver_errors {
-        Some(chosen) => chosen == DeliverErrors::Degrade,
-        None => reply_to.is_some(),
-    };
+    let degrade = degrades(config, &message);
     let named = given("conversation_id");
     let target = match destination(config, named) {
         // It came from a conversation of ours, where nobody can answer; that must not end the host.

@@ -16,7 +16,7 @@ use crate::protocol::StringMap;
 use crate::protocol::jsonrpc::WireError;
 use crate::protocol::response::{Configuration, HealthReport, Response, RuntimeSnapshot};
 use crate::session::{Connection, Session, SessionError, Silence};
-use crate::store::{Linked, Store, StoreError};
+use crate::store::{Applicant, Linked, Store, StoreError};
 
 /// How long the owner of the connection may take to say how it stands.
 const OWNERS_WORD: Duration = Duration::from_secs(1);
@@ -100,7 +100,7 @@ fn identity(linked: &Linked) -> StringMap {
     metadata
 }
 
-/// Says how the account stands. Opens no connection, unless asked to, and creates no file.
+/// Says how the account stands. Opens no connection and creates no file, unless it is asked to connect.
 pub(super) async fn health(account: &Arc<Account>, config: &Config) -> Result<Response, WireError> {
     let mut report = HealthReport::default();
     let put = |report: &mut HealthReport, key: &str, value: String| {
@@ -117,7 +117,7 @@ pub(super) async fn health(account: &Arc<Account>, config: &Config) -> Result<Re
         "store_path",
         account.paths.store().display().to_string(),
     );
-    let (status, what) = match account.linked() {
+    let (status, what) = match linked_now(account).await {
         Ok(linked) => {
             report.account_id = Some(linked.phone.to_string());
             report.metadata.extend(identity(&linked));
@@ -135,6 +135,18 @@ pub(super) async fn health(account: &Arc<Account>, config: &Config) -> Result<Re
     report.status = status;
     put(&mut report, "what_to_do", what);
     Ok(Response::Health { health: report })
+}
+
+/// The account that is linked. The file, which is checked whenever it is opened, is not asked while a session of ours
+/// knows.
+async fn linked_now(account: &Arc<Account>) -> Result<Linked, WireError> {
+    match account.opened().await {
+        Some(open) => Ok(Linked {
+            push_name: open.session.push_name().or(open.linked.push_name),
+            ..open.linked
+        }),
+        None => account.linked(),
+    }
 }
 
 /// The word and the sentence for how a linked account stands.
@@ -193,6 +205,8 @@ async fn probed(
         Err(error @ InUse::Owned { .. }) => return owned(error, report).await,
         lock => lock?,
     };
+    // Who had the lock may have unlinked the account.
+    account.linked()?;
     let store = account.store().await?;
     let (manners, version) = (manners(config), config.web_version);
     let session = Session::open(&account.paths, store.clone(), manners, version).await?;
@@ -302,8 +316,10 @@ async fn numbers(store: &Store, report: &mut HealthReport) -> Result<(), StoreEr
     let connections = store.connections().await?;
     let counts = store.counts().await?;
     let mut put = |key: &str, value: String| report.metadata.insert(key.to_owned(), value);
+    let applicants = store.applicants(now()).await?;
     for (key, at) in [
         ("oldest_waiting", counts.oldest_waiting),
+        ("oldest_applicant", applicants.first().map(Applicant::since)),
         ("last_connect", connections.connected),
         ("last_disconnect", connections.disconnected),
     ] {
@@ -314,12 +330,15 @@ async fn numbers(store: &Store, report: &mut HealthReport) -> Result<(), StoreEr
     if let Some(reason) = connections.reason {
         put("last_disconnect_reason", reason);
     }
+    let mut warning = None;
     if let Some(silence) = store.phone_seen().await?.map(|at| Silence::new(at, now())) {
         put("phone_silent_days", silence.days.to_string());
         put("unlink_in_days", silence.left.to_string());
-        if let Some(warning) = silence.warning() {
-            put("warning", warning);
-        }
+        warning = silence.warning();
+    }
+    let warning = warning.or_else(|| Applicant::told(&applicants));
+    if let Some(warning) = warning {
+        put("warning", warning);
     }
     for (key, count) in store.counters().await?.shown() {
         put(key, count);
@@ -334,6 +353,7 @@ async fn numbers(store: &Store, report: &mut HealthReport) -> Result<(), StoreEr
         ("suspect", counts.suspect),
         ("rejected", counts.rejected),
         ("dropped_unproven", counts.dropped),
+        ("applicants", applicants.len() as i64),
     ] {
         put(key, count.to_string());
     }

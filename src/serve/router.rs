@@ -15,10 +15,11 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
-use super::account::{Desk, Ending, Job, Work};
+use super::account::{Desk, Ending};
 use super::answer::{Answer, Process, SharedProcess};
+use super::jobs::{Job, Jobs, Work};
 use super::reader::{self, Incoming};
 use super::writer::{self, Lines};
 use crate::account::Paths;
@@ -187,12 +188,11 @@ impl Router {
                 config,
                 paths,
             }) => match self.jobs(paths) {
-                // The desk is gone only if its thread died, or the process ends; the answer, dropped, then says so.
-                Ok(Some(jobs)) => drop(jobs.blocking_send(Job {
+                Ok(Some(jobs)) => jobs.hand(Job {
                     work,
                     config,
                     answer,
-                })),
+                }),
                 Ok(None) => drop(answer),
                 Err(error) => answer.send_blocking(Err(WireError::new("internal_error", error))),
             },
@@ -255,7 +255,7 @@ impl Router {
     }
 
     /// Where the account takes its requests; none once the process ends.
-    fn jobs(&self, paths: Paths) -> std::io::Result<Option<mpsc::Sender<Job>>> {
+    fn jobs(&self, paths: Paths) -> std::io::Result<Option<Jobs>> {
         let mut office = lock(&self.office);
         let Some(desks) = &mut office.desks else {
             return Ok(None);

@@ -9,7 +9,7 @@
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc as sync};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc as sync};
 use std::thread::{Builder, sleep};
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,8 @@ const JOIN: usize = 64 << 10;
 enum Message {
     /// A line without its end, and who wants to know when it has left.
     Line(Vec<u8>, Option<oneshot::Sender<()>>),
+    /// There is something beside the queue.
+    Look,
     Finish,
 }
 
@@ -43,7 +45,9 @@ pub struct Lines {
 /// What the thread and those who write at once share.
 struct Out {
     output: Mutex<Box<dyn Write + Send>>,
-    /// Lines in the queue, or taken from it and not written yet.
+    /// Lines that found no room in the queue, and whose senders cannot wait.
+    beside: Mutex<Vec<Vec<u8>>>,
+    /// Lines in the queue or beside it, or taken from it and not written yet.
     waiting: AtomicUsize,
     has_room: fn(usize) -> bool,
 }
@@ -60,6 +64,7 @@ pub fn start(
     let (alive, ended) = sync::channel();
     let out = Arc::new(Out {
         output: Mutex::new(Box::new(output)),
+        beside: Mutex::default(),
         waiting: AtomicUsize::new(0),
         has_room,
     });
@@ -120,13 +125,12 @@ impl Lines {
         self.queue.blocking_send(Message::Line(line, None)).is_ok()
     }
 
-    /// Sends a line only if there is room for it now.
-    pub fn try_send(&self, line: Vec<u8>) -> bool {
-        self.queue.try_reserve().is_ok_and(|place| {
-            self.out.waiting.fetch_add(1, Ordering::AcqRel);
-            place.send(Message::Line(line, None));
-            true
-        })
+    /// Sends a line without waiting, also if there is no room: for what nobody stays to wait for.
+    pub fn leave(&self, line: Vec<u8>) {
+        self.out.waiting.fetch_add(1, Ordering::AcqRel);
+        lock(&self.out.beside).push(line);
+        // Where there is no room, the thread is on its way through the queue and looks here after it.
+        let _ = self.queue.try_send(Message::Look);
     }
 
     /// Whether nothing can be written any more.
@@ -167,38 +171,54 @@ impl Lines {
     }
 }
 
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn write(out: &Out, mut queue: mpsc::Receiver<Message>) -> io::Result<()> {
-    let mut next = queue.blocking_recv();
-    while let Some(Message::Line(line, flushed)) = next.take() {
-        let mut bytes = line;
-        bytes.push(b'\n');
-        let mut told: Vec<_> = flushed.into_iter().collect();
-        let mut lines = 1;
-        let mut more = None;
-        while bytes.len() < JOIN && more.is_none() {
-            match queue.try_recv() {
-                Ok(Message::Line(line, flushed)) => {
-                    bytes.extend_from_slice(&line);
-                    bytes.push(b'\n');
-                    lines += 1;
+    let mut finish = false;
+    while !finish {
+        let (mut bytes, mut lines, mut told) = (Vec::new(), 0, Vec::new());
+        let mut take = |line: Vec<u8>| {
+            bytes.extend_from_slice(&line);
+            bytes.push(b'\n');
+            lines += 1;
+            bytes.len()
+        };
+        let mut next = queue.blocking_recv();
+        loop {
+            let length = match next {
+                Some(Message::Line(line, flushed)) => {
                     told.extend(flushed);
+                    take(line)
                 }
-                Ok(Message::Finish) => more = Some(Message::Finish),
+                Some(Message::Look) => 0,
+                Some(Message::Finish) | None => {
+                    finish = true;
+                    break;
+                }
+            };
+            if length >= JOIN {
+                break;
+            }
+            match queue.try_recv() {
+                Ok(message) => next = Some(message),
                 Err(_) => break,
             }
         }
-        {
-            let mut output = out.output.lock().unwrap_or_else(PoisonError::into_inner);
+        for line in std::mem::take(&mut *lock(&out.beside)) {
+            take(line);
+        }
+        if lines > 0 {
+            let mut output = lock(&out.output);
             output.write_all(&bytes)?;
             output.flush()?;
-
             out.waiting.fetch_sub(lines, Ordering::AcqRel);
         }
         for flushed in told {
             // Who asked may have stopped waiting.
             let _ = flushed.send(());
         }
-        next = more.or_else(|| queue.blocking_recv());
     }
     Ok(())
 }
@@ -276,7 +296,7 @@ mod tests {
         assert_eq!(pipe.text(), "{}\n");
         assert!(writer.lines().send(b"a".to_vec()).await);
         pipe.wait(|state| state.flushed == 5);
-        assert!(writer.lines().try_send(b"b".to_vec()));
+        writer.lines().leave(b"b".to_vec());
         assert!(writer.finish(PATIENCE));
         assert_eq!(pipe.text(), "{}\na\nb\n");
     }
@@ -342,7 +362,8 @@ mod tests {
             .await
             .unwrap();
         assert!(lines.is_closed());
-        assert!(!lines.send(b"y".to_vec()).await && !lines.try_send(b"z".to_vec()));
+        assert!(!lines.send(b"y".to_vec()).await);
+        lines.leave(b"z".to_vec());
         assert!(writer.finish(PATIENCE));
         assert_eq!(pipe.text(), "");
     }
@@ -355,9 +376,32 @@ mod tests {
         let lines = writer.lines();
         assert!(lines.send_blocking(b"x".to_vec()));
         pipe.wait(|state| state.waiting);
-        while lines.try_send(b"fill".to_vec()) {}
+        for _ in 0..QUEUE {
+            assert!(lines.send_blocking(b"fill".to_vec()));
+        }
         assert!(!writer.finish(Duration::from_millis(20)));
         pipe.set(|state| state.shut = false);
+    }
+
+    #[test]
+    fn what_is_left_behind_is_written_however_much_waits() {
+        let pipe = Pipe::default();
+        let writer = start(pipe.clone(), |_| false).unwrap();
+        pipe.set(|state| state.shut = true);
+        let lines = writer.lines();
+        assert!(lines.send_blocking(b"first".to_vec()));
+        pipe.wait(|state| state.waiting);
+        for _ in 0..QUEUE {
+            assert!(lines.send_blocking(b"fill".to_vec()));
+        }
+        lines.leave(b"left".to_vec());
+        lines.leave(b"left too".to_vec());
+        pipe.set(|state| state.shut = false);
+        pipe.wait(|state| state.bytes.ends_with(b"left\nleft too\n"));
+        // And where nothing else wakes the thread.
+        lines.leave(b"alone".to_vec());
+        pipe.wait(|state| state.bytes.ends_with(b"alone\n"));
+        assert!(writer.finish(PATIENCE));
     }
 
     #[tokio::test]

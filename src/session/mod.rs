@@ -305,6 +305,12 @@ impl Session {
         self.shared.transfers.told()
     }
 
+    /// The account's own name, once a connection has told it.
+    pub fn push_name(&self) -> Option<String> {
+        let name = self.shared.client()?.push_name();
+        (!name.is_empty()).then_some(name)
+    }
+
     /// Follows what becomes of these messages. To be called before they are stored, so that nothing is missed.
     pub fn follow(&self, message_ids: &[String]) -> Following {
         Following::new(self.shared.clone(), message_ids)

@@ -116,7 +116,7 @@ impl Store {
 
     /// The last connection's beginning and end.
     pub fn connections(&self) -> Pending<Connections> {
-        self.submit(|tx| Ok(get(tx, "connections")?.unwrap_or_default()))
+        self.look(|tx| Ok(get(tx, "connections")?.unwrap_or_default()))
     }
 
     /// Notes a login.
@@ -141,7 +141,7 @@ impl Store {
 
     /// When the account's phone last gave a sign of life, Unix seconds.
     pub fn phone_seen(&self) -> Pending<Option<i64>> {
-        self.submit(|tx| get(tx, PHONE))
+        self.look(|tx| get(tx, PHONE))
     }
 
     /// Notes a sign of life of the account's phone; an older one than is known says nothing.
@@ -165,7 +165,7 @@ impl Store {
 
     /// How many messages are where.
     pub fn counts(&self) -> Pending<Counts> {
-        self.submit(|tx| {
+        self.look(|tx| {
             let count = |sql: &str| -> rusqlite::Result<i64> {
                 tx.prepare_cached(sql)?.query_row([], |row| row.get(0))
             };

@@ -41,6 +41,25 @@ pub struct Applicant {
     pub messages: i64,
 }
 
+impl Applicant {
+    /// Since when they wait, Unix seconds.
+    pub fn since(&self) -> i64 {
+        self.expires - CODE_LIFETIME
+    }
+
+    /// What an operator should do about those who wait, if anybody does.
+    pub fn told(waiting: &[Self]) -> Option<String> {
+        let who = match waiting.len() {
+            0 => return None,
+            1 => "one stranger waits".to_owned(),
+            n => format!("{n} strangers wait"),
+        };
+        Some(format!(
+            "{who} to be let in; `channel-whatsapp access pending` lists them, `access approve` and `access deny` decide"
+        ))
+    }
+}
+
 /// What became of a code that the operator gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decided {

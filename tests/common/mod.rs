@@ -5,8 +5,10 @@
 
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
+use discreet::Discreet;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
@@ -14,6 +16,8 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use whatsapp_loopback::Server;
 use whatsapp_loopback::people::Person;
 
+pub mod command;
+pub mod discreet;
 pub mod disk;
 pub mod files;
 pub mod media;
@@ -48,15 +52,19 @@ pub struct World {
     pub phone: String,
     /// Number of the plugin's device, once linked.
     pub device: u16,
+    /// What its processes write to stderr.
+    pub discreet: Arc<Discreet>,
 }
 
 impl World {
     /// A server; nothing is linked.
     pub async fn unlinked() -> Self {
         let server = Server::start(Default::default()).await.expect("server");
+        let home = tempfile::tempdir().expect("directory");
         Self {
+            discreet: Discreet::new(home.path(), &server),
             server,
-            home: tempfile::tempdir().expect("directory"),
+            home,
             phone: String::new(),
             device: 0,
         }
@@ -197,12 +205,9 @@ impl World {
             .env("XDG_CONFIG_HOME", self.home.path())
             .env("HOME", self.home.path())
             .env("CHANNEL_WHATSAPP_WS_URL", self.server.ws_url())
+            .env("CHANNEL_WHATSAPP_LOG", "info")
             .stdin(Stdio::null())
-            .stderr(if std::env::var_os("SHOW_STDERR").is_some() {
-                Stdio::inherit()
-            } else {
-                Stdio::null()
-            })
+            .stderr(self.discreet.stderr())
             .kill_on_drop(true);
         command
     }
@@ -267,10 +272,12 @@ pub struct Host {
     pub child: Child,
     stdin: Option<ChildStdin>,
     pub stdout: Lines<BufReader<ChildStdout>>,
+    discreet: Option<Arc<Discreet>>,
 }
 
 impl Host {
     pub fn new(mut command: Command) -> Self {
+        let discreet = Discreet::of(&command);
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -280,11 +287,18 @@ impl Host {
             stdin: child.stdin.take(),
             stdout: BufReader::new(child.stdout.take().expect("stdout")).lines(),
             child,
+            discreet,
         }
     }
 
     /// Writes one line.
     pub async fn send(&mut self, line: &str) {
+        // What is longer is no text, but a file.
+        if line.len() < 1 << 20
+            && let Ok(line) = serde_json::from_str(line)
+        {
+            self.note(&line);
+        }
         let stdin = self.stdin.as_mut().expect("stdin is open");
         stdin.write_all(line.as_bytes()).await.expect("write");
         stdin.write_all(b"\n").await.expect("write");
@@ -302,13 +316,25 @@ impl Host {
             .await
             .expect("read")
             .expect("a line, not the end");
-        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"))
+        self.read(&line)
+    }
+
+    fn read(&self, line: &str) -> Value {
+        let line = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        self.note(&line);
+        line
+    }
+
+    fn note(&self, line: &Value) {
+        if let Some(discreet) = &self.discreet {
+            discreet.note(line);
+        }
     }
 
     /// The next line, or the end of stdout.
     pub async fn line_or_end(&mut self) -> Option<Value> {
         let line = timeout(self.stdout.next_line()).await.expect("read")?;
-        Some(serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        Some(self.read(&line))
     }
 
     /// The next answer; notifications before it are dropped.

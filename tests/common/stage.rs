@@ -142,10 +142,9 @@ impl Stage {
         command
             .env("XDG_CONFIG_HOME", self.world.home.path())
             .env("HOME", self.world.home.path())
-            .env("CHANNEL_WHATSAPP_WS_URL", self.world.server.ws_url());
-        if std::env::var_os("SHOW_STDERR").is_none() {
-            command.stderr(std::process::Stdio::null());
-        }
+            .env("CHANNEL_WHATSAPP_WS_URL", self.world.server.ws_url())
+            .env("CHANNEL_WHATSAPP_LOG", "info");
+        command.stderr(self.world.discreet.stderr());
         if let Some(crash) = crash {
             command.env("CHANNEL_WHATSAPP_CRASH", crash);
         }

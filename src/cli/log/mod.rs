@@ -1,12 +1,14 @@
 //! The log: on stderr, and in a file if there is to be one.
 //!
 //! The host hides stderr from its user and keeps every line of it in memory, so it is terse there by default; the file
-//! is for who looks for a fault. Invariant: every line, ours and the client library's, passes [`redact`] on its way
-//! out, so that nothing above debug level names a person.
+//! is for who looks for a fault. Invariant: every line, ours, the client library's and those of panics, passes [`redact`]
+//! on its way out, so that nothing above debug level names a person.
 
 mod file;
 mod redact;
 
+use std::any::Any;
+use std::backtrace::Backtrace;
 use std::path::PathBuf;
 
 use tracing_subscriber::Layer;
@@ -73,9 +75,24 @@ pub(super) fn start() {
         .with(stderr)
         .with(file)
         .try_init();
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string);
+        tell_panic(panic.payload(), &place.unwrap_or_default());
+    }));
     for complaint in complaints {
         tracing::warn!("{complaint}");
     }
+}
+
+/// What a panic says of itself is told as far as it is a text of the program. One that was made on the way may quote what
+/// somebody wrote, and comes at debug level.
+fn tell_panic(said: &dyn Any, place: &str) {
+    match said.downcast_ref::<&'static str>() {
+        Some(said) => tracing::error!(place, said, "panic"),
+        None => tracing::error!(place, "panic; the level debug says more"),
+    }
+    let made = said.downcast_ref::<String>();
+    tracing::debug!(place, made, backtrace = %Backtrace::capture(), "panic");
 }
 
 fn variable(name: &str) -> Option<String> {
@@ -106,5 +123,51 @@ where
     match json {
         true => lines.json().boxed(),
         false => lines.boxed(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex, PoisonError};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Kept {
+        fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+            let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.write(line)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_panic_says_nothing_of_what_it_panicked_about() {
+        let written = "where the key is";
+        let literal: Box<dyn Any + Send> =
+            std::panic::catch_unwind(|| panic!("call +1 555 123 4567")).unwrap_err();
+        let made = std::panic::catch_unwind(|| panic!("{written}")).unwrap_err();
+        for (level, shown) in [(LevelFilter::INFO, false), (LevelFilter::DEBUG, true)] {
+            let kept = Kept::default();
+            let log = kept.clone();
+            let lines = lines(move || log.clone(), false).with_filter(levels(level));
+            let subscriber = tracing_subscriber::registry().with(lines);
+            tracing::subscriber::with_default(subscriber, || {
+                tell_panic(&*literal, "src/a.rs:1:2");
+                tell_panic(&*made, "src/b.rs:3:4");
+            });
+            let kept = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+            assert_eq!(kept.contains(written), shown, "{kept}");
+            for told in ["src/a.rs:1:2", "call …67", "src/b.rs:3:4"] {
+                assert!(kept.contains(told), "{told} in {kept}");
+            }
+            assert!(!kept.contains("4567"), "{kept}");
+        }
     }
 }
