@@ -79,6 +79,11 @@ mod unix {
         Ok(file)
     }
 
+    /// Makes that a file can be read by this user alone, and written by nobody.
+    pub fn read_only(file: &File) -> io::Result<()> {
+        file.set_permissions(Permissions::from_mode(0o400))
+    }
+
     /// The full name of a local socket: a file in a directory that nobody else can enter.
     ///
     /// # Errors
@@ -192,6 +197,11 @@ mod windows {
             .create(true)
             .truncate(false)
             .open(path)
+    }
+
+    /// Nothing: on Windows a file that nobody may write cannot be removed either.
+    pub fn read_only(_file: &File) -> io::Result<()> {
+        Ok(())
     }
 
     /// The full name of a local socket: a named pipe. The names are the machine's, not the user's; by default only the

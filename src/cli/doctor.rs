@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::args::DoctorArgs;
 use crate::account::{InUse, OwnerLock, Paths, Role};
 use crate::clock::now;
+use crate::media::depot::{Depot, DepotError, is_object};
 use crate::serve::owners_word;
 use crate::session::{Endpoint, Manners, Session, Silence, Terminal};
 use crate::store::{self, Applicant, Counts, RESERVE, Store, StoreError, linked_device};
@@ -320,6 +321,7 @@ fn messages(paths: &Paths, report: &mut Report, owned: bool) -> Result<bool, Sto
         report.fact(name, count);
     }
     troubles(&counts, owned, report);
+    media(paths, &store, report)?;
     let lost = store.lost_numbers().wait()?;
     if !lost.is_empty() {
         report.fact("suspended_numbers", lost.len());
@@ -330,6 +332,25 @@ fn messages(paths: &Paths, report: &mut Report, owned: bool) -> Result<bool, Sto
         ));
     }
     Ok(terminal.is_none())
+}
+
+/// Whether the object store can be used, if the configuration names one.
+fn media(paths: &Paths, store: &Store, report: &mut Report) -> Result<(), StoreError> {
+    let Some(url) = store.media_store().wait()?.filter(|said| is_object(said)) else {
+        return Ok(());
+    };
+    let folder = format!("{url}/{}", store.id());
+    let checked = Depot::open(&paths.media())
+        .map_err(DepotError::from)
+        .and_then(|depot| depot.bucket(&folder)?.check(&folder));
+    match checked {
+        Ok(()) => report.fact("media_store", url),
+        Err(error) => {
+            report.fact("media_store", error.code());
+            report.problem(format_args!("media are to be kept at {url}: {error}"));
+        }
+    }
+    Ok(())
 }
 
 fn phone(seen: Option<i64>, report: &mut Report) {

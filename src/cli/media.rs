@@ -9,10 +9,10 @@ use anyhow::{Context, bail};
 
 use super::args::MediaGetArgs;
 use crate::account::Paths;
+use crate::media::depot::{Depot, DepotError};
 use crate::media::key::StorageKey;
-use crate::media::shelf::Shelf;
 use crate::serve;
-use crate::store::{HeldMedia, Medium, Store};
+use crate::store::{HeldMedia, Store};
 
 /// Writes the file to stdout, or to the file that was named.
 pub fn get(args: &MediaGetArgs) -> anyhow::Result<bool> {
@@ -25,14 +25,14 @@ pub fn get(args: &MediaGetArgs) -> anyhow::Result<bool> {
     }
     let store = Store::open(&paths.channel())?;
     let key = StorageKey::parse(&args.key, store.id())?;
-    let shelf = Shelf::open(&paths.media()).context("the media store cannot be opened")?;
-    let mut file = match opened(&store, &shelf, &key)? {
+    let depot = Depot::open(&paths.media()).context("the media store cannot be opened")?;
+    let mut file = match opened(&store, &depot, &key)? {
         Some(file) => file,
         None => {
             let within = Duration::from_secs(args.timeout);
             serve::fetch_media(paths, key.token, within)
                 .map_err(|error| anyhow::anyhow!(error.message))?;
-            let file = opened(&store, &shelf, &key)?;
+            let file = opened(&store, &depot, &key)?;
             file.context(
                 "the file was fetched, and has gone again; the media store may be too small",
             )?
@@ -51,14 +51,19 @@ pub fn get(args: &MediaGetArgs) -> anyhow::Result<bool> {
 }
 
 /// The file, if it is there; nothing if it has to be fetched.
-fn opened(store: &Store, shelf: &Shelf, key: &StorageKey) -> anyhow::Result<Option<File>> {
+fn opened(store: &Store, depot: &Depot, key: &StorageKey) -> anyhow::Result<Option<File>> {
     match store.held(key.token).wait()? {
-        Some(HeldMedia::Here(Medium { place, .. })) => match shelf.read(&place) {
-            Ok(file) => Ok(Some(file)),
-            // Somebody has removed it.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error).context("the file cannot be read"),
-        },
+        Some(HeldMedia::Here(medium)) => {
+            match depot.read(&medium.place, &medium.sha256, medium.size) {
+                Ok(file) => Ok(Some(file)),
+                // Somebody has removed it, or changed it.
+                Err(DepotError::Lost) => {
+                    store.media_lost(vec![medium.place]).wait()?;
+                    Ok(None)
+                }
+                Err(error) => Err(error).context("the file cannot be read"),
+            }
+        }
         Some(HeldMedia::NotHere(..)) => Ok(None),
         None => bail!(
             "no message that this account still remembers came with this storage key; it may be too old"

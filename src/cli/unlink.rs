@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::args::{UnlinkArgs, usage};
 use crate::account::{OwnerLock, Paths, Role};
 use crate::clock::now;
+use crate::media::depot::{Depot, is_object};
 use crate::session::{self, SessionError, Terminal, TerminalKind};
 use crate::store::{Linked, Store, linked_device};
 
@@ -55,6 +56,7 @@ pub(super) fn run(args: &UnlinkArgs) -> anyhow::Result<bool> {
         true => keep_access(&paths)?,
         false => None,
     };
+    let left = empty_object_store(&paths);
     let removed = paths.remove()?;
     if let Some(kept) = &kept {
         std::fs::rename(kept, paths.channel()).with_context(|| {
@@ -68,6 +70,9 @@ pub(super) fn run(args: &UnlinkArgs) -> anyhow::Result<bool> {
     writeln!(out, "{said}")?;
     for path in removed {
         writeln!(out, "removed {}", path.display())?;
+    }
+    if let Err(left) = left {
+        writeln!(out, "{left}")?;
     }
     if kept.is_some() {
         writeln!(out, "kept who was let in, in {}", paths.channel().display())?;
@@ -95,6 +100,47 @@ fn asked(linked: Option<&Linked>, args: &UnlinkArgs, paths: &Paths) -> anyhow::R
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer)?;
     Ok(matches!(answer.trim(), "yes" | "y"))
+}
+
+/// Removes what lies in an object store for this account, of which nobody knows once the database is gone.
+///
+/// # Errors
+/// Where something is left, for people.
+fn empty_object_store(paths: &Paths) -> Result<(), String> {
+    if !paths.channel().is_file() {
+        return Ok(());
+    }
+    let Ok(store) = Store::open(&paths.channel()) else {
+        // It is damaged, and what it knows is lost.
+        return Ok(());
+    };
+    let places = store.places().wait().unwrap_or_default();
+    let remains = store.remains().wait().unwrap_or_default();
+    let mut objects: Vec<(String, Option<String>)> = places
+        .into_iter()
+        .filter(|place| is_object(place))
+        .map(|place| (place, None))
+        .chain(remains)
+        .collect();
+    if objects.is_empty() {
+        return Ok(());
+    }
+    let left = match Depot::open(&paths.media()) {
+        Ok(depot) => {
+            let first = objects
+                .iter()
+                .position(|(place, upload)| depot.remove(place, upload.as_deref()).is_err());
+            objects.split_off(first.unwrap_or(objects.len()))
+        }
+        Err(_) => objects,
+    };
+    match left.first().and_then(|(place, _)| place.rsplit_once('/')) {
+        None => Ok(()),
+        Some((folder, _)) => Err(format!(
+            "{} files are left in {folder}, which could not be removed; remove that folder",
+            left.len()
+        )),
+    }
 }
 
 /// Puts who was let in into a database of their own, beside the one that is removed next, so that they are never in

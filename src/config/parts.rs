@@ -5,6 +5,7 @@ use super::read::{ConfigError, Keys};
 use super::words::{Download, Permission};
 use super::{id_entry, some_text};
 use crate::identity::IdEntry;
+use crate::media::bucket;
 
 /// A person with a permission.
 #[derive(Debug, Clone, PartialEq)]
@@ -168,9 +169,6 @@ pub(super) fn person(text: &str) -> Result<IdEntry, String> {
 fn media_store(text: &str) -> Result<String, String> {
     match text {
         "file" => Ok(text.to_owned()),
-        _ => Err(
-            "\"file\": this version keeps media in the account's folder, and in no object store"
-                .to_owned(),
-        ),
+        url => bucket::folder(url),
     }
 }

@@ -311,7 +311,12 @@ fn bad_values_are_named() {
         ("media", json!({"download": "yes"}), "media.download"),
         ("media", json!({"max_bytes": -1}), "media.max_bytes"),
         ("media", json!({"store": "disk"}), "media.store"),
-        ("media", json!({"store": "s3://bucket/x"}), "media.store"),
+        ("media", json!({"store": "ftp://bucket/x"}), "media.store"),
+        (
+            "media",
+            json!({"store": "s3://key:secret@bucket/x"}),
+            "media.store",
+        ),
         (
             "media",
             json!({"retention_days": 0}),

@@ -5,6 +5,9 @@
 //! where that is allowed.
 
 mod base64;
+#[cfg_attr(not(feature = "object-store"), path = "no_bucket.rs")]
+pub mod bucket;
+pub mod depot;
 pub mod key;
 pub mod name;
 pub mod probe;
@@ -30,6 +33,13 @@ pub fn reason(code: &str) -> &'static str {
             "WhatsApp has the file no more; the account's phone was asked for it and has not given it yet"
         }
         "storage_full" => "there is not enough space on the disk; it is fetched when there is",
+        "store_unreachable" => {
+            "the object store for media (media.store) cannot be reached; it is tried again every minute"
+        }
+        "store_refused" => {
+            "the object store for media (media.store) does not take it, for its bucket or the credentials are wrong; it is tried \
+             again every minute"
+        }
         "corrupt" => "what was downloaded is not the file that the message announced",
         "let_go" => {
             "it was here, and was removed for its age or for space (media.retention_days, media.max_total_bytes)"

@@ -1,7 +1,7 @@
 //! The media store: what people sent, as files named after their content.
 //!
-//! Invariants: a file that has its name is whole, verified and on the disk; one that has not yet is in `part/`, and
-//! gone with whoever was writing it, or at the next start. A name is made of a hash and of an ending from a table of
+//! Invariants: a file that has its name was whole and verified, is on the disk, and is written by nobody; one that has
+//! none yet is in `part/`, and gone with whoever was writing it, or at the next start. A name is made of a hash and of an ending from a table of
 //! ours, never of anything that a message says, and is opened beneath the store's directory alone, following no link.
 
 use std::collections::HashSet;
@@ -15,7 +15,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tempfile::NamedTempFile;
 
 use super::key::{hex, unhex};
-use crate::platform::private_directory;
+use crate::platform::{private_directory, read_only};
 
 /// Where downloads grow.
 const PART: &str = "part";
@@ -51,6 +51,11 @@ impl Shelf {
             .tempfile_in(self.path.join(PART))
     }
 
+    /// A file that is gone with its last reader.
+    pub(super) fn unnamed(&self) -> io::Result<File> {
+        tempfile::tempfile_in(self.path.join(PART))
+    }
+
     /// Gives a file that has this content its name, which is its place from now on; it is on the disk then.
     pub fn keep(
         &self,
@@ -58,7 +63,8 @@ impl Shelf {
         sha256: &[u8; 32],
         mime_type: Option<&str>,
     ) -> io::Result<String> {
-        let place = format!("{}{}", hex(sha256), ending(mime_type));
+        let place = name(sha256, mime_type);
+        read_only(part.as_file())?;
         part.as_file().sync_all()?;
         part.persist(self.path.join(&place))
             .map_err(|error| error.error)?;
@@ -94,21 +100,32 @@ impl Shelf {
     }
 
     /// Removes what no download is writing any more, and files of which the database knows nothing: a kill between
-    /// the two leaves one. Nobody may be downloading. How many it were.
-    pub fn sweep(&self, known: &HashSet<String>) -> io::Result<usize> {
-        let mut removed = 0;
-        for part in fs::read_dir(self.path.join(PART))? {
-            removed += usize::from(fs::remove_file(part?.path()).is_ok());
+    /// the two leaves one. Nobody may be downloading. What is no file, or has no name of ours, is not ours to remove; what
+    /// somebody else removes meanwhile is as good.
+    pub fn sweep(&self, known: &HashSet<String>) -> io::Result<Swept> {
+        let mut swept = Swept::default();
+        for part in fs::read_dir(self.path.join(PART))?.flatten() {
+            let file = part.file_type().is_ok_and(|found| found.is_file());
+            swept.removed += usize::from(file && fs::remove_file(part.path()).is_ok());
         }
-        for entry in self.dir.entries()? {
-            let name = entry?.file_name();
+        for entry in self.dir.entries()?.flatten() {
+            let name = entry.file_name();
             let Some(name) = name.to_str() else { continue };
-            // What else lies here is not ours to remove.
-            if is_place(name) && !known.contains(name) {
-                removed += usize::from(self.dir.remove_file(name).is_ok());
+            let file = entry.file_type().is_ok_and(|found| found.is_file());
+            if file && is_place(name) && !known.contains(name) {
+                swept.removed += usize::from(self.dir.remove_file(name).is_ok());
             }
         }
-        Ok(removed)
+        for place in known.iter().filter(|place| is_place(place)) {
+            let gone = match self.dir.symlink_metadata(place) {
+                Ok(found) => !found.is_file(),
+                Err(error) => error.kind() == io::ErrorKind::NotFound,
+            };
+            if gone {
+                swept.missing.push(place.clone());
+            }
+        }
+        Ok(swept)
     }
 
     fn checked<'a>(&self, place: &'a str) -> io::Result<&'a str> {
@@ -122,16 +139,35 @@ impl Shelf {
     }
 }
 
+/// What a sweep found.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// How many files it removed.
+    pub removed: usize,
+    /// Places where there should be a file, and is none.
+    pub missing: Vec<String>,
+}
+
+/// The name of a file with this content.
+pub(super) fn name(sha256: &[u8; 32], mime_type: Option<&str>) -> String {
+    format!("{}{}", hex(sha256), ending(mime_type))
+}
+
 /// The URL of a place, for programs of this machine; `folder` is the store's.
-pub fn url(folder: &Path, place: &str) -> String {
+pub(super) fn url(folder: &Path, place: &str) -> String {
     file_url(&folder.join(place))
 }
 
 /// Whether this is a name that [`Shelf::keep`] gives.
-pub fn is_place(name: &str) -> bool {
-    let (hash, rest) = name.split_at_checked(64).unwrap_or((name, ""));
-    unhex::<32>(hash).is_some()
-        && (rest.is_empty() || ENDINGS.iter().any(|(_, ending)| rest == *ending))
+fn is_place(name: &str) -> bool {
+    let ending = name.get(64..).unwrap_or_default();
+    let known = ending.is_empty() || ENDINGS.iter().any(|(_, known)| ending == *known);
+    known && !name.contains('/') && content(name).is_some()
+}
+
+/// What must be in the file of this name, or in the object of this URL.
+pub fn content(place: &str) -> Option<[u8; 32]> {
+    unhex(place.rsplit('/').next()?.get(..64)?)
 }
 
 /// What programs expect the names of such files to end in.
@@ -250,12 +286,24 @@ mod tests {
     fn a_sweep_leaves_what_is_known_or_not_ours() {
         let (_home, shelf) = shelf();
         let (kept, lost) = (put(&shelf, b"1", [1; 32]), put(&shelf, b"2", [2; 32]));
+        let missing = name(&[3; 32], None);
         fs::write(shelf.path().join("notes.txt"), "mine").unwrap();
         fs::write(shelf.path().join(PART).join("x"), "half").unwrap();
-        assert_eq!(shelf.sweep(&[kept.clone()].into()).unwrap(), 2);
+        // What others may have put here ends no sweep.
+        let folders = [
+            shelf.path().join("04".repeat(32)),
+            shelf.path().join(PART).join("folder"),
+        ];
+        for folder in &folders {
+            fs::create_dir(folder).unwrap();
+        }
+        let known = [kept.clone(), missing.clone(), "s3://bucket/x".to_owned()].into();
+        let swept = shelf.sweep(&known).unwrap();
+        assert_eq!((swept.removed, swept.missing), (2, vec![missing]));
         assert!(shelf.read(&kept).is_ok());
         assert!(shelf.read(&lost).is_err());
         assert!(shelf.path().join("notes.txt").is_file());
+        assert!(folders.iter().all(|folder| folder.is_dir()));
     }
 
     #[test]
@@ -286,11 +334,14 @@ mod tests {
             .unwrap()
             .permissions()
             .mode();
-        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(mode & 0o777, 0o400);
         let secret = home.path().join("secret");
         fs::write(&secret, "x").unwrap();
         let link = "02".repeat(32);
         symlink(&secret, shelf.path().join(&link)).unwrap();
         assert!(shelf.read(&link).is_err());
+        // Nor taken for a file that nobody knows.
+        assert_eq!(shelf.sweep(&[].into()).unwrap().removed, 1);
+        assert!(secret.is_file() && shelf.path().join(&link).is_symlink());
     }
 }

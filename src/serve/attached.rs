@@ -13,9 +13,9 @@ use crate::access::{Policy, Verdict};
 use crate::clock::now;
 use crate::config::{Download, Media};
 use crate::media::key::StorageKey;
-use crate::media::{reason, shelf};
+use crate::media::{depot, reason};
 use crate::protocol::event::InboundAttachment;
-use crate::session::MediaLimits;
+use crate::session::{MediaLimits, Session};
 use crate::store::{Attached, Fetching, PeerKey, RowId, StoreError, Stored};
 
 /// What an event waits for its media.
@@ -23,13 +23,14 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 /// Long after any message has gone out.
 const FORGET: Duration = Duration::from_secs(600);
 
-/// What the configuration lets the session fetch.
-pub(super) fn limits(media: &Media) -> Option<MediaLimits> {
-    (media.download == Download::Auto).then_some(MediaLimits {
+/// Tells the session what the configuration lets it fetch, and where that is kept.
+pub(super) fn govern(session: &Session, media: &Media) {
+    session.keep_media_in(&media.store);
+    session.limit_media((media.download == Download::Auto).then_some(MediaLimits {
         max_bytes: media.max_bytes,
         keep_days: media.retention_days,
         keep_bytes: media.max_total_bytes,
-    })
+    }));
 }
 
 /// Messages that wait for their media.
@@ -173,7 +174,7 @@ pub(super) fn describe(court: &Court<'_>, message: &Stored, attachments: &mut [I
         attachment.url = file
             .place
             .as_ref()
-            .map(|place| shelf::url(court.folder, place));
+            .map(|place| depot::url(court.folder, place));
         // A picture of it goes into the agent's prompt, so it goes along only in its place.
         let thumbnail = message
             .draft

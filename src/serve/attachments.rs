@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::account::Account;
+use super::fetching;
 use super::staging::{self, Work};
 use crate::config::Config;
 use crate::media::stage::{StageError, Staged, Staging};
@@ -98,7 +99,7 @@ pub(super) async fn prepare(
             Some(open) => open.session.stages(),
             None => Arc::new(Transfer::new(STAGE, 0)),
         };
-        let work = Work {
+        let work = || Work {
             staging: staging.clone().metered(transfer.meter()),
             store: store.clone(),
             limit: config.max_attachment_bytes,
@@ -108,7 +109,20 @@ pub(super) async fn prepare(
             until: until.into_std(),
             stop: AtomicBool::new(false),
         };
-        match within(work, file, &transfer, until).await {
+        // What is in the request may be long, and what it says needs no second try.
+        let again = file.data_base64.is_none().then(|| file.clone());
+        let mut ready = within(work(), file, &transfer, until).await;
+        if let (Err(error), Some(again)) = (&ready, again)
+            && error.code == "attachment_not_here"
+        {
+            let key = again.storage_key.clone().unwrap_or_default();
+            ready = match fetching::bring(account, config, &store, &key, until).await {
+                Ok(true) => within(work(), again, &transfer, until).await,
+                Ok(false) => ready,
+                Err(error) => Err(error),
+            };
+        }
+        match ready {
             Ok(ready) => {
                 if let Some(unmet) = ready.unmet {
                     let error = WireError::new("attachment_not_as_asked", unmet);

@@ -72,8 +72,7 @@ impl Emitter {
         let mut attending = Attending::default();
         loop {
             inbox.borrow_and_update();
-            let limits = attached::limits(&settings.borrow().media);
-            self.open.session.limit_media(limits);
+            attached::govern(&self.open.session, &settings.borrow().media);
             // Not marked as seen: a change that comes during the emission is to be met below.
             let wanted = settings.borrow().emits_happenings();
             match (wanted, &happenings) {

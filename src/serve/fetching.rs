@@ -12,9 +12,10 @@ use super::passing::{self, Asked, Said, Way};
 use super::writer;
 use crate::account::Paths;
 use crate::config::Config;
+use crate::media::key::StorageKey;
 use crate::media::reason;
 use crate::protocol::jsonrpc::WireError;
-use crate::store::AttachmentToken;
+use crate::store::{AttachmentToken, HeldMedia, Store};
 
 /// What a clean end may take.
 const CLOSE: Duration = Duration::from_secs(2);
@@ -54,6 +55,46 @@ pub fn fetch_media(
     });
     runtime.shutdown_timeout(Duration::from_millis(100));
     outcome
+}
+
+/// Has the file of a storage key fetched that is not in the media store, for a call that needs it now; whether it is worth
+/// another look.
+///
+/// # Errors
+/// Why it cannot be had within that time.
+pub(super) async fn bring(
+    account: &Account,
+    config: &Config,
+    store: &Store,
+    key: &str,
+    deadline: Instant,
+) -> Result<bool, WireError> {
+    let Ok(StorageKey { token, .. }) = StorageKey::parse(key, store.id()) else {
+        return Ok(false);
+    };
+    let Some(HeldMedia::NotHere(..)) = store.held(token).await? else {
+        return Ok(false);
+    };
+    let asked = Asked::Fetch(token);
+    let fetched = match passing::way(account, config, deadline, &asked).await {
+        Ok(Way::Own(open)) => {
+            open.session.keep_media_in(&config.media.store);
+            fetch(&open, token, deadline).await
+        }
+        Ok(Way::Passed(Said::Failed(error))) => Err(error),
+        Ok(Way::Passed(_)) => Ok(()),
+        Err(error) => Err(error.into()),
+    };
+    match fetched {
+        Ok(()) => Ok(true),
+        Err(error) => Err(WireError::new(
+            "attachment_not_here",
+            format_args!(
+                "the file of this storage key is not here, and could not be fetched: {}",
+                error.message
+            ),
+        )),
+    }
 }
 
 /// Fetches it over the connection that this process owns.

@@ -285,7 +285,7 @@ async fn batch(
     let heard = session.heard();
     let folder = account.paths.media();
     // From the beginning: a poll that fetches nothing has time to let go of what is too old or too much.
-    session.limit_media(attached::limits(&config.media));
+    attached::govern(&session, &config.media);
     let connected = session.online(deadline).await;
     if connected.is_ok() {
         idle(

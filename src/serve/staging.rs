@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use wacore::download::MediaType;
 
 use super::attachments::{named, refused};
+use crate::media::depot::{Depot, DepotError};
 use crate::media::key::StorageKey;
 use crate::media::probe::{self, Hint, Kind, Wanted};
 use crate::media::seal::seal;
-use crate::media::shelf::Shelf;
 use crate::media::stage::{StageError, Staged, Staging};
 use crate::media::url::{self, Limits};
 use crate::media::{name, reason};
@@ -76,6 +76,12 @@ pub(super) fn ready(work: &Work, mut source: Source) -> Result<Ready, WireError>
         None => {
             let sealed = seal(source.plain.open()?, &work.staging, media, &work.stop);
             let (sealed, info) = sealed.map_err(|error| WireError::new(error.code(), error))?;
+            if info.file_sha256[..] != sha256[..] {
+                return Err(WireError::new(
+                    "attachment_not_here",
+                    "the file was changed while it was read; send it again",
+                ));
+            }
             let file = Uploaded {
                 sha256,
                 media: word.to_owned(),
@@ -122,7 +128,7 @@ pub(super) struct Source {
 enum Plain {
     /// A file of this call.
     Staged(Staged),
-    /// A file of the media store, which is named after its content.
+    /// A file of the media store, compared with its hash.
     Kept(File, [u8; 32]),
 }
 
@@ -217,12 +223,15 @@ fn kept(
     if medium.size > work.limit {
         return Err(refused(StageError::TooLarge { limit: work.limit }));
     }
-    let shelf = Shelf::open(&work.media);
-    let file = shelf.and_then(|shelf| shelf.read(&medium.place));
+    let depot = Depot::open(&work.media).map_err(DepotError::from);
+    let file = depot.and_then(|depot| depot.read(&medium.place, &medium.sha256, medium.size));
+    if let Err(DepotError::Lost) = &file {
+        work.store.media_lost(vec![medium.place]).wait()?;
+    }
     let file = file.map_err(|error| {
         WireError::new(
             "attachment_not_here",
-            format_args!("the file of this storage key cannot be read ({error}); ask for it again"),
+            format_args!("the file of this storage key cannot be read: {error}"),
         )
     })?;
     // What its sender called it was never checked, and must not keep the file from being sent on. A host that repeats

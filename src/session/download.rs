@@ -6,6 +6,7 @@
 //! disk's last bytes, or those that another was promised; a failure is a note in the store, and never ends anything else.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,10 +18,10 @@ use super::Shared;
 use super::fetch::{NO_SPACE, fetch};
 use super::sink::{Meter, Room};
 use super::state::Connection;
-use super::tidy::{let_go, let_refused_go, tidy};
+use super::tidy::{let_go, let_refused_go, sweep};
 use crate::clock::now;
 use crate::identity::Address;
-use crate::media::shelf::Shelf;
+use crate::media::depot::{Depot, is_object};
 use crate::store::{
     AttachmentId, AttachmentToken, ContentHash, Fetching, RESERVE, ToFetch, available,
 };
@@ -35,6 +36,8 @@ const LOOKED_AT: usize = 256;
 const ASKED_AT_ONCE: usize = 2;
 /// Those that wait for that without a place; more keep theirs.
 const WAITING_FOR_PHONE: usize = 64;
+/// Files at a time on their way into an object store: each has a part of itself in memory.
+const PUT_AT_ONCE: usize = 2;
 /// What stays free on the disk: the reserve, and room for what else is written meanwhile.
 const FREE: u64 = RESERVE + (16 << 20);
 /// Larger files WhatsApp does not have.
@@ -55,14 +58,19 @@ pub struct MediaLimits {
 
 /// The downloads of a session.
 pub(super) struct Downloads {
-    shelf: Mutex<Option<Arc<Shelf>>>,
+    depot: Mutex<Option<Arc<Depot>>>,
     pub(super) path: std::path::PathBuf,
     limits: watch::Sender<Option<MediaLimits>>,
+    /// As the configuration has it; see [`super::Session::keep_media_in`].
+    kept_in: Mutex<Option<String>>,
+    /// The object store did not take something, and nothing since.
+    pub(super) fails: AtomicBool,
     running: Mutex<HashMap<AttachmentId, Running>>,
     /// What people wait for who asked for it by name, whatever the limits; and how many they are.
     asked: Mutex<HashMap<AttachmentToken, usize>>,
     pub(super) asking: Semaphore,
     pub(super) waiting_for_phone: Semaphore,
+    pub(super) putting: Semaphore,
     /// A place was given back.
     freed: Notify,
     /// Held while a file gets or loses its name, so that its row says the same.
@@ -80,13 +88,16 @@ struct Running {
 impl Downloads {
     pub(super) fn new(path: std::path::PathBuf) -> Self {
         Self {
-            shelf: Mutex::default(),
+            depot: Mutex::default(),
             path,
             limits: watch::Sender::new(None),
+            kept_in: Mutex::default(),
+            fails: AtomicBool::new(false),
             running: Mutex::default(),
             asked: Mutex::default(),
             asking: Semaphore::new(ASKED_AT_ONCE),
             waiting_for_phone: Semaphore::new(WAITING_FOR_PHONE),
+            putting: Semaphore::new(PUT_AT_ONCE),
             freed: Notify::new(),
             naming: tokio::sync::Mutex::default(),
         }
@@ -109,14 +120,37 @@ impl Downloads {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The shelf, opened when it is first needed. Blocks for a moment.
-    pub(super) fn shelf(&self) -> std::io::Result<Arc<Shelf>> {
-        let mut shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(shelf) = &*shelf {
-            return Ok(shelf.clone());
+    /// What is kept, opened when it is first needed. Blocks for a moment.
+    pub(super) fn depot(&self) -> std::io::Result<Arc<Depot>> {
+        let mut depot = self.depot.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(depot) = &*depot {
+            return Ok(depot.clone());
         }
-        let opened = Arc::new(Shelf::open(&self.path)?);
-        Ok(shelf.insert(opened).clone())
+        let opened = Arc::new(Depot::open(&self.path)?);
+        Ok(depot.insert(opened).clone())
+    }
+
+    /// Where files are kept from now on; whether that is news.
+    pub(super) fn keep_in(&self, store: &str) -> bool {
+        let mut known = self.kept_in.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.as_deref() == Some(store) {
+            return false;
+        }
+        *known = Some(store.to_owned());
+        true
+    }
+
+    /// The URL of the object store that files go to; none if they stay on the disk.
+    pub(super) fn bucket(&self) -> Option<String> {
+        let known = self.kept_in.lock().unwrap_or_else(PoisonError::into_inner);
+        known.clone().filter(|place| is_object(place))
+    }
+
+    /// Whether a file of this content is on its way.
+    pub(super) fn under_way(&self, sha256: &ContentHash) -> bool {
+        self.running()
+            .values()
+            .any(|running| running.sha256 == *sha256)
     }
 
     /// How large this file may be; none if it is not to be fetched.
@@ -208,7 +242,8 @@ pub(super) async fn fetch_wanted(shared: Arc<Shared>) {
     let mut wanted = shared.store.media_signal();
     let mut connection = shared.connection.subscribe();
     let mut under_way = JoinSet::new();
-    let mut tidy_at = None;
+    let mut tidy_at = Instant::now();
+    let mut swept = false;
     // A download that panicked has not taken itself out.
     shared.downloads.running().clear();
     loop {
@@ -217,13 +252,18 @@ pub(super) async fn fetch_wanted(shared: Arc<Shared>) {
         let online = *connection.borrow_and_update() == Connection::Online;
         let mut next = None;
         let_refused_go(&shared).await;
-        if let Some(limit) = &limit
-            && tidy_at.is_none_or(|at| Instant::now() >= at)
-        {
-            tidy(&shared, limit, tidy_at.is_none()).await;
-            tidy_at = Some(Instant::now() + TIDY);
-        }
         let asked = !shared.downloads.asked().is_empty();
+        // Before the first download: what lies there then is nobody's.
+        if !swept && (limit.is_some() || asked) {
+            sweep(&shared).await;
+            swept = true;
+        }
+        if let Some(limit) = &limit
+            && Instant::now() >= tidy_at
+        {
+            let_go(&shared, limit).await;
+            tidy_at = Instant::now() + TIDY;
+        }
         if online && (limit.is_some() || asked) {
             match start(&shared, limit.as_ref(), &mut under_way).await {
                 Ok(soonest) => next = soonest,

@@ -6,8 +6,10 @@
 use std::future::Future;
 use std::io::BufWriter;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tempfile::NamedTempFile;
 use wacore::download::MediaType;
 use wacore::media_retry::MediaRetryResult;
 use whatsapp_rust::download::DownloadParams;
@@ -15,11 +17,12 @@ use whatsapp_rust::features::{MediaReuploadError, MediaReuploadRequest};
 use whatsapp_rust::{Client, ErrorChainExt};
 
 use super::download::Guard;
-use super::jid;
 use super::sink::{Meter, Sink};
-use super::tidy::remove;
+use super::tidy::{on_depot, remove};
+use super::{Shared, jid};
 use crate::clock::now;
-use crate::store::{ContentHash, ToFetch};
+use crate::media::depot::{DepotError, object};
+use crate::store::{ContentHash, Pending, ToFetch};
 
 /// Bytes between two writes.
 const BUFFER: usize = 64 << 10;
@@ -63,6 +66,11 @@ impl Failure {
         }
     }
 
+    /// It could not be kept.
+    fn kept(error: &DepotError) -> Self {
+        Self::again(error.code(), NO_SPACE, error)
+    }
+
     fn disk(error: impl ToString) -> Self {
         Self::again(FULL, NO_SPACE, error)
     }
@@ -83,13 +91,14 @@ pub(super) async fn fetch(guard: Guard, file: ToFetch, most: u64) -> bool {
         },
         Err(failure) => failure,
     };
-    let space = failure.reason == FULL;
+    // It is not the file that is wrong, nor where it comes from.
+    let ours = matches!(failure.reason, FULL | "store_unreachable" | "store_refused");
     // Without a connection nothing says that the file cannot be had. A full disk, which ends the connection too, does.
     if shared
         .client()
         .is_none_or(|now| !Arc::ptr_eq(&now, &client))
         && failure.again.is_some()
-        && !space
+        && !ours
     {
         return false;
     }
@@ -102,9 +111,9 @@ pub(super) async fn fetch(guard: Guard, file: ToFetch, most: u64) -> bool {
     );
     let next = failure
         .again
-        .filter(|_| space || file.attempts + 1 < ATTEMPTS);
+        .filter(|_| ours || file.attempts + 1 < ATTEMPTS);
     let next = next.map(|after| {
-        let longer = if space { 0 } else { file.attempts.min(20) };
+        let longer = if ours { 0 } else { file.attempts.min(20) };
         now().saturating_add((after << longer).min(LONGEST_PAUSE))
     });
     let noted = shared
@@ -136,18 +145,21 @@ async fn attempt(
     if !guard.promise(file.size.unwrap_or_default()) {
         return Err(Failure::disk("not enough free space"));
     }
-    let opening = shared.clone();
-    let opened = tokio::task::spawn_blocking(move || {
-        let shelf = opening.downloads.shelf()?;
-        let part = shelf.begin()?;
+    let bucket = shared.downloads.bucket();
+    // What would not be taken is not fetched in vain, again and again.
+    let probed = bucket
+        .as_ref()
+        .filter(|_| shared.downloads.fails.load(Ordering::Relaxed))
+        .map(|root| format!("{root}/{}", shared.store.id()));
+    let opened = on_depot(shared, move |depot| {
+        if let Some(folder) = probed {
+            depot.bucket(&folder)?.check(&folder)?;
+        }
+        let part = depot.shelf().begin()?;
         let writing = part.reopen()?;
-        Ok::<_, std::io::Error>((shelf, part, writing))
+        Ok((part, writing))
     });
-    let (shelf, part, writing) = match opened.await {
-        Ok(Ok(opened)) => opened,
-        Ok(Err(error)) => return Err(Failure::disk(error)),
-        Err(error) => return Err(Failure::again("download_failed", NO_NETWORK, error)),
-    };
+    let (part, writing) = opened.await.map_err(|error| Failure::kept(&error))?;
     let params = DownloadParams {
         direct_path: file.source.direct_path.clone(),
         media_key: file.source.key.clone(),
@@ -169,27 +181,80 @@ async fn attempt(
         }
     };
     let sha256 = file.source.sha256;
+    if let Some(root) = bucket {
+        return keep_in(&root, guard, file, part, size).await;
+    }
     // From here to its row nothing may take it away.
     let _naming = shared.downloads.naming.lock().await;
-    let (named, mime_type) = (shelf.clone(), file.mime_type.clone());
-    let kept = tokio::task::spawn_blocking(move || named.keep(part, &sha256, mime_type.as_deref()));
-    let place = match kept.await {
-        Ok(Ok(place)) => place,
-        Ok(Err(error)) => return Err(Failure::disk(error)),
-        Err(error) => return Err(Failure::again("download_failed", NO_NETWORK, error)),
-    };
-    let entered = shared
-        .store
-        .media_here(file.id, place.clone(), size, now())
-        .await;
-    match entered {
-        // It had another ending when it came first, or nobody asks for it any more.
-        Ok(known) if known != place => remove(&shelf, place).await,
-        Ok(_) => {}
-        Err(error) => return Err(Failure::disk(error)),
+    let mime_type = file.mime_type.clone();
+    let kept = on_depot(shared, move |depot| {
+        Ok(depot.shelf().keep(part, &sha256, mime_type.as_deref())?)
+    });
+    let place = kept.await.map_err(|error| Failure::kept(&error))?;
+    enter(shared, file, place, size).await
+}
+
+/// Puts a verified file into the object store with this URL. What it has here goes.
+async fn keep_in(
+    root: &str,
+    guard: &Guard,
+    file: &ToFetch,
+    part: NamedTempFile,
+    size: u64,
+) -> Result<(), Failure> {
+    let shared = &guard.shared;
+    let sha256 = file.source.sha256;
+    let naming = shared.downloads.naming.lock().await;
+    if let Some(place) = noted(shared.store.media_place(sha256)).await? {
+        drop(tokio::task::spawn_blocking(move || drop(part)));
+        return enter(shared, file, place, size).await;
+    }
+    // That may take long, and nobody else puts or removes this content meanwhile.
+    drop(naming);
+    let _turn = shared.downloads.putting.acquire().await;
+    let place = object(root, shared.store.id(), &sha256, file.mime_type.as_deref());
+    noted(shared.store.media_goes(place.clone(), None)).await?;
+    let (url, store, meter) = (place.clone(), shared.store.clone(), guard.meter.clone());
+    let put = on_depot(shared, move |depot| {
+        let begun = |upload| {
+            let noted = store.media_goes(url.clone(), Some(upload)).wait();
+            noted.map_err(std::io::Error::other)
+        };
+        let stopped = || meter.transfer.is_stopped();
+        depot
+            .bucket(&url)?
+            .put(&url, part.as_file(), size, &stopped, &begun)
+    })
+    .await;
+    shared
+        .downloads
+        .fails
+        .store(put.is_err(), Ordering::Relaxed);
+    put.map_err(|error| Failure::kept(&error))?;
+    crate::crash::point("after_object");
+    let _naming = shared.downloads.naming.lock().await;
+    enter(shared, file, place, size).await
+}
+
+/// Enters a file that is in its place.
+async fn enter(
+    shared: &Arc<Shared>,
+    file: &ToFetch,
+    place: String,
+    size: u64,
+) -> Result<(), Failure> {
+    let here = shared.store.media_here(file.id, place.clone(), size, now());
+    // It had another ending when it came first, or nobody asks for it any more.
+    if noted(here).await? != place {
+        remove(shared, vec![place]).await;
     }
     crate::crash::point("after_media");
     Ok(())
+}
+
+/// What the store says, or that it has no space for it.
+async fn noted<T>(pending: Pending<T>) -> Result<T, Failure> {
+    pending.await.map_err(Failure::disk)
 }
 
 /// Follows a download to its end; the size of the file, once it is what the message announced.

@@ -326,6 +326,13 @@ impl Session {
         self.shared.downloads.limit(limits);
     }
 
+    /// Where what is fetched is kept: `file`, or the URL of an object store. The disk, as long as nothing is said.
+    pub fn keep_media_in(&self, store: &str) {
+        if self.shared.downloads.keep_in(store) {
+            drop(self.shared.store.note_media_store(store.to_owned()));
+        }
+    }
+
     /// Fetches a file that somebody asks for by its key, within the deadline.
     ///
     /// # Errors

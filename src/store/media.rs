@@ -4,13 +4,14 @@
 //! An attachment is a message's word for a file; a medium is a file that is really there, once however many messages
 //! carry it. Invariants: a file counts as a message's only after that message's own path and key have led to it, or
 //! the very same encrypted file has been verified before: for a hash that somebody has merely written into a message
-//! no event is told of a file, and no key leads to one. What was downloaded is entered here after it is whole on the
-//! shelf, and taken out before it is removed there.
+//! no event is told of a file, and no key leads to one. What was downloaded is entered here after it is whole in its
+//! place, and taken out before it is removed there.
 
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::inbox::RowId;
 use super::peers::address;
+use super::remains::{self, forget};
 use super::{Pending, Store, Tx};
 use crate::identity::Address;
 use crate::inbound::{AttachmentMeta, MediaSource};
@@ -82,12 +83,12 @@ pub struct ToFetch {
     pub stanza_id: String,
 }
 
-/// An attachment whose file is on the shelf.
+/// An attachment whose file is here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Medium {
     /// Its content.
     pub sha256: ContentHash,
-    /// Where it is; see [`crate::media::shelf`].
+    /// Where it is; see [`crate::media::depot`].
     pub place: String,
     /// Bytes.
     pub size: u64,
@@ -108,7 +109,7 @@ pub enum Held {
     NotHere(Fetching, Option<String>),
 }
 
-/// What the shelf is to hold at most.
+/// What is to be kept at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
     /// Files that came before this, Unix seconds, are let go.
@@ -183,12 +184,32 @@ impl Store {
         })
     }
 
-    /// Takes out a file that is not at its place any more, or is not what it was; it may be fetched again.
-    pub fn media_lost(&self, sha256: ContentHash, place: String) -> Pending<()> {
+    /// Takes out files that are not at their places any more, or are not what they were. What an event needs that nothing
+    /// has proven handled is fetched again.
+    pub fn media_lost(&self, places: Vec<String>) -> Pending<()> {
         self.submit(move |tx| {
-            tx.prepare_cached("DELETE FROM media WHERE sha256 = ?1 AND place = ?2")?
-                .execute(params![sha256, place])?;
+            for place in places {
+                tx.prepare_cached(
+                    "UPDATE attachment SET state = 1, reason = NULL, attempts = 0, next = 0
+                     WHERE sha256 = (SELECT sha256 FROM media WHERE place = ?1) AND state = 2
+                     AND EXISTS (SELECT 1 FROM inbox i WHERE i.id = attachment.message AND i.state IN (0, 1, 4, 5))",
+                )?
+                .execute([&place])?;
+                tx.prepare_cached("DELETE FROM media WHERE place = ?1")?
+                    .execute([&place])?;
+                remains::note(tx, &place)?;
+            }
+            tx.media_changed();
             Ok(())
+        })
+    }
+
+    /// Where a content is kept already.
+    pub fn media_place(&self, sha256: ContentHash) -> Pending<Option<String>> {
+        self.submit(move |tx| {
+            tx.prepare_cached("SELECT place FROM media WHERE sha256 = ?1")?
+                .query_row([sha256], |row| row.get(0))
+                .optional()
         })
     }
 
@@ -221,7 +242,7 @@ impl Store {
         })
     }
 
-    /// Enters a file that is whole on the shelf, for this attachment and for all that are the same encrypted file.
+    /// Enters a file that is whole in its place, for this attachment and for all that are the same encrypted file.
     /// The place of the file: where it was put first, if that was elsewhere.
     pub fn media_here(
         &self,
@@ -251,11 +272,14 @@ impl Store {
                 )?
                 .query_row([id.0], |row| row.get(0))
                 .optional()?;
-            Ok(place.unwrap_or_default())
+            let place: String = place.unwrap_or_default();
+            forget(tx, &place)?;
+            Ok(place)
         })
     }
 
-    /// Notes that it did not work: to be tried again at `next`, or not by itself. A full disk is no attempt.
+    /// Notes that it did not work: to be tried again at `next`, or not by itself. What is no fault of the file, or of where
+    /// it comes from, is no attempt.
     pub fn media_not_here(
         &self,
         id: AttachmentId,
@@ -268,8 +292,8 @@ impl Store {
                 None => Fetching::Failed,
             };
             tx.prepare_cached(
-                "UPDATE attachment SET state = ?2, reason = ?3, next = ?4, attempts = attempts + (?3 <> 'storage_full')
-                 WHERE id = ?1 AND state = 1",
+                "UPDATE attachment SET state = ?2, reason = ?3, next = ?4, attempts = attempts
+                    + (?3 NOT IN ('storage_full', 'store_unreachable', 'store_refused')) WHERE id = ?1 AND state = 1",
             )?
             .execute(params![id.0, state as i64, reason, next.unwrap_or_default()])?;
             tx.inbound_changed();
@@ -347,6 +371,7 @@ impl Store {
                 beyond -= size;
                 tx.prepare_cached("DELETE FROM media WHERE sha256 = ?1")?
                     .execute([sha256])?;
+                remains::note(tx, &place)?;
                 gone.push(place);
             }
             let more = full_step && gone.len() == STEP as usize;
@@ -358,13 +383,18 @@ impl Store {
     /// remove.
     pub fn let_refused_media_go(&self) -> Pending<Vec<String>> {
         self.submit(|tx| {
-            tx.prepare_cached("DELETE FROM media WHERE at = ?1 RETURNING place")?
+            let gone: Vec<String> = tx
+                .prepare_cached("DELETE FROM media WHERE at = ?1 RETURNING place")?
                 .query_map([REFUSED], |row| row.get(0))?
-                .collect()
+                .collect::<rusqlite::Result<_>>()?;
+            for place in &gone {
+                remains::note(tx, place)?;
+            }
+            Ok(gone)
         })
     }
 
-    /// The places of all files, for finding those on the shelf that nobody knows.
+    /// The places of all files, for finding files that nobody knows.
     pub fn places(&self) -> Pending<Vec<String>> {
         self.submit(|tx| {
             tx.prepare_cached("SELECT place FROM media ORDER BY at")?

@@ -114,6 +114,19 @@ impl Store {
         self.submit(move |tx| set(tx, "web_version", Some(&(version, now))))
     }
 
+    /// `file`, or the URL of the object store, as the configuration said last.
+    pub fn media_store(&self) -> Pending<Option<String>> {
+        self.look(|tx| get(tx, "media_store"))
+    }
+
+    /// Notes what the configuration says, for those who look at the account without one.
+    pub fn note_media_store(&self, said: String) -> Pending<()> {
+        self.submit(move |tx| match get::<String>(tx, "media_store")? {
+            Some(known) if known == said => Ok(()),
+            _ => set(tx, "media_store", Some(&said)),
+        })
+    }
+
     /// The last connection's beginning and end.
     pub fn connections(&self) -> Pending<Connections> {
         self.look(|tx| Ok(get(tx, "connections")?.unwrap_or_default()))

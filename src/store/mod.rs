@@ -26,6 +26,7 @@ mod pending;
 mod people;
 mod reader;
 mod reads;
+mod remains;
 mod repair;
 mod retention;
 mod schema;

@@ -139,6 +139,7 @@ fn channel(path: &Path, new: &Path) -> Result<Built, StoreError> {
             "sealed",
             "attachment",
             "media",
+            "remains",
             "meta",
             "counter",
         ] {

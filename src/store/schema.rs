@@ -283,6 +283,10 @@ const MIGRATIONS: &[&str] = &["
     -- Up to where a chat is to be marked as read; beyond \"read_upto\" until it is.
     ALTER TABLE peer ADD COLUMN read_due INTEGER NOT NULL DEFAULT 0;
     CREATE INDEX peer_read_due ON peer (read_due) WHERE read_due > read_upto;
+", "
+    -- What may lie in an object store and belongs to no file.
+    CREATE TABLE remains (place TEXT PRIMARY KEY, upload TEXT) STRICT, WITHOUT ROWID;
+    CREATE INDEX media_place ON media (place);
 "];
 
 /// Opens or creates the file and brings its schema up to date.

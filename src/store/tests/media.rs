@@ -117,11 +117,11 @@ fn a_claim_is_no_file_and_a_forward_is_one() {
     assert!(here(claim));
     assert_eq!(store.held_by([8; 16]), None);
     // What is not at its place any more is fetched again.
-    let lost = store.media_lost([7; 32], "place".to_owned());
+    let lost = store.media_lost(vec!["place".to_owned()]);
     lost.wait().unwrap();
     assert!(!here(first));
-    let asked = store.want_attachment(store.token(first), NOW);
-    assert!(asked.wait().unwrap().is_some());
+    // All three events still need it; whichever comes first serves those that are the same.
+    assert_eq!(store.to_fetch().len(), 3);
     let file = store.to_fetch().remove(0);
     assert_eq!(store.arrives(&file, "place.jpg", NOW), "place.jpg");
 }
@@ -326,4 +326,41 @@ fn a_full_disk_is_no_attempt_and_a_new_path_is_one() {
     moved.wait().unwrap();
     let file = store.to_fetch().remove(0);
     assert_eq!((file.attempts, &*file.source.direct_path), (2, "/v/new"));
+}
+
+#[test]
+fn what_lies_in_an_object_store_is_known_before_and_after() {
+    let store = TestStore::new();
+    let remains = || store.remains().wait().unwrap();
+    let (place, other) = ("s3://bucket/x/a.jpg", "s3://bucket/x/b");
+    let id = store.picture("m", 7, 1);
+    store.want(id);
+    let goes = |place: &str, upload: Option<&str>| {
+        let noted = store.media_goes(place.to_owned(), upload.map(str::to_owned));
+        noted.wait().unwrap();
+    };
+    goes(place, None);
+    goes(place, Some("upload 1"));
+    goes(other, None);
+    assert_eq!(
+        remains(),
+        [
+            (place.to_owned(), Some("upload 1".to_owned())),
+            (other.to_owned(), None)
+        ]
+    );
+    let file = store.to_fetch().remove(0);
+    assert_eq!(store.arrives(&file, place, NOW - 2000), place);
+    assert_eq!(
+        store.media_place([7; 32]).wait().unwrap().as_deref(),
+        Some(place)
+    );
+    store.remains_removed(other.to_owned()).wait().unwrap();
+    assert_eq!(remains(), []);
+    // Whatever takes the file out leaves its object to be removed.
+    let begun = store.begin(Mode::Websocket, None);
+    drop(store.assign_emission(id, begun.session, Ruling::default(), Vec::new(), NOW));
+    store.prove_up_to(&store.cursor(1)).wait().unwrap();
+    assert_eq!(store.let_go(ALL), 1);
+    assert_eq!(remains(), [(place.to_owned(), None)]);
 }

@@ -25,11 +25,12 @@ const GROW: [&str; 15] = [
 /// Statements of the sweep, which runs now and then and walks in the order of age, and of a merge: a person turns out
 /// to be two peers once in a lifetime, and then the foreign keys are looked through.
 /// A message to be forwarded, or explained, is looked for by its id alone, since nobody says which chat it is in.
-const RARE: [&str; 10] = [
+const RARE: [&str; 11] = [
     "FROM inbox WHERE stanza = ?1",
     "sum(size)",
     "FROM media m WHERE (m.at",
     "SELECT place FROM media",
+    "FROM remains r",
     "FROM inbox WHERE raw IS NOT NULL ORDER BY id",
     "FROM part WHERE payload IS NOT NULL AND open = 0",
     "DELETE FROM peer",

@@ -1,0 +1,359 @@
+//! An object store as the place of files: S3 and what speaks like it, Google Cloud, Azure.
+//!
+//! Invariants: an object is there whole or not at all; an upload in parts is made known, with its number, before its first
+//! part. Credentials come from the environment alone, and nothing that an answer repeats of them gets into an error.
+//! Everything here blocks. The requests run on a runtime of the bucket's own, driven by the threads that ask, so that
+//! hashing and signing hold up no account's thread.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::time::Duration;
+
+use object_store::aws::AmazonS3Builder;
+use object_store::azure::MicrosoftAzureBuilder;
+use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::multipart::MultipartStore;
+use object_store::path::Path;
+use object_store::{Error, ObjectStore, ObjectStoreExt, ObjectStoreScheme, RetryConfig};
+use reqwest::Url;
+use tokio::runtime::Runtime;
+
+use super::depot::DepotError;
+
+/// Bytes of one request. S3 takes no smaller part but the last, and ten thousand of them.
+const PART: u64 = 5 << 20;
+/// A store that is not there is noticed; whoever asked tries again later.
+const RETRIES: usize = 2;
+/// How long one request is tried.
+const RETRYING: Duration = Duration::from_secs(10);
+
+/// What a store has to be able to do.
+trait Objects: ObjectStore + MultipartStore {}
+impl<T: ObjectStore + MultipartStore> Objects for T {}
+
+/// A bucket, or a container.
+#[derive(Debug)]
+pub struct Bucket {
+    /// Scheme and bucket: what all its objects' URLs begin with.
+    root: String,
+    store: Box<dyn Objects>,
+    /// None only while it is dropped.
+    runtime: Option<Runtime>,
+}
+
+/// The URL of a folder in an object store, in its one spelling.
+///
+/// # Errors
+/// What is allowed.
+pub fn folder(text: &str) -> Result<String, String> {
+    let sound = |url: &Url| {
+        matches!(
+            ObjectStoreScheme::parse(url),
+            Ok((
+                ObjectStoreScheme::AmazonS3
+                    | ObjectStoreScheme::GoogleCloudStorage
+                    | ObjectStoreScheme::MicrosoftAzure,
+                _
+            ))
+        ) && url.password().is_none()
+            && url.query().is_none()
+            && url.fragment().is_none()
+    };
+    match Url::parse(text) {
+        Ok(url) if sound(&url) => Ok(url.as_str().trim_end_matches('/').to_owned()),
+        _ => Err(
+            "\"file\", or the URL of an object store such as s3://bucket/folder, gs://bucket/folder or \
+             az://container/folder, without credentials, which belong into the environment"
+                .to_owned(),
+        ),
+    }
+}
+
+impl Bucket {
+    /// The bucket of this URL, with the credentials of the environment. Asks nobody yet.
+    pub(super) fn open(url: &str) -> Result<Self, DepotError> {
+        // Installs ring as the process's choice for TLS, once; reqwest here has none of its own.
+        drop(whatsapp_rust_tokio_transport::default_tls_connector());
+        let retry = RetryConfig {
+            max_retries: RETRIES,
+            retry_timeout: RETRYING,
+            ..RetryConfig::default()
+        };
+        let store: Result<Box<dyn Objects>, Error> = match parsed(url)?.0 {
+            ObjectStoreScheme::AmazonS3 => AmazonS3Builder::from_env()
+                .with_url(url)
+                .with_retry(retry)
+                .build()
+                .map(|store| Box::new(store) as _),
+            ObjectStoreScheme::GoogleCloudStorage => GoogleCloudStorageBuilder::from_env()
+                .with_url(url)
+                .with_retry(retry)
+                .build()
+                .map(|store| Box::new(store) as _),
+            ObjectStoreScheme::MicrosoftAzure => MicrosoftAzureBuilder::from_env()
+                .with_url(url)
+                .with_retry(retry)
+                .build()
+                .map(|store| Box::new(store) as _),
+            _ => {
+                return Err(DepotError::Refused(
+                    "no object store has such a URL".to_owned(),
+                ));
+            }
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        Ok(Self {
+            root: root(url)?,
+            store: store.map_err(|error| DepotError::Refused(told(&error)))?,
+            runtime: Some(runtime),
+        })
+    }
+
+    /// Whether this URL is of this bucket.
+    pub(super) fn has(&self, url: &str) -> bool {
+        root(url).is_ok_and(|root| root == self.root)
+    }
+
+    /// Whether objects can be written, read and removed in the folder with this URL.
+    pub fn check(&self, folder: &str) -> Result<(), DepotError> {
+        let path = parsed(&format!("{}/check", folder.trim_end_matches('/')))?.1;
+        let word = b"channel-whatsapp looks whether it may write here".as_slice();
+        self.wait(async {
+            self.store.put(&path, word.into()).await?;
+            self.store.get_range(&path, 0..word.len() as u64).await?;
+            self.store.delete(&path).await
+        })
+        .map(drop)
+        .map_err(|error| failed(&error))
+    }
+
+    /// Puts a file in its place. `begun` is told the number of an upload in parts before the first of them goes; once
+    /// `stopped`, it ends with an error.
+    pub fn put(
+        &self,
+        place: &str,
+        mut file: &File,
+        size: u64,
+        stopped: &dyn Fn() -> bool,
+        begun: &dyn Fn(String) -> io::Result<()>,
+    ) -> Result<(), DepotError> {
+        let path = parsed(place)?.1;
+        file.rewind()?;
+        if size <= PART {
+            let put = self.store.put(&path, part(file, size)?.into());
+            return self.wait(put).map(drop).map_err(|error| failed(&error));
+        }
+        let upload = self
+            .wait(self.store.create_multipart(&path))
+            .map_err(|error| failed(&error))?;
+        begun(upload.clone())?;
+        let sent = self.put_parts(&path, &upload, file, stopped);
+        if sent.is_err() {
+            // If this fails too, it is done when the store is tidied.
+            let _ = self.wait(self.store.abort_multipart(&path, &upload));
+        }
+        sent
+    }
+
+    fn put_parts(
+        &self,
+        path: &Path,
+        upload: &String,
+        file: &File,
+        stopped: &dyn Fn() -> bool,
+    ) -> Result<(), DepotError> {
+        let mut parts = Vec::new();
+        loop {
+            if stopped() {
+                return Err(io::Error::other("the upload was stopped").into());
+            }
+            let bytes = part(file, PART)?;
+            if bytes.is_empty() {
+                break;
+            }
+            let put = self.store.put_part(path, upload, parts.len(), bytes.into());
+            parts.push(self.wait(put).map_err(|error| failed(&error))?);
+            crate::crash::point("bucket_part");
+        }
+        let complete = self.store.complete_multipart(path, upload, parts);
+        self.wait(complete)
+            .map(drop)
+            .map_err(|error| failed(&error))
+    }
+
+    /// Writes an object of this size to a file, a piece at a time.
+    pub(super) fn read(&self, place: &str, size: u64, to: &mut File) -> Result<(), DepotError> {
+        let path = parsed(place)?.1;
+        let mut at = 0;
+        while at < size {
+            let end = size.min(at + PART);
+            let bytes = self
+                .wait(self.store.get_range(&path, at..end))
+                .map_err(absent)?;
+            if bytes.is_empty() {
+                return Err(DepotError::Lost);
+            }
+            at += bytes.len() as u64;
+            to.write_all(&bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Removes an object, and what an upload in parts has left of it.
+    pub(super) fn remove(&self, place: &str, upload: Option<&str>) -> Result<(), DepotError> {
+        let path = parsed(place)?.1;
+        let gone = |done: object_store::Result<()>| match done.map_err(absent) {
+            Err(DepotError::Lost) => Ok(()),
+            done => done,
+        };
+        if let Some(upload) = upload {
+            gone(self.wait(self.store.abort_multipart(&path, &upload.to_owned())))?;
+        }
+        gone(self.wait(self.store.delete(&path)))
+    }
+
+    fn wait<T>(&self, asked: impl Future<Output = T>) -> T {
+        match &self.runtime {
+            Some(runtime) => runtime.block_on(asked),
+            None => unreachable!("a bucket is not used while it is dropped"),
+        }
+    }
+}
+
+impl Drop for Bucket {
+    /// May be dropped where nothing may block.
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// The next bytes of a file, so many at most; none at its end.
+fn part(file: &File, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(most as usize);
+    file.take(most).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Which kind of store a URL is of, and the path in it.
+fn parsed(url: &str) -> Result<(ObjectStoreScheme, Path), DepotError> {
+    let url = Url::parse(url).map_err(|error| DepotError::Refused(error.to_string()))?;
+    ObjectStoreScheme::parse(&url).map_err(|error| DepotError::Refused(error.to_string()))
+}
+
+/// What is before the path.
+fn root(url: &str) -> Result<String, DepotError> {
+    let path = parsed(url)?.1;
+    let mut url = Url::parse(url).map_err(|error| DepotError::Refused(error.to_string()))?;
+    if let Ok(mut segments) = url.path_segments_mut() {
+        segments.pop_if_empty();
+        path.parts().for_each(|_| {
+            segments.pop();
+        });
+    }
+    Ok(url.as_str().trim_end_matches('/').to_owned())
+}
+
+/// What an error of a request that needs its object means.
+fn absent(error: Error) -> DepotError {
+    match &error {
+        Error::NotFound { .. } if !no_bucket(&error) => DepotError::Lost,
+        _ => failed(&error),
+    }
+}
+
+fn failed(error: &Error) -> DepotError {
+    match error {
+        Error::Generic { .. } | Error::JoinError { .. } if !client_error(error) => {
+            DepotError::Unreachable(told(error))
+        }
+        _ => DepotError::Refused(told(error)),
+    }
+}
+
+/// By the names that S3, Azure and Google Cloud have for it.
+fn no_bucket(error: &Error) -> bool {
+    let text = error.to_string();
+    ["NoSuchBucket", "ContainerNotFound", "bucket does not exist"]
+        .iter()
+        .any(|said| text.contains(said))
+}
+
+/// Whether the answer was of those that say that the question was wrong.
+fn client_error(error: &Error) -> bool {
+    let text = error.to_string();
+    let status = text.split("status code: ").nth(1);
+    status.is_some_and(|status| status.starts_with(['3', '4']))
+}
+
+/// What of an error is for people: the store's word for it, else its status, else what lies at the bottom of it. An answer's
+/// text may repeat what was signed.
+fn told(error: &Error) -> String {
+    let whole = error.to_string();
+    let between =
+        |from: &str, to: &str| Some(whole.split_once(from)?.1.split_once(to)?.0.to_owned());
+    if let Some(code) = between("<Code>", "</Code>") {
+        return format!("it answers {code}");
+    }
+    if let Some(status) = between("status code: ", ":") {
+        return format!("it answers {status}");
+    }
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls() {
+        for (given, expected) in [
+            ("s3://bucket", Some("s3://bucket")),
+            ("s3://bucket/a/b/", Some("s3://bucket/a/b")),
+            ("s3://bucket/my files", Some("s3://bucket/my%20files")),
+            ("gs://bucket/a", Some("gs://bucket/a")),
+            ("az://container/a", Some("az://container/a")),
+            (
+                "abfs://container@account.dfs.core.windows.net/a",
+                Some("abfs://container@account.dfs.core.windows.net/a"),
+            ),
+            (
+                "https://s3.eu-central-1.amazonaws.com/bucket/a",
+                Some("https://s3.eu-central-1.amazonaws.com/bucket/a"),
+            ),
+            ("s3://key:secret@bucket/a", None),
+            ("s3://bucket/a?x=1", None),
+            ("s3://bucket/a#x", None),
+            ("https://example.com/a", None),
+            ("file:///srv/media", None),
+            ("memory:///", None),
+            ("disk", None),
+            ("", None),
+        ] {
+            assert_eq!(folder(given).ok().as_deref(), expected, "{given}");
+        }
+    }
+
+    #[test]
+    fn a_bucket_is_known_by_what_is_before_the_path() {
+        for (url, expected) in [
+            ("s3://bucket/a/b", "s3://bucket"),
+            ("s3://bucket/my%20files/", "s3://bucket"),
+            ("s3://bucket/", "s3://bucket"),
+            ("s3://bucket", "s3://bucket"),
+            (
+                "https://s3.eu-central-1.amazonaws.com/bucket/a",
+                "https://s3.eu-central-1.amazonaws.com/bucket",
+            ),
+        ] {
+            assert_eq!(root(url).unwrap(), expected, "{url}");
+        }
+    }
+}

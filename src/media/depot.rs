@@ -1,0 +1,148 @@
+//! Where the files that people sent are kept: on the account's shelf, or in an object store. A place says which of them:
+//! a name is on the shelf, a URL is an object.
+//!
+//! Invariant: what is read here was compared with the hash that it is known by; a file that somebody changed where it lies
+//! is lost, and never passed on.
+
+use std::fs::File;
+use std::io::{self, Read, Seek};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use sha2::{Digest, Sha256};
+
+use super::bucket::Bucket;
+use super::shelf::{self, Shelf};
+use crate::store::{ContentHash, RESERVE};
+
+/// Bytes that are hashed at once.
+const BLOCK: usize = 64 << 10;
+
+/// Why a file cannot be kept, or cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum DepotError {
+    /// It is gone, or is not what it was. It may be fetched again.
+    #[error("it is not where it was kept, or was changed there")]
+    Lost,
+    /// The disk.
+    #[error("{0}")]
+    Disk(#[from] io::Error),
+    /// The object store does not answer, or has troubles of its own.
+    #[error(
+        "the object store cannot be reached ({0}); check the network and, if it is not the provider's own, AWS_ENDPOINT_URL or its like"
+    )]
+    Unreachable(String),
+    /// The object store does not want this.
+    #[error(
+        "the object store refuses ({0}); check that the bucket exists, and that the credentials in the environment may write, \
+         read and delete in it"
+    )]
+    Refused(String),
+}
+
+impl DepotError {
+    /// The code of [`crate::media::reason`].
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Lost => "let_go",
+            Self::Disk(_) => "storage_full",
+            Self::Unreachable(_) => "store_unreachable",
+            Self::Refused(_) => "store_refused",
+        }
+    }
+}
+
+/// The files of one account.
+#[derive(Debug)]
+pub struct Depot {
+    shelf: Shelf,
+    /// The bucket that was used last.
+    bucket: Mutex<Option<Arc<Bucket>>>,
+}
+
+impl Depot {
+    /// Opens what is kept in the account's folder, and makes the folder if need be.
+    pub fn open(folder: &Path) -> io::Result<Self> {
+        Ok(Self {
+            shelf: Shelf::open(folder)?,
+            bucket: Mutex::default(),
+        })
+    }
+
+    /// The files on the disk.
+    pub fn shelf(&self) -> &Shelf {
+        &self.shelf
+    }
+
+    /// The bucket of an object, or of the configuration's URL.
+    pub fn bucket(&self, url: &str) -> Result<Arc<Bucket>, DepotError> {
+        let mut slot = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bucket) = slot.as_ref().filter(|bucket| bucket.has(url)) {
+            return Ok(bucket.clone());
+        }
+        let opened = Arc::new(Bucket::open(url)?);
+        Ok(slot.insert(opened).clone())
+    }
+
+    /// Opens a file, from its first byte. An object is brought into a file without a name, which is gone with its reader.
+    pub fn read(&self, place: &str, sha256: &ContentHash, size: u64) -> Result<File, DepotError> {
+        let mut file = if is_object(place) {
+            let mut part = self.shelf.unnamed()?;
+            let free = fs4::available_space(self.shelf.path()).unwrap_or(u64::MAX);
+            if free < RESERVE + size {
+                return Err(io::Error::from(io::ErrorKind::StorageFull).into());
+            }
+            self.bucket(place)?.read(place, size, &mut part)?;
+            part.rewind()?;
+            part
+        } else {
+            match self.shelf.read(place) {
+                Ok(file) => file,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    return Err(DepotError::Lost);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        };
+        let mut hash = Sha256::new();
+        let mut block = vec![0; BLOCK];
+        loop {
+            match file.read(&mut block)? {
+                0 => break,
+                count => hash.update(&block[..count]),
+            }
+        }
+        if hash.finalize()[..] != sha256[..] {
+            return Err(DepotError::Lost);
+        }
+        file.rewind()?;
+        Ok(file)
+    }
+
+    /// Removes a file; one that is not there is as good. Of an object also what an upload in parts has left.
+    pub fn remove(&self, place: &str, upload: Option<&str>) -> Result<(), DepotError> {
+        match is_object(place) {
+            true => self.bucket(place)?.remove(place, upload),
+            false => Ok(self.shelf.remove(place)?),
+        }
+    }
+}
+
+/// Whether this is the place of an object, and not of a file on the shelf.
+pub fn is_object(place: &str) -> bool {
+    place.contains("://")
+}
+
+/// The place of a file in the object store with this URL: no account comes upon the files of another by chance.
+pub fn object(root: &str, store: &str, sha256: &ContentHash, mime_type: Option<&str>) -> String {
+    let root = root.trim_end_matches('/');
+    format!("{root}/{store}/{}", shelf::name(sha256, mime_type))
+}
+
+/// The URL of a place, for programs of this machine or for those that may read the object store; `folder` is the shelf's.
+pub fn url(folder: &Path, place: &str) -> String {
+    match is_object(place) {
+        true => place.to_owned(),
+        false => shelf::url(folder, place),
+    }
+}
