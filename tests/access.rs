@@ -5,7 +5,7 @@ mod common;
 
 use common::command::{as_json, run, says, verdict};
 use common::room::Room;
-use common::{Host, World, eventually, message};
+use common::{Host, World, eventually, message, unhurried_toml};
 use serde_json::{Value, json};
 use waproto::whatsapp as wa;
 use whatsapp_loopback::people::{Person, PersonSpec};
@@ -248,7 +248,9 @@ async fn rules_change_under_a_running_session() {
         .await
         .expect_err("no policy");
     assert!(reason.contains("does not say who may write"), "{reason}");
-    std::fs::write(&file, "dm_policy = \"open\"\nnonsense = 1\n").expect("write");
+    let pacing = format!("[pacing]\n{}", unhurried_toml());
+    let text = format!("dm_policy = \"open\"\nnonsense = 1\n{pacing}");
+    std::fs::write(&file, text).expect("write");
     let done = as_json(
         &world,
         &[

@@ -156,7 +156,7 @@ async fn a_refusal_in_the_middle_says_what_went() {
     let result = world.ok("deliver", params).await;
     let metadata = &result["delivery"]["metadata"];
     assert_eq!(metadata["delivery_state"], "rejected", "{result}");
-    assert_eq!(metadata["error_code"], "new_chats_restricted");
+    assert_eq!(metadata["error_code"], "contact_token_missing");
     let states = metadata["message_states"].as_str().expect("states");
     let states: Vec<&str> = states.split(',').collect();
     assert!(["sent", "delivered"].contains(&states[0]), "{states:?}");
@@ -186,7 +186,7 @@ async fn the_server_refuses_the_message() {
         })
         .await;
     let refused = world.refused("push", params("hi", to.clone())).await;
-    assert_eq!(refused, "new_chats_restricted");
+    assert_eq!(refused, "contact_token_missing");
     world
         .fault(Fault::Nack {
             code: 463,
@@ -198,7 +198,7 @@ async fn the_server_refuses_the_message() {
     let result = world.ok("deliver", params("hello", reply)).await;
     let metadata = &result["delivery"]["metadata"];
     assert_eq!(metadata["delivery_state"], "rejected");
-    assert_eq!(metadata["error_code"], "new_chats_restricted");
+    assert_eq!(metadata["error_code"], "contact_token_missing");
     assert_eq!(anna.seen(|seen| seen.count_text("hello")), 0);
 }
 

@@ -14,11 +14,11 @@ use tokio::time::Instant;
 
 use super::args::DoctorArgs;
 use crate::account::{InUse, OwnerLock, Paths, Role};
-use crate::clock::now;
+use crate::clock::{now, now_us};
 use crate::media::depot::{Depot, DepotError, is_object};
 use crate::serve::owners_word;
-use crate::session::{Endpoint, Manners, Session, Silence, Terminal};
-use crate::store::{self, Applicant, Counts, RESERVE, Store, StoreError, linked_device};
+use crate::session::{Endpoint, Manners, Session, Silence, Terminal, restricted_until};
+use crate::store::{self, Applicant, Counts, Paced, RESERVE, Store, StoreError, linked_device};
 
 /// How long a connection may take to stand, the offline queue included.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -238,8 +238,12 @@ async fn connect(paths: &Paths, report: &mut Report) {
     let connected = async {
         let _lock = OwnerLock::take(paths, Role::OneShot).map_err(|error| error.to_string())?;
         let store = Store::open(&paths.channel()).map_err(|error| error.to_string())?;
+        let manners = Manners {
+            limits: store.limits().await.map_err(|error| error.to_string())?,
+            ..Manners::default()
+        };
         let began = Instant::now();
-        let session = Session::open(paths, store, Manners::default(), None)
+        let session = Session::open(paths, store, manners, None)
             .await
             .map_err(|error| error.to_string())?;
         let online = session.online_now(began + PATIENCE).await;
@@ -288,6 +292,7 @@ fn messages(paths: &Paths, report: &mut Report, owned: bool) -> Result<bool, Sto
     if let Some(terminal) = &terminal {
         report.fact("state", terminal.kind.code());
         report.problem(terminal.sentence());
+        report.time("state_until", terminal.until);
     }
     let connections = store.connections().wait()?;
     report.time("last_connect", connections.connected);
@@ -320,6 +325,7 @@ fn messages(paths: &Paths, report: &mut Report, owned: bool) -> Result<bool, Sto
     for (name, count) in store.counters().wait()?.shown() {
         report.fact(name, count);
     }
+    pacing(store.paced(now_us()).wait()?, report);
     troubles(&counts, owned, report);
     media(paths, &store, report)?;
     let lost = store.lost_numbers().wait()?;
@@ -362,6 +368,21 @@ fn phone(seen: Option<i64>, report: &mut Report) {
     report.fact("unlink_in_days", silence.left);
     if let Some(warning) = silence.warning() {
         report.problem(warning);
+    }
+}
+
+fn pacing(paced: Paced, report: &mut Report) {
+    report.fact("outbox_paced", paced.waiting);
+    report.fact("strangers_left", paced.strangers_left);
+    if let Some(restricted) = paced.restricted {
+        report.time("new_chats_restricted_until", Some(restricted.until));
+        report.problem(restricted_until(&restricted));
+    }
+    if paced.waiting > 0 {
+        report.note(format_args!(
+            "{} messages wait for their turn within the limits of `pacing`",
+            paced.waiting
+        ));
     }
 }
 

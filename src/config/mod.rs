@@ -206,8 +206,7 @@ impl Config {
             account,
         };
         keys.unknown(&mut unknown_keys);
-        let mut warnings = config.warnings();
-        warnings.extend(not_yet(value));
+        let warnings = config.warnings();
         Ok(Parsed {
             config,
             unknown_keys,
@@ -332,16 +331,6 @@ impl Config {
         }
         warnings
     }
-}
-
-/// Settings that are checked and kept, and that this version does not act upon.
-const NOT_YET: [&str; 1] = ["pacing"];
-
-/// A warning for the settings given that have no effect yet: silence would look like obedience.
-fn not_yet(config: &Value) -> Option<String> {
-    let given = NOT_YET.iter().filter(|key| config.get(**key).is_some());
-    let given: Vec<&str> = given.copied().collect();
-    (!given.is_empty()).then(|| format!("no effect in this version: {}", given.join(", ")))
 }
 
 fn is_group(entry: &IdEntry) -> bool {

@@ -5,8 +5,8 @@
 
 use serde_json::{Map, Value, json};
 
+use super::Config;
 use super::read::{Asked, Notes, Takes};
-use super::{Config, NOT_YET};
 
 /// What each key means. Those of objects in a list stand behind `[]`.
 const MEANINGS: &[(&str, &str)] = &[
@@ -254,12 +254,7 @@ fn described(asked: &Asked) -> Value {
         Takes::Object => object(),
         Takes::Objects => json!({"type": "array", "items": object()}),
     };
-    let top = asked.path.split(['.', '[']).next().unwrap_or_default();
-    let mut description = meaning(&asked.path).unwrap_or_default().to_owned();
-    if NOT_YET.contains(&top) {
-        description += " (no effect in this version)";
-    }
-    schema["description"] = json!(description);
+    schema["description"] = json!(meaning(&asked.path).unwrap_or_default());
     schema
 }
 
@@ -364,19 +359,9 @@ mod tests {
         let schema = schema();
         let properties = schema["properties"].as_object().unwrap();
         let rows = readme();
-        let without: &str = include_str!("../../README.md")
-            .split("**without effect in this version**")
-            .nth(1)
-            .map_or("", |text| text.split("\n\n").next().unwrap());
         for (key, about) in properties {
-            let named = without.contains(&format!("`{key}`"));
-            assert!(
-                !named || NOT_YET.contains(&key.as_str()),
-                "{key} has an effect"
-            );
             let Some((default, meaning)) = rows.get(key.as_str()) else {
-                assert!(named, "{key} is not in the README");
-                continue;
+                panic!("{key} is not in the README");
             };
             assert!(!meaning.is_empty(), "{key}");
             match about.get("default") {

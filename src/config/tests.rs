@@ -405,7 +405,6 @@ fn settings_that_do_less_than_they_say() {
             "allow_group_messages is not true",
         ),
         (json!({"allow_group_messages": true}), "lists no group"),
-        (json!({"pacing": {}}), "no effect in this version: pacing"),
         (
             json!({"dm_policy": "deny", "allowed_sender_ids": ["+15551230000"]}),
             "lists come first",

@@ -22,7 +22,7 @@ use crate::config::{Config, Presence, Typing};
 use crate::protocol::jsonrpc::WireError;
 use crate::protocol::response::Response;
 use crate::session::{Connection, Manners, Session, SessionError, Terminal};
-use crate::store::{Linked, Store, linked_device};
+use crate::store::{Limits, Linked, Rate, Store, linked_device};
 
 /// What a persistent process gives its connection when its host is gone; it must be gone itself within a second.
 const HANG_UP: Duration = Duration::from_millis(500);
@@ -259,7 +259,9 @@ impl Account {
             false => role,
         };
         if let Some(open) = &*slot {
-            if let Connection::Ended(terminal) = &*open.session.connection().borrow() {
+            if let Connection::Banned(terminal) | Connection::Ended(terminal) =
+                &*open.session.connection().borrow()
+            {
                 return Err(SessionError::Ended(terminal.clone()).into());
             }
             if role == Role::Persistent {
@@ -410,9 +412,15 @@ pub(super) fn unix(at: Instant) -> i64 {
 
 /// How a session is to behave under these settings.
 pub(super) fn manners(config: &Config) -> Manners {
+    let pacing = config.pacing;
     Manners {
         online: config.presence == Presence::Online,
         typing_presence: config.typing_presence,
         recording: config.typing == Typing::Auto,
+        limits: Limits {
+            chat: Rate::per_second(pacing.chat_per_second, pacing.chat_burst),
+            account: Rate::per_minute(pacing.account_per_minute, pacing.account_burst),
+            strangers: pacing.strangers_per_day,
+        },
     }
 }

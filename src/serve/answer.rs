@@ -7,9 +7,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::writer::Lines;
+use crate::clock::now_ms;
 use crate::config::Config;
 use crate::protocol::jsonrpc::{RequestId, WireError, error_line, response_line};
 use crate::protocol::response::Response;
+use crate::session::SessionError;
 
 /// The host gives a call 30 s from before it spawns the process to its exit; this leaves it two.
 const ONE_SHOT: Duration = Duration::from_secs(28);
@@ -155,6 +157,18 @@ on_the_wire!(
     crate::config::ConfigError,
     crate::identity::TargetError,
     crate::outbound::OutboundError,
-    crate::session::SessionError,
     crate::store::StoreError,
 );
+
+impl From<SessionError> for WireError {
+    fn from(error: SessionError) -> Self {
+        let told = Self::new(error.code(), &error);
+        match error.passes_at() {
+            Some(until) => {
+                let left = until.saturating_mul(1000).saturating_sub(now_ms());
+                told.with("retry_after_ms", left.max(0))
+            }
+            None => told,
+        }
+    }
+}

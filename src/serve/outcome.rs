@@ -1,9 +1,12 @@
 //! What became of a call, and how the host is told.
 
+use std::time::Duration;
+
+use crate::protocol::jsonrpc::WireError;
 use crate::protocol::response::DeliveryReceipt;
 use crate::protocol::{PLATFORM, StringMap};
 use crate::session::Fate;
-use crate::store::{DeliveryState, PartState};
+use crate::store::{DeliveryState, Pace, PartState, Turns};
 
 /// How far the messages of a request got.
 #[derive(Default)]
@@ -15,12 +18,57 @@ pub(super) struct Outcome {
     pub degraded: Vec<String>,
     /// The server wants fewer messages.
     pub rate_limited: bool,
+    /// When what waits of it has its turn.
+    pub turn: Option<Wanting>,
+    /// When the same call would get through.
+    pub retry_after: Option<Duration>,
     /// Why a file could not be uploaded so far.
     pub not_uploaded: Option<String>,
     /// It joined an earlier call.
     pub deduplicated: bool,
     /// What was done, if it is not a text.
     pub kind: Option<String>,
+}
+
+/// What the limits make of messages that wait.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanting {
+    pub turns: Turns,
+    /// By which limits, and when that was looked at.
+    pub pace: Pace,
+}
+
+impl Wanting {
+    /// Whether it is the limits that they wait for.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.turns.last > self.pace.now
+    }
+
+    /// When so many messages would get through in a call that takes `budget` at most; nothing if they never do.
+    pub(super) fn retry_after(&self, messages: usize, budget: Duration) -> Option<Duration> {
+        let may = self.turns.last != i64::MAX && self.pace.limits.lets_go(messages, budget);
+        let left = u64::try_from(self.turns.last - self.pace.now);
+        may.then(|| Duration::from_micros(left.unwrap_or_default()))
+    }
+
+    /// The error of a call that could not wait so long.
+    pub(super) fn error(&self, outcome: &Outcome, budget: Duration) -> WireError {
+        let sentence = match self.retry_after(outcome.parts.len(), budget) {
+            Some(_) if self.turns.stranger => {
+                "as many people who never wrote were written to within 24 hours as `pacing.strangers_per_day` allows; send \
+                 it again later, or wait until they write"
+            }
+            Some(_) => "messages go out no faster than `pacing` says; send it again later",
+            None if self.turns.last == i64::MAX => {
+                "`pacing.strangers_per_day` is 0, so nobody is written to who never wrote; wait until they write"
+            }
+            None => {
+                "this message has more parts than `pacing` lets go in the time of one call; send less at once, or raise \
+                 `text_chunk_chars`, `pacing` or `send_timeout_secs`"
+            }
+        };
+        WireError::new("rate_limited", sentence)
+    }
 }
 
 impl Outcome {
@@ -103,6 +151,21 @@ impl Outcome {
         gone.map(|part| part.message_id.as_str()).collect()
     }
 
+    /// Whether the server has all that has left.
+    pub(super) fn lacks_only_turns(&self) -> bool {
+        let mut parts = self.parts.iter().map(|part| part.state);
+        parts
+            .all(|state| state.is_confirmed() || progress(state) <= progress(DeliveryState::Queued))
+    }
+
+    /// The error with the time after which the same call would get through.
+    pub(super) fn told_when(&self, error: WireError) -> WireError {
+        match self.retry_after {
+            Some(after) => error.with("retry_after_ms", milliseconds(after)),
+            None => error,
+        }
+    }
+
     /// Whether the server has every part.
     pub(super) fn is_confirmed(&self) -> bool {
         self.error.is_none() && self.parts.iter().all(|part| part.state.is_confirmed())
@@ -149,6 +212,9 @@ impl Outcome {
         if !self.degraded.is_empty() {
             put("degraded", self.degraded.join("; "));
         }
+        if let Some(after) = self.retry_after {
+            put("retry_after_ms", milliseconds(after).to_string());
+        }
         if self.deduplicated {
             put("deduplicated", "true".to_owned());
         }
@@ -159,6 +225,11 @@ impl Outcome {
             metadata,
         }
     }
+}
+
+/// Rounded up: who waits so long has waited long enough.
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 
 /// The word for a state that a caller is answered with.

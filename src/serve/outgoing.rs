@@ -384,7 +384,13 @@ pub(super) async fn carry_out(
     deadline: Instant,
 ) -> Result<DeliveryReceipt, WireError> {
     let mut following = open.session.follow(&sending.ids());
-    let enqueued = open.session.enter(sending.request.clone()).await?;
+    let budget = deadline.saturating_duration_since(Instant::now());
+    // Where nothing may stay queued, nothing leaves of what cannot leave as a whole.
+    let whole_by = (!sending.degrade).then_some(budget);
+    let enqueued = open
+        .session
+        .enter(sending.request.clone(), whole_by)
+        .await?;
     let mut entered = sending.entered(&open.store, enqueued).await?;
     if entered.joined {
         let ids: Vec<String> = entered
@@ -398,15 +404,17 @@ pub(super) async fn carry_out(
     let wait = Wait {
         open,
         request: entered.request,
+        chat: entered.chat.key,
         degrade: sending.degrade,
         deadline,
+        budget,
         // A one-shot process has nobody who could send it later, so it uses its time.
         queued_will_do: sending.degrade && process.is_persistent(),
     };
     let parts = std::mem::take(&mut entered.parts);
     let outcome = match parts.iter().any(|part| part.open) {
         true => wait.settled(&mut following, parts).await?,
-        false => wait.answer(Outcome::of(parts, Vec::new()), None).await?,
+        false => wait.settled_before(parts).await?,
     };
     crate::crash::point("before_answer");
     Ok(sending.receipt(outcome, entered))

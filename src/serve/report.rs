@@ -10,12 +10,12 @@ use super::answer::call_deadline;
 use super::passing::{self, Asked, Said};
 use crate::access::Policy;
 use crate::account::{InUse, OwnerLock, Role};
-use crate::clock::now;
+use crate::clock::{now, now_us, rfc3339};
 use crate::config::Config;
 use crate::protocol::StringMap;
 use crate::protocol::jsonrpc::WireError;
 use crate::protocol::response::{Configuration, HealthReport, Response, RuntimeSnapshot};
-use crate::session::{Connection, Session, SessionError, Silence};
+use crate::session::{Connection, Session, SessionError, Silence, Terminal, restricted_until};
 use crate::store::{Applicant, Linked, Store, StoreError};
 
 /// How long the owner of the connection may take to say how it stands.
@@ -171,11 +171,15 @@ async fn stand(
         if account.opened().await.is_none()
             && let Some(terminal) = account.holding_terminal().await?
         {
+            put_end(report, &terminal);
             return Err(SessionError::Ended(terminal).into());
         }
     }
     if let Some(open) = account.opened().await {
         put_transfers(report, &open.session.transfers());
+        if let Connection::Banned(ban) = &*open.session.connection().borrow() {
+            put_end(report, ban);
+        }
         return connected(&open);
     }
     if config.health_probe {
@@ -284,6 +288,14 @@ pub async fn owners_word(in_use: InUse) -> Result<OwnersWord, WireError> {
     }
 }
 
+/// When it goes on by itself.
+fn put_end(report: &mut HealthReport, terminal: &Terminal) {
+    if let Some(until) = terminal.until {
+        let key = format!("{}_until", terminal.kind.code());
+        report.metadata.insert(key, rfc3339(until));
+    }
+}
+
 fn put_transfers(report: &mut HealthReport, transfers: &[String]) {
     if !transfers.is_empty() {
         let told = transfers.join("; ");
@@ -302,7 +314,9 @@ pub(super) fn connected(open: &Open) -> Result<(String, String), WireError> {
             };
             ("reconnecting", error.to_string())
         }
-        Connection::Ended(terminal) => return Err(SessionError::Ended(terminal.clone()).into()),
+        Connection::Banned(terminal) | Connection::Ended(terminal) => {
+            return Err(SessionError::Ended(terminal.clone()).into());
+        }
         Connection::Storage(error) => return Err(error.clone().into()),
         Connection::Closed => (
             "ok",
@@ -315,6 +329,7 @@ pub(super) fn connected(open: &Open) -> Result<(String, String), WireError> {
 async fn numbers(store: &Store, report: &mut HealthReport) -> Result<(), StoreError> {
     let connections = store.connections().await?;
     let counts = store.counts().await?;
+    let mut warnings = Vec::new();
     let mut put = |key: &str, value: String| report.metadata.insert(key.to_owned(), value);
     let applicants = store.applicants(now()).await?;
     for (key, at) in [
@@ -323,22 +338,17 @@ async fn numbers(store: &Store, report: &mut HealthReport) -> Result<(), StoreEr
         ("last_connect", connections.connected),
         ("last_disconnect", connections.disconnected),
     ] {
-        if let Some(at) = at.and_then(|at| chrono::DateTime::from_timestamp(at, 0)) {
-            put(key, at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true));
+        if let Some(at) = at {
+            put(key, rfc3339(at));
         }
     }
     if let Some(reason) = connections.reason {
         put("last_disconnect_reason", reason);
     }
-    let mut warning = None;
     if let Some(silence) = store.phone_seen().await?.map(|at| Silence::new(at, now())) {
         put("phone_silent_days", silence.days.to_string());
         put("unlink_in_days", silence.left.to_string());
-        warning = silence.warning();
-    }
-    let warning = warning.or_else(|| Applicant::told(&applicants));
-    if let Some(warning) = warning {
-        put("warning", warning);
+        warnings.extend(silence.warning());
     }
     for (key, count) in store.counters().await?.shown() {
         put(key, count);
@@ -356,6 +366,17 @@ async fn numbers(store: &Store, report: &mut HealthReport) -> Result<(), StoreEr
         ("applicants", applicants.len() as i64),
     ] {
         put(key, count.to_string());
+    }
+    let paced = store.paced(now_us()).await?;
+    put("outbox_paced", paced.waiting.to_string());
+    put("strangers_left", paced.strangers_left.to_string());
+    if let Some(restricted) = paced.restricted {
+        put("new_chats_restricted_until", rfc3339(restricted.until));
+        warnings.push(restricted_until(&restricted));
+    }
+    warnings.extend(Applicant::told(&applicants));
+    if !warnings.is_empty() {
+        put("warning", warnings.join("; "));
     }
     let lost = store.lost_numbers().await?;
     if !lost.is_empty() {

@@ -2,18 +2,28 @@
 
 use tokio::time::Instant;
 
+use std::time::Duration;
+
 use super::account::Open;
-use super::outcome::Outcome;
+use super::outcome::{Outcome, Wanting};
 use crate::protocol::jsonrpc::WireError;
-use crate::session::{Connection, Fate, Following, SessionError};
-use crate::store::{PartState, RequestId};
+use crate::session::{Connection, Fate, Following, RESTRICTED, SessionError};
+use crate::store::{DeliveryState, PartState, PeerKey, RequestId, StoreError};
+
+/// How often it is looked whether a message still has its turn in time.
+const LOOK: Duration = Duration::from_secs(1);
+/// What a caller does well to wait after the server said "too many".
+const SERVER_PAUSE: Duration = Duration::from_secs(60);
 
 /// What a call waits for, and how long.
 pub(super) struct Wait<'a> {
     pub open: &'a Open,
     pub request: RequestId,
+    pub chat: PeerKey,
     pub degrade: bool,
     pub deadline: Instant,
+    /// How long a call of this kind may take.
+    pub budget: Duration,
     pub queued_will_do: bool,
 }
 
@@ -28,6 +38,7 @@ impl Wait<'_> {
             () = following.settled() => None,
             () = tokio::time::sleep_until(self.deadline) => None,
             over = self.hopeless() => over,
+            () = self.turn_comes_too_late(&entered) => None,
         };
         let store = &self.open.store;
         let fates = following.fates();
@@ -42,24 +53,43 @@ impl Wait<'_> {
         let refused = fates
             .iter()
             .any(|fate| matches!(fate, Fate::Rejected { .. }));
+        let pace = self.open.session.pace();
+        let turns = store.turns(self.request, pace).await?;
         let states = match self.degrade && over.is_none() && !refused {
             true => store.request(self.request).await?,
             false => store.withdraw(self.request).await?,
         };
-        self.answer(Outcome::of(states, fates), over).await
+        let mut outcome = Outcome::of(states, fates);
+        outcome.turn = turns.map(|turns| Wanting { turns, pace });
+        self.answer(outcome, over).await
+    }
+
+    /// What became of a call of which nothing waits: it was done before, or it was taken back as it was entered, since
+    /// its last message would have had to wait too long.
+    pub async fn settled_before(&self, entered: Vec<PartState>) -> Result<Outcome, WireError> {
+        let mut outcome = Outcome::of(entered, Vec::new());
+        if outcome.state() == DeliveryState::Withdrawn {
+            let pace = self.open.session.pace();
+            let messages = outcome.parts.len();
+            let turns = self.open.store.turns_of_more(self.chat, messages, pace);
+            let turns = turns.await?;
+            outcome.turn = Some(Wanting { turns, pace });
+        }
+        self.answer(outcome, None).await
     }
 
     /// The outcome, if this call may be answered with it, else the error that it is.
-    pub async fn answer(
+    async fn answer(
         &self,
-        outcome: Outcome,
+        mut outcome: Outcome,
         over: Option<SessionError>,
     ) -> Result<Outcome, WireError> {
+        outcome.retry_after = self.retry_after(&outcome).await?;
         match (&outcome.error, over) {
-            (Some((code, reason)), _) if !self.degrade => Err(told_what_left(
-                WireError::new(code.clone(), reason),
-                &outcome,
-            )),
+            (Some((code, reason)), _) if !self.degrade => {
+                let error = WireError::new(code.clone(), reason);
+                Err(told_what_left(outcome.told_when(error), &outcome))
+            }
             (Some(_), _) => Ok(outcome),
             (None, _) if outcome.is_confirmed() => Ok(outcome),
             (None, Some(error)) => Err(told_what_left(error.into(), &outcome)),
@@ -68,21 +98,53 @@ impl Wait<'_> {
         }
     }
 
+    /// When the same call would get through; nothing where nobody can say.
+    async fn retry_after(&self, outcome: &Outcome) -> Result<Option<Duration>, StoreError> {
+        if outcome.is_confirmed() {
+            return Ok(None);
+        }
+        if let Some((code, _)) = &outcome.error {
+            return match code.as_str() {
+                RESTRICTED => self
+                    .open
+                    .store
+                    .paced(crate::clock::now_us())
+                    .await
+                    .map(|paced| {
+                        let left = paced.restricted?.until - crate::clock::now();
+                        Some(Duration::from_secs(left.try_into().ok()?))
+                    }),
+                _ => Ok(None),
+            };
+        }
+        Ok(match outcome.turn {
+            Some(turn) if turn.is_awaited() => turn.retry_after(outcome.parts.len(), self.budget),
+            _ => outcome.rate_limited.then_some(SERVER_PAUSE),
+        })
+    }
+
     /// The error of a call whose time was up.
     async fn too_late(&self, outcome: &Outcome) -> WireError {
-        let error = match outcome.gone().is_empty() {
-            false => unknown(outcome),
-            true if let Some(reason) = &outcome.not_uploaded => WireError::new(
+        let connected = self.open.session.online(Instant::now()).await;
+        let paced = outcome
+            .turn
+            .filter(|turn| turn.is_awaited() && connected.is_ok());
+        let rest_is_paced = paced.filter(|_| outcome.lacks_only_turns());
+        let error = match (outcome.gone().is_empty(), paced) {
+            (false, _) if let Some(turn) = rest_is_paced => turn.error(outcome, self.budget),
+            (false, _) => unknown(outcome),
+            (true, _) if let Some(reason) = &outcome.not_uploaded => WireError::new(
                 "attachment_upload_failed",
                 format_args!(
                     "an attachment could not be uploaded to WhatsApp ({reason}); send the message again later"
                 ),
             ),
-            true if outcome.rate_limited => WireError::new(
+            (true, _) if outcome.rate_limited => WireError::new(
                 "rate_limited",
                 "fewer messages and questions may go from this account now; send it again in a minute",
             ),
-            true => match self.open.session.online(Instant::now()).await {
+            (true, Some(turn)) => turn.error(outcome, self.budget),
+            (true, None) => match connected {
                 Err(error) => error.into(),
                 Ok(()) => SessionError::Unreachable {
                     reason: "the message could not be handed over in time".to_owned(),
@@ -90,7 +152,30 @@ impl Wait<'_> {
                 .into(),
             },
         };
-        told_what_left(error, outcome)
+        told_what_left(outcome.told_when(error), outcome)
+    }
+
+    /// Returns when the limits let it go too late for this call. A reply of a process that is gone after its answer uses
+    /// the time as long as any of it goes.
+    async fn turn_comes_too_late(&self, entered: &[PartState]) {
+        let waits = |part: &PartState| part.open && part.state == DeliveryState::Queued;
+        while entered.iter().any(waits) {
+            let pace = self.open.session.pace();
+            let left = self.deadline.saturating_duration_since(Instant::now());
+            let end = pace.now.saturating_add(left.as_micros() as i64);
+            // Who cannot read it now waits for the deadline.
+            if let Ok(Some(turns)) = self.open.store.turns(self.request, pace).await {
+                let decides = match self.degrade && !self.queued_will_do {
+                    true => turns.first,
+                    false => turns.last,
+                };
+                if decides > end {
+                    return;
+                }
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        std::future::pending().await
     }
 
     /// Returns when to wait longer makes no sense: with an error when the session is over, without when a reply may
@@ -99,14 +184,19 @@ impl Wait<'_> {
         let mut connection = self.open.session.connection();
         let now = connection
             .wait_for(|now| match now {
-                Connection::Ended(_) | Connection::Storage(_) | Connection::Closed => true,
+                Connection::Banned(_)
+                | Connection::Ended(_)
+                | Connection::Storage(_)
+                | Connection::Closed => true,
                 Connection::Reconnecting { .. } => self.queued_will_do,
                 _ => false,
             })
             .await
             .ok()?;
         match &*now {
-            Connection::Ended(terminal) => Some(SessionError::Ended(terminal.clone())),
+            Connection::Banned(terminal) | Connection::Ended(terminal) => {
+                Some(SessionError::Ended(terminal.clone()))
+            }
             // A full disk passes; what is stored goes then.
             Connection::Storage(error) if now.is_over() => Some(error.clone().into()),
             _ => None,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use wacore::net::DisconnectReason;
-use wacore::types::events::{Event, EventHandler, EventInterest, EventKind};
+use wacore::types::events::{ConnectFailureReason, Event, EventHandler, EventInterest, EventKind};
 use whatsapp_rust::{Client, client::NodeFilter};
 
 use super::client::{self, Setup};
@@ -63,7 +63,7 @@ enum Signal {
     Draining,
     Ready,
     Available,
-    Terminal(TerminalKind, Option<i64>, String),
+    Terminal(Terminal),
     Failed(String),
     Lost(DisconnectReason),
     StreamError(String),
@@ -219,11 +219,7 @@ impl Seen {
             }
             Signal::Ready => self.ready(shared, client).await,
             Signal::Available => shared.typing.announced(client),
-            Signal::Terminal(kind, until, detail) => {
-                let mut terminal = Terminal::new(kind, now(), detail);
-                terminal.until = until;
-                self.terminal = Some(terminal);
-            }
+            Signal::Terminal(terminal) => self.terminal = Some(terminal),
             Signal::Failed(detail) => self.failure = Some(detail),
             Signal::Lost(reason) => self.lost = Some(reason),
             Signal::StreamError(code) => self.stream_error = Some(code),
@@ -340,7 +336,7 @@ impl EventHandler for Handler {
             Event::SelfPushNameUpdated(_) => Signal::Available,
             Event::Disconnected(lost) => Signal::Lost(lost.reason.clone()),
             Event::StreamReplaced(_) => {
-                Signal::Terminal(TerminalKind::Replaced, None, String::new())
+                Signal::Terminal(Terminal::new(TerminalKind::Replaced, now(), ""))
             }
             Event::LoggedOut(out) => {
                 let said = out
@@ -348,14 +344,21 @@ impl EventHandler for Handler {
                     .as_ref()
                     .and_then(|said| said.header.clone());
                 let detail = said.unwrap_or_else(|| format!("{:?}", out.reason));
-                Signal::Terminal(TerminalKind::LoggedOut, None, detail)
+                Signal::Terminal(Terminal::new(TerminalKind::LoggedOut, now(), detail))
             }
             Event::TemporaryBan(ban) => {
-                let until = now() + ban.expire.num_seconds();
-                Signal::Terminal(TerminalKind::Banned, Some(until), format!("{:?}", ban.code))
+                let lasts = Some(ban.expire.num_seconds());
+                Signal::Terminal(Terminal::banned(lasts, now(), ban.code.to_string()))
             }
             Event::ClientOutdated(_) => {
-                Signal::Terminal(TerminalKind::Outdated, None, String::new())
+                Signal::Terminal(Terminal::new(TerminalKind::Outdated, now(), ""))
+            }
+            // A ban whose code or length cannot be read comes as this.
+            Event::ConnectFailure(failure)
+                if failure.reason == ConnectFailureReason::TempBanned =>
+            {
+                let detail = failure.message.clone().unwrap_or_default();
+                Signal::Terminal(Terminal::banned(None, now(), detail))
             }
             Event::ConnectFailure(failure) => {
                 let detail = failure.message.clone().unwrap_or_default();

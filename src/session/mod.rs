@@ -26,6 +26,7 @@ mod lookup;
 mod outbox;
 mod pending;
 mod primary;
+mod reachout;
 mod reaction;
 mod reading;
 mod receive;
@@ -43,6 +44,7 @@ mod who;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -50,8 +52,9 @@ use wacore_binary::Jid;
 use whatsapp_rust::Client;
 
 use crate::account::Paths;
+use crate::clock::now_us;
 use crate::identity::Address;
-use crate::store::{AttachmentToken, Enqueued, OutboundRequest, Store, StoreError};
+use crate::store::{AttachmentToken, Enqueued, Limits, OutboundRequest, Pace, Store, StoreError};
 
 pub use client::WebVersion;
 pub use download::MediaLimits;
@@ -59,6 +62,8 @@ pub use endpoint::{Endpoint, EndpointError, UNCHECKED, URL_VARIABLE};
 pub use fate::{Fate, Following};
 pub use link::{LinkError, LinkProgress, LinkRequest, link};
 pub use primary::Silence;
+pub(crate) use reachout::RESTRICTED;
+pub use reachout::restricted_until;
 pub use state::{Connection, Terminal, TerminalKind};
 pub use transfers::{STAGE, Transfer};
 pub use typing::{LONGEST as LONGEST_TYPING, Manners, Shown};
@@ -94,6 +99,14 @@ pub enum SessionError {
 }
 
 impl SessionError {
+    /// When it passes by itself, Unix seconds, if that is known.
+    pub fn passes_at(&self) -> Option<i64> {
+        match self {
+            Self::Ended(terminal) => terminal.until,
+            _ => None,
+        }
+    }
+
     /// The code of this error on the wire.
     pub fn code(&self) -> &'static str {
         match self {
@@ -133,6 +146,8 @@ struct Shared {
     outbox: Arc<fate::Waiters>,
     lanes: lanes::Lanes,
     typing: Arc<typing::Typing>,
+    /// How fast messages may go.
+    limits: watch::Sender<Limits>,
     /// The folder of files that go out.
     staged: PathBuf,
     transfers: transfers::Transfers,
@@ -142,6 +157,25 @@ struct Shared {
 }
 
 impl Shared {
+    /// How fast messages may go from now on.
+    fn limit(&self, limits: Limits) {
+        let changed = self.limits.send_if_modified(|held| {
+            let changed = *held != limits;
+            *held = limits;
+            changed
+        });
+        if changed {
+            drop(self.store.set_limits(limits));
+        }
+    }
+
+    fn pace(&self) -> Pace {
+        Pace {
+            limits: *self.limits.borrow(),
+            now: now_us(),
+        }
+    }
+
     fn client(&self) -> Option<Arc<Client>> {
         self.client
             .lock()
@@ -215,6 +249,7 @@ impl Session {
             outbox,
             lanes: lanes::Lanes::default(),
             typing: Arc::default(),
+            limits: watch::Sender::new(manners.limits),
             staged: paths.staged(),
             transfers: transfers::Transfers::default(),
             uploads: tokio::sync::Semaphore::new(upload::AT_ONCE),
@@ -222,6 +257,7 @@ impl Session {
             closing: watch::Sender::new(false),
         });
         shared.typing.behave(manners);
+        drop(shared.store.set_limits(manners.limits));
         let (supervised, sent, kept) = (shared.clone(), shared.clone(), shared.clone());
         let (fetching, shown, read) = (shared.clone(), shared.clone(), shared.clone());
         let tasks = Tasks {
@@ -263,6 +299,7 @@ impl Session {
             matches!(
                 now,
                 Connection::Online
+                    | Connection::Banned(_)
                     | Connection::Ended(_)
                     | Connection::Storage(_)
                     | Connection::Closed
@@ -271,7 +308,9 @@ impl Session {
         let reached = match tokio::time::timeout_at(deadline, settled).await {
             Ok(Ok(now)) => match &*now {
                 Connection::Online => return Ok(()),
-                Connection::Ended(terminal) => return Err(SessionError::Ended(terminal.clone())),
+                Connection::Banned(terminal) | Connection::Ended(terminal) => {
+                    return Err(SessionError::Ended(terminal.clone()));
+                }
                 Connection::Storage(error) => return Err(error.clone().into()),
                 _ => None,
             },
@@ -316,9 +355,19 @@ impl Session {
         Following::new(self.shared.clone(), message_ids)
     }
 
-    /// Enters a request into the outbox and begins to send it, if there is a connection.
-    pub async fn enter(&self, request: OutboundRequest) -> Result<Enqueued, StoreError> {
-        outbox::enter(&self.shared, request).await
+    /// Enters a request into the outbox and begins to send it, if there is a connection. One of several messages, of
+    /// which the limits let the last go only after `whole_within`, is taken back at once.
+    pub async fn enter(
+        &self,
+        request: OutboundRequest,
+        whole_within: Option<Duration>,
+    ) -> Result<Enqueued, StoreError> {
+        outbox::enter(&self.shared, request, whole_within).await
+    }
+
+    /// How fast messages may go, as of now.
+    pub fn pace(&self) -> Pace {
+        self.shared.pace()
     }
 
     /// What may be fetched of the media that are wanted; without limits nothing is, as at the beginning.

@@ -22,10 +22,12 @@ use super::groups::{self, Deed};
 use super::lanes::Lane;
 use super::lookup::{self, Found};
 use super::state::Connection;
-use super::{Shared, jid, reaction, upload};
-use crate::clock::now;
+use super::{Shared, jid, reachout, reaction, upload};
+use crate::clock::{now, now_us};
 use crate::identity::ChatKind;
-use crate::store::{Commit, Enqueued, Foreseen, OutboundRequest, Outgoing, Receipt, StoreError};
+use crate::store::{
+    Commit, Enqueued, Foreseen, Heads, OutboundRequest, Outgoing, Receipt, StoreError, Turn,
+};
 
 /// How long WhatsApp may take to acknowledge. An acknowledgement takes milliseconds; one that has not come by now
 /// will not come on this connection.
@@ -36,6 +38,8 @@ const HAND_OVER: Duration = Duration::from_secs(150);
 const CHATS_AT_ONCE: usize = 64;
 /// After the server said "too many".
 const BUSY_PAUSE: Duration = Duration::from_secs(5);
+/// Turns are by the wall clock, which may be set while one is awaited.
+const LOOK_AT_CLOCK: Duration = Duration::from_secs(30);
 /// After a failure that may pass.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
@@ -44,9 +48,12 @@ pub(super) async fn send_waiting(shared: Arc<Shared>) {
     let mut lanes = shared.lanes.subscribe();
     let mut connection = shared.connection.subscribe();
     let mut outbox = shared.store.outbound_signal();
+    let mut limits = shared.limits.subscribe();
     recover(&shared).await;
     upload::begin(&shared).await;
     loop {
+        let mut next = None;
+        limits.borrow_and_update();
         outbox.borrow_and_update();
         lanes.borrow_and_update();
         connection.borrow_and_update();
@@ -57,7 +64,8 @@ pub(super) async fn send_waiting(shared: Arc<Shared>) {
         if let Some(client) = online(&shared) {
             match heads(&shared).await {
                 Ok(heads) => {
-                    for head in heads {
+                    next = heads.next;
+                    for head in heads.ready {
                         if let Some(mut lane) = Lane::enter(&shared, head.chat.key) {
                             let (task, client) = (shared.clone(), client.clone());
                             shared.lanes.spawn(async move {
@@ -74,8 +82,19 @@ pub(super) async fn send_waiting(shared: Arc<Shared>) {
             changed = lanes.changed() => if changed.is_err() { return },
             changed = outbox.changed() => if changed.is_err() { return },
             changed = connection.changed() => if changed.is_err() { return },
+            changed = limits.changed() => if changed.is_err() { return },
+            () = turn(next) => {}
         }
     }
+}
+
+/// Until the limits let the next message go.
+async fn turn(next: Option<i64>) {
+    let Some(next) = next else {
+        return std::future::pending().await;
+    };
+    let left = u64::try_from(next.saturating_sub(now_us())).unwrap_or_default();
+    tokio::time::sleep(Duration::from_micros(left).min(LOOK_AT_CLOCK)).await;
 }
 
 pub(super) fn online(shared: &Shared) -> Option<Arc<Client>> {
@@ -89,6 +108,7 @@ pub(super) fn online(shared: &Shared) -> Option<Arc<Client>> {
 pub(super) async fn enter(
     shared: &Arc<Shared>,
     request: OutboundRequest,
+    whole_within: Option<Duration>,
 ) -> Result<Enqueued, StoreError> {
     let Some(client) = online(shared) else {
         return shared.store.enqueue(request, now()).await;
@@ -98,7 +118,10 @@ pub(super) async fn enter(
     // A task of its own: a caller that goes away must not take along what is noted as handed over.
     let task = shared.clone();
     shared.lanes.spawn(async move {
-        let Foreseen { value, mut commit } = task.store.enqueue_handed(request, now());
+        let pace = task.pace();
+        let whole_by = whole_within.map(|time| pace.now.saturating_add(time.as_micros() as i64));
+        let entering = task.store.enqueue_handed(request, pace, whole_by, now());
+        let Foreseen { value, mut commit } = entering;
         let (entered, head) = match value.await {
             Ok(foreseen) => foreseen,
             Err(_) => {
@@ -122,7 +145,8 @@ pub(super) async fn enter(
             // The one before it is settled and its sender not gone yet.
             None => {
                 tell.await;
-                if let Err(error) = task.store.mark_not_handed(head.message_id).await {
+                let limits = task.pace().limits;
+                if let Err(error) = task.store.mark_not_handed(head.message_id, limits).await {
                     tracing::error!(%error, "how far a message got could not be stored");
                     recover(&task).await;
                 }
@@ -166,11 +190,11 @@ async fn recover(shared: &Shared) {
 }
 
 /// The next message of each chat, without those that waited too long for a connection.
-async fn heads(shared: &Shared) -> Result<Vec<Outgoing>, StoreError> {
+async fn heads(shared: &Shared) -> Result<Heads, StoreError> {
     // Answered in the order of asking, in one transaction.
     let expired = shared.store.expire(now());
     let (room, busy) = shared.lanes.room(CHATS_AT_ONCE);
-    let heads = shared.store.next_to_send(room, busy);
+    let heads = shared.store.next_to_send(room, busy, shared.pace());
     if expired.await? > 0 {
         upload::let_go(shared).await;
     }
@@ -178,7 +202,7 @@ async fn heads(shared: &Shared) -> Result<Vec<Outgoing>, StoreError> {
 }
 
 /// Whether a message may go now: the number of a peer that never wrote is looked up first, then its file is uploaded.
-/// It counts as handed over only after that.
+/// It takes its place within the limits, and counts as handed over, only after that.
 async fn may_go(
     shared: &Shared,
     client: &Arc<Client>,
@@ -210,10 +234,18 @@ async fn may_go(
         }
         some => some,
     };
-    match outcome {
-        Some(outcome) => settle(shared, part, outcome, lane).await.map(|()| false),
-        None => shared.store.mark_handed(part.message_id.clone()).await,
-    }
+    let outcome = match outcome {
+        Some(outcome) => outcome,
+        None => {
+            let id = part.message_id.clone();
+            match shared.store.mark_handed(id, shared.pace()).await? {
+                Turn::Now => return Ok(true),
+                Turn::Gone | Turn::At(_) => return Ok(false),
+                Turn::Restricted => reachout::restricted(),
+            }
+        }
+    };
+    settle(shared, part, outcome, lane).await.map(|()| false)
 }
 
 /// Sends one message and waits for the server's word, after which the chat's next message may follow.
@@ -239,7 +271,7 @@ async fn send(
             }
             settle(&shared, &part, outcome, lane).await
         }
-        // Taken back, or expired, since it was read; or its number stands in the way.
+        // Taken back, or expired, since it was read; or its number stands in the way; or others took the place.
         Ok(false) => Ok(()),
         Err(error) => Err(error),
     };
@@ -288,14 +320,15 @@ async fn settle(
             tracing::info!(chat, "a message waits for the connection");
             tracing::debug!(reason, "why it was not taken");
             shared.outbox.tell(&id, Fate::Waiting);
-            let stored = shared.store.mark_not_handed(id).await;
+            let limits = shared.pace().limits;
+            let stored = shared.store.mark_not_handed(id, limits).await;
             tokio::time::sleep(RETRY_PAUSE).await;
             stored
         }
         Outcome::Busy(code) => {
             tracing::warn!(chat, code, "fewer messages must go");
             shared.outbox.tell(&id, Fate::RateLimited);
-            let stored = shared.store.mark_not_handed(id).await;
+            let stored = shared.store.mark_put_off(id).await;
             tokio::time::sleep(BUSY_PAUSE).await;
             stored
         }
@@ -417,6 +450,7 @@ async fn hand_over(
                         Ok(()) => nack(&code),
                     }
                 }
+                _ if code == reachout::NACK => reachout::refused(shared, client, &part.message_id).await,
                 _ => nack(&code),
             },
             _ => Outcome::Open("WhatsApp did not acknowledge".into()),
@@ -468,10 +502,6 @@ async fn send_to_devices(
 /// The server's refusals in words. Codes: whatsapp-rust's `ServerAck.error`, as WhatsApp Web sees them.
 fn nack(code: &str) -> Outcome {
     let (name, reason) = match code {
-        "463" => (
-            "new_chats_restricted",
-            "WhatsApp does not let this account write first to people it does not know; wait until they write, or some days",
-        ),
         "479" => (
             "nack_479",
             "WhatsApp found the message malformed; please report this",

@@ -3,6 +3,7 @@
 //! This table is the only place where these sentences are written: `health`, errors, the last notification before a
 //! terminal exit and the log all read them here.
 
+use crate::clock::rfc3339;
 use crate::store::{self, StoreError};
 
 /// Where the session stands with WhatsApp.
@@ -17,6 +18,8 @@ pub enum Connection {
         /// What was seen of the last attempt.
         reason: String,
     },
+    /// Not tried before the ban ends; then it is, by itself.
+    Banned(Terminal),
     /// Over until somebody acts.
     Ended(Terminal),
     /// Nothing may be received: the disk is full, which passes and is noticed, or a database is damaged, which is
@@ -33,7 +36,7 @@ impl Connection {
             Self::Connecting => "connecting",
             Self::Online => "running",
             Self::Reconnecting { .. } => "reconnecting",
-            Self::Ended(terminal) => terminal.kind.code(),
+            Self::Banned(terminal) | Self::Ended(terminal) => terminal.kind.code(),
             Self::Storage(error) => error.code(),
             Self::Closed => "stopped",
         }
@@ -114,6 +117,11 @@ pub struct Terminal {
     pub detail: String,
 }
 
+/// A ban without a usable end is looked at again after this, seconds: one login that may be refused.
+const BAN_UNSAID: i64 = 3600;
+/// A ban that is said to last longer is looked at again after this, seconds.
+const LONGEST_BAN: i64 = 366 * 24 * 3600;
+
 /// A replaced session does not fight for the connection: an explicit start sooner than this is refused.
 const REPLACED_PAUSE_SECS: i64 = 30;
 
@@ -125,6 +133,18 @@ impl Terminal {
             since: now,
             until: None,
             detail: detail.into(),
+        }
+    }
+
+    /// A ban seen now that lasts so many seconds; one whose length is not said, or makes no sense, an hour.
+    pub fn banned(lasts: Option<i64>, now: i64, detail: impl Into<String>) -> Self {
+        let lasts = match lasts {
+            Some(lasts) if lasts > 0 => lasts.min(LONGEST_BAN),
+            _ => BAN_UNSAID,
+        };
+        Self {
+            until: Some(now + lasts),
+            ..Self::new(TerminalKind::Banned, now, detail)
         }
     }
 
@@ -143,14 +163,8 @@ impl Terminal {
     /// The sentence of the state, with what the server said and when it ends.
     pub fn sentence(&self) -> String {
         let mut text = self.kind.sentence().to_owned();
-        if let Some(until) = self
-            .until
-            .and_then(|until| chrono::DateTime::from_timestamp(until, 0))
-        {
-            text += &format!(
-                " (until {})",
-                until.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
-            );
+        if let Some(until) = self.until {
+            text += &format!(" (until {})", rfc3339(until));
         }
         if !self.detail.is_empty() {
             text += &format!(" [{}]", self.detail);
@@ -188,6 +202,21 @@ impl Terminal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_ban_whose_length_makes_no_sense_is_looked_at_again() {
+        for (lasts, until) in [
+            (Some(60), 1_060),
+            (Some(0), 1_000 + BAN_UNSAID),
+            (Some(-60), 1_000 + BAN_UNSAID),
+            (Some(i64::MAX), 1_000 + LONGEST_BAN),
+            (None, 1_000 + BAN_UNSAID),
+        ] {
+            let ban = Terminal::banned(lasts, 1_000, "");
+            assert_eq!(ban.until, Some(until), "{lasts:?}");
+            assert!(ban.holds(until - 1) && !ban.holds(until));
+        }
+    }
 
     #[test]
     fn what_holds_and_for_how_long() {

@@ -11,7 +11,7 @@ use backon::BackoffBuilder;
 use tokio::time::Instant;
 
 use super::attempt::{self, Ended, Pause};
-use super::state::{Connection, TerminalKind};
+use super::state::{Connection, Terminal, TerminalKind};
 use super::{Shared, keeping, version};
 use crate::clock::now;
 
@@ -21,7 +21,10 @@ const FIRST_DELAY: Duration = Duration::from_secs(1);
 const LONGEST_DELAY: Duration = Duration::from_secs(300);
 /// WhatsApp said "too many": no sooner than this.
 const RATE_LIMIT_DELAY: Duration = Duration::from_secs(60);
-/// Connects, and connects again, until the session is closed or over.
+/// How often it is looked whether a ban has ended.
+const LOOK_AT_CLOCK: Duration = Duration::from_secs(1);
+
+/// Connects, and connects again, until the session is closed or over. A ban is waited for.
 pub(super) async fn supervise(shared: Arc<Shared>) {
     let mut closing = shared.closing.subscribe();
     let mut delays = delays();
@@ -56,8 +59,18 @@ pub(super) async fn supervise(shared: Arc<Shared>) {
                 {
                     tracing::error!(%error, "the end of the session could not be recorded");
                 }
-                shared.set(Connection::Ended(terminal));
-                return;
+                if terminal.kind != TerminalKind::Banned {
+                    shared.set(Connection::Ended(terminal));
+                    return;
+                }
+                shared.set(Connection::Banned(terminal.clone()));
+                tokio::select! {
+                    () = over(&terminal) => {}
+                    () = attempt::told(&mut closing) => return,
+                }
+                shared.set(Connection::Connecting);
+                delays = self::delays();
+                continue;
             }
             Ended::Lost {
                 pause,
@@ -91,6 +104,13 @@ pub(super) async fn supervise(shared: Arc<Shared>) {
             () = tokio::time::sleep(delay) => {}
             () = attempt::told(&mut closing) => return,
         }
+    }
+}
+
+/// Until the ban has ended, by the wall clock, which may be set while it is awaited.
+async fn over(ban: &Terminal) {
+    while ban.holds(now()) {
+        tokio::time::sleep(LOOK_AT_CLOCK).await;
     }
 }
 

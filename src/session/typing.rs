@@ -17,6 +17,7 @@ use whatsapp_rust::{ChatStateType, Client};
 
 use super::{Session, SessionError, Shared, jid};
 use crate::identity::Address;
+use crate::store::Limits;
 
 /// How often an indicator is said again.
 const REFRESH: Duration = Duration::from_secs(10);
@@ -32,6 +33,8 @@ pub struct Manners {
     pub typing_presence: bool,
     /// Show that a voice note is being recorded while its file is uploaded.
     pub recording: bool,
+    /// How fast messages may go.
+    pub limits: Limits,
 }
 
 /// What is shown in a chat. Of two the greater.
@@ -324,6 +327,7 @@ impl Session {
     /// Changes how this session behaves, without a new connection.
     pub fn behave(&self, manners: Manners) {
         self.shared.typing.behave(manners);
+        self.shared.limit(manners.limits);
     }
 
     /// Shows in a chat that an answer is being written, whenever there is a connection.

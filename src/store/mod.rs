@@ -20,6 +20,7 @@ mod messages;
 mod meta;
 mod numbers;
 mod outbox;
+mod pacing;
 mod pairing;
 mod peers;
 mod pending;
@@ -66,6 +67,7 @@ pub use numbers::{Asking, Registered};
 pub use outbox::{
     DeliveryState, Enqueued, NewPart, OutboundRequest, PartState, Repeats, RequestId,
 };
+pub use pacing::{Limits, Pace, Paced, Rate, Restriction, Turn, Turns};
 pub use pairing::{Applicant, CODE_LIFETIME, Decided, PAIRING_CODE};
 pub use peers::{Peer, PeerKey};
 pub use pending::{Again, MessageName};
@@ -73,7 +75,7 @@ pub use people::Named;
 pub use reads::Unread;
 pub use repair::{Repaired, repair};
 pub use retention::Swept;
-pub use sending::{Outgoing, Receipt};
+pub use sending::{Heads, Outgoing, Receipt};
 pub use space::{RESERVE, Space, available};
 pub use stored::Stored;
 pub use trace::{Dropped, Explained, Gate, Ruling, Trace};

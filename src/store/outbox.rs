@@ -256,15 +256,15 @@ impl Store {
 
     /// Takes a request back as far as it has not been tried; the messages and what became of them.
     pub fn withdraw(&self, request: RequestId) -> Pending<Vec<PartState>> {
-        self.submit(move |tx| {
-            tx.prepare_cached(
-                "UPDATE part SET state = 10, open = 0 WHERE request = ?1 AND state = 0",
-            )?
-            .execute([request.0])?;
-            tx.outbound_given_up();
-            parts(tx, request)
-        })
+        self.submit(move |tx| withdraw(tx, request))
     }
+}
+
+pub(super) fn withdraw(tx: &Tx<'_>, request: RequestId) -> rusqlite::Result<Vec<PartState>> {
+    tx.prepare_cached("UPDATE part SET state = 10, open = 0 WHERE request = ?1 AND state = 0")?
+        .execute([request.0])?;
+    tx.outbound_given_up();
+    parts(tx, request)
 }
 
 pub(super) fn enqueue(tx: &Tx<'_>, call: &OutboundRequest, now: i64) -> rusqlite::Result<Enqueued> {

@@ -7,7 +7,7 @@
 use rusqlite::types::Type;
 use rusqlite::{OptionalExtension, Row, params};
 
-use super::{Pending, Store, Tx, numbers, pairing};
+use super::{Pending, Store, Tx, numbers, pacing, pairing};
 use crate::identity::{Address, ChatKind};
 
 /// Key of a person or chat within this store. Lower is older.
@@ -246,6 +246,13 @@ pub(super) fn seen(
     Ok(())
 }
 
+/// Notes that they wrote in their own chat, and not only in a group.
+pub(super) fn opened(tx: &Tx<'_>, key: PeerKey) -> rusqlite::Result<()> {
+    tx.prepare_cached("UPDATE peer SET opened = ?2 WHERE key = ?1 AND opened < ?2")?
+        .execute([key.0, pacing::BY_THEM])?;
+    Ok(())
+}
+
 /// Whether the LIDs of this peer are known and this is none of them.
 pub(super) fn is_somebody_else(tx: &Tx<'_>, key: PeerKey, lid: &Address) -> rusqlite::Result<bool> {
     let lids: Vec<String> = tx
@@ -275,6 +282,8 @@ pub(super) fn merge(tx: &Tx<'_>, into: PeerKey, from: PeerKey) -> rusqlite::Resu
             timer = CASE WHEN coalesce(l.last_inbound, 0) > coalesce(w.last_inbound, 0) THEN l.timer ELSE w.timer END,
             read_upto = max(w.read_upto, l.read_upto),
             read_due = max(w.read_due, l.read_due),
+            pace = max(w.pace, l.pace),
+            opened = max(w.opened, l.opened),
             answered = max(w.answered, l.answered),
             last_inbound = nullif(max(coalesce(l.last_inbound, 0), coalesce(w.last_inbound, 0)), 0)
          FROM peer AS l WHERE w.key = ?1 AND l.key = ?2",

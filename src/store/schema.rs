@@ -287,6 +287,15 @@ const MIGRATIONS: &[&str] = &["
     -- What may lie in an object store and belongs to no file.
     CREATE TABLE remains (place TEXT PRIMARY KEY, upload TEXT) STRICT, WITHOUT ROWID;
     CREATE INDEX media_place ON media (place);
+", "
+    -- Of a chat: when its burst is whole again, and how it began (0 not yet, 1 by them, else when we wrote first).
+    ALTER TABLE peer ADD COLUMN pace INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE peer ADD COLUMN opened INTEGER NOT NULL DEFAULT 0;
+    UPDATE peer SET opened = 1 WHERE last_inbound IS NOT NULL OR key IN (SELECT chat FROM part WHERE attempts > 0);
+    CREATE INDEX peer_opened ON peer (opened) WHERE opened > 1;
+    -- Whether a message has taken its place within the limits, and which.
+    ALTER TABLE part ADD COLUMN place INTEGER NOT NULL DEFAULT 0;
+    UPDATE part SET place = 1 WHERE attempts > 0;
 "];
 
 /// Opens or creates the file and brings its schema up to date.

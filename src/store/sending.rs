@@ -1,7 +1,7 @@
 //! The outbox from the sender's side: which message is next in each chat, and what became of it.
 //!
 //! Invariant: per chat first in, first out. A message stays at the head until it is acknowledged, refused or expired,
-//! or has been tried three times without an answer.
+//! or has been tried three times without an answer. It is handed over within the limits of `pacing`.
 
 use std::collections::HashSet;
 
@@ -9,6 +9,7 @@ use rusqlite::{OptionalExtension, params};
 
 use super::counters::Counter;
 use super::outbox::{self, DeliveryState, Enqueued, OutboundRequest};
+use super::pacing::{self, Limits, Pace, Turn};
 use super::{Foreseen, Peer, PeerKey, Pending, RequestId, StagedName, Store, Tx, numbers, peers};
 use crate::identity::Address;
 
@@ -34,6 +35,15 @@ pub struct Outgoing {
     pub attempts: u32,
     /// Until when it may wait for its first handing over, Unix seconds.
     pub expires_at: i64,
+}
+
+/// What may be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heads {
+    /// The messages.
+    pub ready: Vec<Outgoing>,
+    /// When the limits let the next of the others go, Unix microseconds.
+    pub next: Option<i64>,
 }
 
 /// What a receipt of another device says about messages of ours.
@@ -62,55 +72,46 @@ impl Store {
         })
     }
 
-    /// The message at the head of each chat, unless it is with the connection; in the order in which they were
-    /// entered, at most `limit`. The chats in `besides` do not count.
-    pub fn next_to_send(&self, limit: usize, besides: HashSet<PeerKey>) -> Pending<Vec<Outgoing>> {
+    /// The messages at the heads of their chats that may go now, unless they are with the connection; in the order in
+    /// which they were entered, at most `limit`. The chats in `besides` do not count.
+    pub fn next_to_send(
+        &self,
+        limit: usize,
+        besides: HashSet<PeerKey>,
+        pace: Pace,
+    ) -> Pending<Heads> {
         self.submit(move |tx| {
-            let mut statement = tx.prepare_cached(
-                "SELECT p.message_id, p.request, p.chat, p.payload, p.kind, p.attempts, r.expires, p.file
-                 FROM part p JOIN request r ON r.id = p.request
-                 WHERE p.pos IN (SELECT min(pos) FROM part WHERE open = 1 GROUP BY chat) AND p.state <> 1
-                 ORDER BY p.pos",
-            )?;
-            let mut rows = statement.query([])?;
-            let mut heads = Vec::new();
-            while heads.len() < limit
-                && let Some(row) = rows.next()?
-            {
-                let chat = PeerKey(row.get(2)?);
-                if besides.contains(&chat) {
-                    continue;
-                }
-                heads.push(Outgoing {
-                    message_id: row.get(0)?,
-                    request: RequestId(row.get(1)?),
-                    chat: peers::load(tx, chat)?,
-                    payload: row.get::<_, Option<Vec<u8>>>(3)?.unwrap_or_default(),
-                    kind: row.get(4)?,
-                    attempts: row.get(5)?,
-                    expires_at: row.get(6)?,
-                    file: row
-                        .get::<_, Option<String>>(7)?
-                        .and_then(|name| name.try_into().ok()),
-                });
-            }
-            Ok(heads)
+            let (ready, next) = pacing::heads(tx, pace, limit, &besides)?;
+            let ready = ready.into_iter().map(|pos| load(tx, pos));
+            Ok(Heads {
+                ready: ready.collect::<rusqlite::Result<_>>()?,
+                next,
+            })
         })
     }
 
     /// Enters a call like [`enqueue`](Self::enqueue), for who can send at once. If nothing of its chat waits before it,
-    /// it has no file to be uploaded, and WhatsApp need not be asked about its number
-    /// ([`before_first`](Self::before_first)), its first message is noted as handed over, as by
-    /// [`mark_handed`](Self::mark_handed), and given back. It may leave once that is on the disk.
+    /// it has no file to be uploaded, WhatsApp need not be asked about its number
+    /// ([`before_first`](Self::before_first)), and the limits leave a place for it, its first message is noted as handed
+    /// over, as by [`mark_handed`](Self::mark_handed), and given back. It may leave once that is on the disk.
+    /// If it is several messages, the last of which has its turn only after `whole_by`, Unix microseconds, it is taken
+    /// back instead.
     pub(crate) fn enqueue_handed(
         &self,
         request: OutboundRequest,
+        pace: Pace,
+        whole_by: Option<i64>,
         now: i64,
     ) -> Foreseen<(Enqueued, Option<Outgoing>)> {
         self.submit_foreseen(move |tx| {
             let mut entered = outbox::enqueue(tx, &request, now)?;
             let mut head = None;
-            if let Enqueued::New {
+            if let (Enqueued::New { request, parts, .. }, Some(by)) = (&mut entered, whole_by)
+                && parts.len() > 1
+                && pacing::turns(tx, *request, pace)?.is_some_and(|turns| turns.last > by)
+            {
+                *parts = outbox::withdraw(tx, *request)?;
+            } else if let Enqueued::New {
                 request: id,
                 chat,
                 parts,
@@ -119,53 +120,69 @@ impl Store {
                 && part.file.is_none()
                 && request.expires_at > now
                 && numbers::question(tx, chat, now)?.is_none()
+                && is_head(tx, chat.key, &part.message_id)?
+                && let Ok(place) = pacing::take(tx, pace, chat.key, &part.kind)?
             {
-                let handed = tx
-                    .prepare_cached(
-                        "UPDATE part SET state = 1, attempts = 1 WHERE message_id = ?1
-                         AND pos = (SELECT min(pos) FROM part WHERE chat = ?2 AND open = 1)",
-                    )?
-                    .execute(params![part.message_id, chat.key.0])?;
-                if handed > 0 {
-                    state.state = DeliveryState::Handed;
-                    head = Some(Outgoing {
-                        message_id: part.message_id.clone(),
-                        request: *id,
-                        chat: chat.clone(),
-                        payload: part.payload.clone(),
-                        kind: part.kind.clone(),
-                        file: None,
-                        attempts: 0,
-                        expires_at: request.expires_at,
-                    });
-                }
+                tx.prepare_cached(
+                    "UPDATE part SET state = 1, attempts = 1, place = ?2 WHERE message_id = ?1",
+                )?
+                .execute(params![part.message_id, place])?;
+                state.state = DeliveryState::Handed;
+                head = Some(Outgoing {
+                    message_id: part.message_id.clone(),
+                    request: *id,
+                    chat: chat.clone(),
+                    payload: part.payload.clone(),
+                    kind: part.kind.clone(),
+                    file: None,
+                    attempts: 0,
+                    expires_at: request.expires_at,
+                });
             }
             Ok((entered, head))
         })
     }
 
-    /// Notes, before it is handed to the connection, that a message may from now on have left; `false` if it was
-    /// withdrawn, expired or answered meanwhile and must not be sent.
-    pub fn mark_handed(&self, message_id: String) -> Pending<bool> {
+    /// Notes, before it is handed to the connection, that a message may from now on have left. It must not be sent if
+    /// its turn is not now.
+    pub fn mark_handed(&self, message_id: String, pace: Pace) -> Pending<Turn> {
         self.submit(move |tx| {
-            let n = tx
+            let waiting: Option<(i64, String, i64)> = tx
                 .prepare_cached(
-                    "UPDATE part SET state = 1, attempts = attempts + 1 WHERE message_id = ?1 AND open = 1 AND state IN (0, 2)",
+                    "SELECT chat, kind, place FROM part WHERE message_id = ?1 AND open = 1 AND state IN (0, 2)",
                 )?
-                .execute([message_id])?;
-            Ok(n > 0)
+                .query_row([&message_id], |row| {
+                    Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+                })
+                .optional()?;
+            let place = match waiting {
+                None => Err(Turn::Gone),
+                Some((chat, kind, 0)) => pacing::take(tx, pace, PeerKey(chat), &kind)?,
+                Some((_, _, place)) => Ok(place),
+            };
+            let place = match place {
+                Ok(place) => place,
+                Err(turn) => return Ok(turn),
+            };
+            tx.prepare_cached(
+                "UPDATE part SET state = 1, attempts = attempts + 1, place = ?2 WHERE message_id = ?1",
+            )?
+            .execute(params![message_id, place])?;
+            Ok(Turn::Now)
         })
     }
 
-    /// The connection never took the message: it was not an attempt. The message waits on, unless it was taken back
-    /// meanwhile, which counts as more attempts than there are.
-    pub fn mark_not_handed(&self, message_id: String) -> Pending<()> {
-        self.update(
-            "UPDATE part SET attempts = attempts - 1, state = CASE WHEN attempts > 1 THEN 2 ELSE 0 END,
-                    open = attempts <= 3
-             WHERE message_id = ?1 AND state = 1",
-            message_id,
-        )
+    /// The connection never took the message: it was not an attempt. The message waits on, without its place.
+    pub fn mark_not_handed(&self, message_id: String, limits: Limits) -> Pending<()> {
+        self.submit(move |tx| {
+            pacing::give_back(tx, limits, &message_id)?;
+            not_tried(tx, &message_id)
+        })
+    }
+
+    /// The server refused the message for now: that was not an attempt either, but it left.
+    pub fn mark_put_off(&self, message_id: String) -> Pending<()> {
+        self.submit(move |tx| not_tried(tx, &message_id))
     }
 
     /// The server took the message at `at`, Unix seconds.
@@ -316,6 +333,48 @@ pub(super) fn take_back(tx: &Tx<'_>, chat: PeerKey, kind: &str) -> rusqlite::Res
          WHERE chat = ?1 AND open = 1 AND kind = ?2",
     )?
     .execute(params![chat.0, kind, ATTEMPTS + 1])?;
+    tx.outbound_changed();
+    Ok(())
+}
+
+fn load(tx: &Tx<'_>, pos: i64) -> rusqlite::Result<Outgoing> {
+    tx.prepare_cached(
+        "SELECT p.message_id, p.request, p.chat, p.payload, p.kind, p.attempts, r.expires, p.file
+         FROM part p JOIN request r ON r.id = p.request WHERE p.pos = ?1",
+    )?
+    .query_row([pos], |row| {
+        Ok(Outgoing {
+            message_id: row.get(0)?,
+            request: RequestId(row.get(1)?),
+            chat: peers::load(tx, PeerKey(row.get(2)?))?,
+            payload: row.get::<_, Option<Vec<u8>>>(3)?.unwrap_or_default(),
+            kind: row.get(4)?,
+            attempts: row.get(5)?,
+            expires_at: row.get(6)?,
+            file: row
+                .get::<_, Option<String>>(7)?
+                .and_then(|name| name.try_into().ok()),
+        })
+    })
+}
+
+/// Whether nothing of its chat waits before this message.
+fn is_head(tx: &Tx<'_>, chat: PeerKey, message_id: &str) -> rusqlite::Result<bool> {
+    tx.prepare_cached(
+        "SELECT 1 FROM part WHERE message_id = ?1
+         AND pos = (SELECT min(pos) FROM part WHERE chat = ?2 AND open = 1)",
+    )?
+    .exists(params![message_id, chat.0])
+}
+
+/// The message waits on, unless it was taken back meanwhile, which counts as more attempts than there are.
+fn not_tried(tx: &Tx<'_>, message_id: &str) -> rusqlite::Result<()> {
+    tx.prepare_cached(
+        "UPDATE part SET attempts = attempts - 1, state = CASE WHEN attempts > 1 THEN 2 ELSE 0 END,
+                open = attempts <= ?2
+         WHERE message_id = ?1 AND state = 1",
+    )?
+    .execute(params![message_id, ATTEMPTS])?;
     tx.outbound_changed();
     Ok(())
 }

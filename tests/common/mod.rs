@@ -31,8 +31,27 @@ pub mod verdict;
 /// Longer than anything takes on a busy machine; a test that waits this long has failed.
 pub const PATIENCE: Duration = Duration::from_secs(40);
 
+/// A pace that holds nothing back. Each test has it that does not choose another one.
+pub fn unhurried() -> Value {
+    json!({
+        "chat_per_second": 100_000, "chat_burst": 100_000, "account_per_minute": 100_000,
+        "account_burst": 100_000, "strangers_per_day": 100_000,
+    })
+}
+
+/// The same in a file of settings.
+pub fn unhurried_toml() -> String {
+    let pace = unhurried();
+    let lines = pace.as_object().expect("an object").iter();
+    lines.map(|(key, n)| format!("{key} = {n}\n")).collect()
+}
+
 /// The wire's two lines of every request.
 pub fn request(kind: &str, mut params: Value) -> String {
+    let config = params.get_mut("config").and_then(Value::as_object_mut);
+    if let Some(config) = config {
+        config.entry("pacing").or_insert_with(unhurried);
+    }
     params["kind"] = json!(kind);
     params["protocol_version"] = json!(1);
     json!({"jsonrpc": "2.0", "id": 1, "method": format!("channel.{kind}"), "params": params})

@@ -69,7 +69,7 @@ events! {
     Disconnected: connection "connection.disconnected", "the connection is gone";
     LoggedOut: connection "connection.logged_out", "the device was unlinked; it also ends the session";
     StreamReplaced: connection "connection.replaced", "another connection took over; it also ends the session";
-    TemporaryBan: connection "connection.banned", "the account may not be used for a while; it also ends the session";
+    TemporaryBan: connection "connection.banned", "the account may not be used for a while; nothing is tried until it ends";
     ClientOutdated: connection "connection.outdated", "the version is no longer accepted; it also ends the session";
     ConnectFailure: connection "connection.refused", "the server refused the login";
     StreamError: connection "connection.failed", "the server ended the stream";

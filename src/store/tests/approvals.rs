@@ -53,7 +53,11 @@ impl TestStore {
     }
 
     fn queued(&self) -> usize {
-        self.next_to_send(100, HashSet::new()).wait().unwrap().len()
+        self.next_to_send(100, HashSet::new(), PACE)
+            .wait()
+            .unwrap()
+            .ready
+            .len()
     }
 }
 
@@ -250,19 +254,27 @@ fn a_code_that_has_not_gone_out_does_not_once_it_was_decided() {
 fn a_code_that_was_tried_is_not_tried_again_once_it_was_decided() {
     let tries = |store: &TestStore| {
         store
-            .next_to_send(100, HashSet::new())
+            .next_to_send(100, HashSet::new(), PACE)
             .wait()
             .unwrap()
+            .ready
             .len()
     };
     for (let_in, known) in [(true, true), (true, false), (false, true), (false, false)] {
         let store = TestStore::new();
         store.put(direct(ANN, "M1"));
         assert_eq!(store.hold_all(ANN, CODE, NOW), 1);
-        let id = store.next_to_send(1, HashSet::new()).wait().unwrap()[0]
+        let id = store
+            .next_to_send(1, HashSet::new(), PACE)
+            .wait()
+            .unwrap()
+            .ready[0]
             .message_id
             .clone();
-        assert!(store.mark_handed(id.clone()).wait().unwrap());
+        assert_eq!(
+            store.mark_handed(id.clone(), PACE).wait().unwrap(),
+            Turn::Now
+        );
         if known {
             assert!(store.mark_unknown(id.clone()).wait().unwrap());
             assert_eq!(tries(&store), 1);
@@ -276,7 +288,7 @@ fn a_code_that_was_tried_is_not_tried_again_once_it_was_decided() {
             true => {}
             // No answer came, or the connection had not even taken it.
             false if let_in => assert!(!store.mark_unknown(id.clone()).wait().unwrap()),
-            false => store.mark_not_handed(id.clone()).wait().unwrap(),
+            false => store.mark_not_handed(id.clone(), FREE).wait().unwrap(),
         }
         assert_eq!(tries(&store), 0, "approved: {let_in}, unknown: {known}");
         let part = store.part(id).wait().unwrap().unwrap();

@@ -10,6 +10,7 @@ mod messages;
 mod model;
 mod numbers;
 mod outbox;
+mod pacing;
 mod peers;
 mod pending;
 pub(super) mod plan;
@@ -28,6 +29,17 @@ use crate::inbound::Draft;
 
 pub(super) const NOW: i64 = 1_700_000_000;
 pub(super) const WEEK: i64 = 604_800;
+/// Nothing is held back.
+pub(super) const FREE: Limits = Limits {
+    chat: Rate::per_second(1000, 1000),
+    account: Rate::per_minute(1000, 1000),
+    strangers: 1000,
+};
+/// The same, now.
+pub(super) const PACE: Pace = Pace {
+    limits: FREE,
+    now: NOW * 1_000_000,
+};
 
 pub(super) const ANN: &str = "15551230001@s.whatsapp.net";
 pub(super) const ANN_LID: &str = "100000000000001@lid";

@@ -66,7 +66,7 @@ fn an_unasked_number_is_not_handed_over_at_once() {
             }],
             expires_at: NOW + 60,
         };
-        let (_, head) = store.enqueue_handed(call, NOW).wait().unwrap();
+        let (_, head) = store.enqueue_handed(call, PACE, None, NOW).wait().unwrap();
         assert_eq!(head.is_some(), asked);
     }
 }

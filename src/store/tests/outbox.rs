@@ -48,12 +48,16 @@ fn ids(outcome: &Enqueued) -> (bool, Vec<&str>) {
 }
 
 fn heads(store: &Store) -> Vec<String> {
-    let heads = store.next_to_send(100, HashSet::new()).wait().unwrap();
+    let heads = store
+        .next_to_send(100, HashSet::new(), PACE)
+        .wait()
+        .unwrap()
+        .ready;
     heads.into_iter().map(|m| m.message_id).collect()
 }
 
 fn hand(store: &Store, id: &str) -> bool {
-    store.mark_handed(id.to_owned()).wait().unwrap()
+    store.mark_handed(id.to_owned(), PACE).wait().unwrap() == Turn::Now
 }
 
 fn sent(store: &Store, id: &str) {
@@ -73,8 +77,9 @@ fn chats_that_are_busy_take_nobodys_place() {
     };
     enqueue(&store, call(BOB, &["B1"]));
     let next = |besides: HashSet<PeerKey>| {
-        let heads = store.next_to_send(1, besides).wait().unwrap();
-        heads.into_iter().map(|m| m.message_id).collect::<Vec<_>>()
+        let heads = store.next_to_send(1, besides, PACE).wait().unwrap();
+        let ready = heads.ready.into_iter();
+        ready.map(|m| m.message_id).collect::<Vec<_>>()
     };
     assert_eq!(next(HashSet::new()), ["A1"]);
     assert_eq!(next([chat.key].into()), ["B1"]);
@@ -165,10 +170,15 @@ fn a_message_that_the_connection_refused_was_not_tried() {
     let store = TestStore::new();
     enqueue(&store, call(ANN, &["A1"]));
     assert!(hand(&store, "A1"));
-    store.mark_not_handed("A1".to_owned()).wait().unwrap();
+    store.mark_not_handed("A1".to_owned(), FREE).wait().unwrap();
     assert_eq!(state(&store, "A1"), DeliveryState::Queued);
     assert_eq!(
-        store.next_to_send(1, HashSet::new()).wait().unwrap()[0].attempts,
+        store
+            .next_to_send(1, HashSet::new(), PACE)
+            .wait()
+            .unwrap()
+            .ready[0]
+            .attempts,
         0
     );
 }
@@ -183,9 +193,10 @@ fn the_next_owner_goes_on_under_the_same_ids() {
     store.recover_outbox().wait().unwrap();
     assert_eq!(heads(&store), ["A1"]);
     let head = store
-        .next_to_send(1, HashSet::new())
+        .next_to_send(1, HashSet::new(), PACE)
         .wait()
         .unwrap()
+        .ready
         .remove(0);
     assert_eq!(
         (head.payload.as_slice(), head.attempts),
@@ -406,9 +417,10 @@ fn a_call_repeated_under_its_key_sends_what_was_given_up() {
     assert_eq!(ids(&again), (false, vec!["A1", "A2"]));
     assert_eq!(state(&store, "A1"), DeliveryState::Sent);
     let head = store
-        .next_to_send(9, HashSet::new())
+        .next_to_send(9, HashSet::new(), PACE)
         .wait()
         .unwrap()
+        .ready
         .remove(0);
     assert_eq!(
         (head.message_id.as_str(), head.payload.as_slice()),
@@ -441,7 +453,7 @@ fn the_same_call_is_entered_once() {
 fn who_is_connected_enters_and_hands_over_in_one_step() {
     let store = TestStore::new();
     store.on_whatsapp(ANN);
-    let enter = |call| store.enqueue_handed(call, NOW).wait().unwrap();
+    let enter = |call| store.enqueue_handed(call, PACE, None, NOW).wait().unwrap();
     let (entered, head) = enter(call(ANN, &["A1", "A2"]));
     let head = head.unwrap();
     assert_eq!(
@@ -463,7 +475,7 @@ fn who_is_connected_enters_and_hands_over_in_one_step() {
     };
     assert!(enter(late).1.is_none());
     // Not taken by the connection, it waits as if it had never been tried.
-    store.mark_not_handed("A1".to_owned()).wait().unwrap();
+    store.mark_not_handed("A1".to_owned(), FREE).wait().unwrap();
     assert_eq!(state(&store, "A1"), DeliveryState::Queued);
     assert_eq!(heads(&store)[0], "A1");
 }
@@ -474,7 +486,7 @@ fn an_owner_that_dies_in_between_leaves_it_to_the_next() {
     store.on_whatsapp(ANN);
     assert!(
         store
-            .enqueue_handed(call(ANN, &["A1"]), NOW)
+            .enqueue_handed(call(ANN, &["A1"]), PACE, None, NOW)
             .wait()
             .unwrap()
             .1

@@ -86,7 +86,7 @@ fn what_was_sent_goes_too_but_nothing_that_is_under_way() {
     for id in ["OLD", "WAITING"] {
         store.enqueue(call(id), NOW).wait().unwrap();
     }
-    store.mark_handed("OLD".to_owned()).wait().unwrap();
+    store.mark_handed("OLD".to_owned(), PACE).wait().unwrap();
     store.mark_sent("OLD".to_owned(), NOW).wait().unwrap();
     sweep(&store, 100_000, NOW + MONTH);
     assert_eq!(store.part("OLD".to_owned()).wait().unwrap(), None);

@@ -47,15 +47,21 @@ fn left(store: &Store) -> Vec<String> {
 fn a_file_is_its_messages_until_it_is_uploaded() {
     let store = TestStore::new();
     let (_, head) = store
-        .enqueue_handed(call("k", &[("A", Some("fa")), ("B", Some("fb"))]), NOW)
+        .enqueue_handed(
+            call("k", &[("A", Some("fa")), ("B", Some("fb"))]),
+            PACE,
+            None,
+            NOW,
+        )
         .wait()
         .unwrap();
     assert_eq!(head, None, "it has to be uploaded before it is handed over");
     assert_eq!(awaited(&store), ["fa", "fb"]);
     let head = store
-        .next_to_send(9, HashSet::new())
+        .next_to_send(9, HashSet::new(), PACE)
         .wait()
         .unwrap()
+        .ready
         .remove(0);
     assert_eq!(head.file.as_ref().map(StagedName::as_str), Some("fa"));
     let payload = b"with its place".to_vec();
@@ -67,9 +73,10 @@ fn a_file_is_its_messages_until_it_is_uploaded() {
         .unwrap();
     assert_eq!(awaited(&store), ["fb"]);
     let head = store
-        .next_to_send(9, HashSet::new())
+        .next_to_send(9, HashSet::new(), PACE)
         .wait()
         .unwrap()
+        .ready
         .remove(0);
     assert_eq!(
         (head.message_id, head.file, head.payload),
@@ -128,9 +135,10 @@ fn what_will_not_go_leaves_its_file() {
     assert!(matches!(again.wait().unwrap(), Enqueued::Joined { .. }));
     assert_eq!(awaited(&store), ["fc", "fd"]);
     let head = store
-        .next_to_send(9, HashSet::new())
+        .next_to_send(9, HashSet::new(), PACE)
         .wait()
         .unwrap()
+        .ready
         .remove(0);
     assert_eq!(
         (head.message_id.as_str(), head.payload.as_slice()),

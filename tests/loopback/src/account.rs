@@ -173,6 +173,10 @@ pub struct AccountState {
     pub audience: BTreeSet<String>,
     /// When it was last available.
     pub last_seen: Option<u64>,
+    /// Until when it may write to nobody first, in seconds since the epoch.
+    pub restricted: u64,
+    /// Phone numbers of the accounts that have written to it.
+    pub written_by: BTreeSet<String>,
 }
 
 /// One-time prekeys that a device has left.
@@ -301,8 +305,16 @@ impl Account {
                 subscribers: BTreeMap::new(),
                 audience: BTreeSet::new(),
                 last_seen: None,
+                restricted: 0,
+                written_by: BTreeSet::new(),
             }),
         })
+    }
+
+    /// Until when the account may write to nobody first, if it may not now.
+    pub fn restricted_until(&self) -> Option<u64> {
+        let until = lock(&self.state).restricted;
+        (until > clock::unix()).then_some(until)
     }
 
     /// The account's JID in a namespace.

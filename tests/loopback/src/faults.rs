@@ -168,6 +168,11 @@ pub enum Fault {
         #[serde(default = "one")]
         times: u32,
     },
+    /// Let accounts write to nobody first for this long: 463, and the time-lock that they can ask for.
+    Restrict {
+        /// Seconds; 0 ends it.
+        secs: u64,
+    },
     /// Take away the one-time prekeys of a device, so that bundles go out without one.
     ExhaustPrekeys,
     /// Give the server a new static Noise key: cached certificate chains no longer fit.
@@ -220,6 +225,7 @@ impl Fault {
                 | Self::RotateStatic
                 | Self::FillQueue(_)
                 | Self::RefuseMedia { .. }
+                | Self::Restrict { .. }
         )
     }
 }

@@ -6,6 +6,7 @@ use wacore_binary::Node;
 
 use crate::{
     account::{Account, Device},
+    clock,
     connection::stream_error,
     core::{ConnectionInfo, Core},
     faults::{Fault, FillQueue, Target},
@@ -60,6 +61,13 @@ impl Core {
             Fault::RefuseMedia { status, times } => {
                 self.media.refuse(status, times);
                 1
+            }
+            Fault::Restrict { secs } => {
+                let targets = self.targets(&target);
+                for (account, _) in &targets {
+                    lock(&account.state).restricted = clock::unix() + secs;
+                }
+                targets.len()
             }
             // The rest is armed, above.
             _ => 0,

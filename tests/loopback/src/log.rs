@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 
-use crate::{core::Core, sync::lock, wire::node};
+use crate::{clock, core::Core, sync::lock, wire::node};
 
 /// The stanzas that are kept.
 #[derive(Default)]
@@ -15,6 +15,7 @@ pub struct Log {
 }
 
 struct Logged {
+    at_ms: u64,
     sent: bool,
     who: Who,
     stanza: Bytes,
@@ -37,6 +38,8 @@ pub struct Who {
 pub struct StanzaRecord {
     /// Counts up from 0 over all stanzas, also those that the log has dropped.
     pub seq: u64,
+    /// When it went by, Unix milliseconds.
+    pub at_ms: u64,
     /// Whether the server sent it.
     pub sent: bool,
     /// Digits of the account's phone number; empty while not linked.
@@ -68,6 +71,7 @@ impl Core {
         log.next += 1;
         log.bytes += stanza.len();
         log.records.push_back(Logged {
+            at_ms: clock::unix_ms(),
             sent,
             who: who.clone(),
             stanza: stanza.clone(),
@@ -88,16 +92,17 @@ impl Core {
             let records: Vec<_> = log
                 .records
                 .iter()
-                .map(|l| (l.sent, l.who.clone(), l.stanza.clone()))
+                .map(|l| (l.at_ms, l.sent, l.who.clone(), l.stanza.clone()))
                 .collect();
             (log.next - records.len() as u64, records)
         };
         (first..)
             .zip(records)
-            .filter_map(|(seq, (sent, who, stanza))| {
+            .filter_map(|(seq, (at_ms, sent, who, stanza))| {
                 let stanza = node::decode(stanza)?;
                 Some(StanzaRecord {
                     seq,
+                    at_ms,
                     sent,
                     phone: who.phone.to_string(),
                     device: who.device,

@@ -81,10 +81,26 @@ fn check(session: &Session, message: &Node) -> Result<Jid, Refused> {
         Server::Group => groups::may_send(session, &to, message).map(|()| to),
         _ if to.is_status_broadcast() => Ok(to),
         _ => match session.core.by_jid(&to) {
-            Some(_) => Ok(to),
+            Some(account) => may_reach(session, &account).map(|()| to),
             None => Err(404),
         },
     }
+}
+
+/// An account that is restricted may write only to those who have written to it.
+fn may_reach(session: &Session, to: &Account) -> Result<(), Refused> {
+    let own = to.phone == session.account.phone;
+    if !own && session.account.restricted_until().is_some() {
+        let known = lock(&session.account.state).written_by.contains(&to.phone);
+        if !known {
+            return Err(463);
+        }
+    }
+    let mut state = lock(&to.state);
+    if state.written_by.len() < session.core.limits().subscriptions {
+        state.written_by.insert(session.account.phone.clone());
+    }
+    Ok(())
 }
 
 fn relay(session: &Session, message: &Node, to: &Jid) {

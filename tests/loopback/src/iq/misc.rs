@@ -4,7 +4,7 @@ use wacore_binary::{Node, builder::NodeBuilder};
 
 use crate::{
     session::Session,
-    wire::node::{self, child},
+    wire::node::{self, child, text},
 };
 
 /// How long clients may use the media hosts that they are told, in seconds.
@@ -51,10 +51,23 @@ pub fn props(iq: &Node) -> Node {
     node::result(iq).children([props]).build()
 }
 
-/// Answers a GraphQL query: there is nothing of what it asks for.
-pub fn mex(iq: &Node) -> Node {
+/// The query for the reach-out time-lock. Source: `WAWebMexFetchReachoutTimelockJobQuery` in wacore.
+const REACHOUT: &str = "23983697327930364";
+
+/// Answers a GraphQL query: there is nothing of what it asks for, unless that is the reach-out time-lock.
+pub fn mex(session: &Session, iq: &Node) -> Node {
+    let asked = child(iq, "query").is_some_and(|query| text(query, "query_id") == REACHOUT);
+    let answer = match session.account.restricted_until() {
+        _ if !asked => r#"{"data":{}}"#.to_owned(),
+        None => {
+            r#"{"data":{"xwa2_fetch_account_reachout_timelock":{"is_active":false}}}"#.to_owned()
+        }
+        Some(until) => format!(
+            r#"{{"data":{{"xwa2_fetch_account_reachout_timelock":{{"is_active":true,"time_enforcement_ends":"{until}","enforcement_type":"DEFAULT"}}}}}}"#
+        ),
+    };
     let result = NodeBuilder::new("result")
-        .bytes(b"{\"data\":{}}".as_slice())
+        .bytes(answer.into_bytes())
         .build();
     node::result(iq).children([result]).build()
 }

@@ -30,7 +30,7 @@ pub fn answer(session: &Session, namespace: &str, iq: &Node) -> Node {
         "w:g2" => groups::answer(session, iq),
         "w:m" => misc::media(session, iq),
         "abt" | "w" => misc::props(iq),
-        "w:mex" => misc::mex(iq),
+        "w:mex" => misc::mex(session, iq),
         _ => node::result(iq).build(),
     }
 }
