@@ -18,7 +18,7 @@ use whatsapp_rust::{Client, ErrorChainExt};
 
 use super::download::Guard;
 use super::sink::{Meter, Sink};
-use super::tidy::{on_depot, remove};
+use super::tidy::{discard, on_depot};
 use super::{Shared, jid};
 use crate::clock::now;
 use crate::media::depot::{DepotError, object};
@@ -246,7 +246,7 @@ async fn enter(
     let here = shared.store.media_here(file.id, place.clone(), size, now());
     // It had another ending when it came first, or nobody asks for it any more.
     if noted(here).await? != place {
-        remove(shared, vec![place]).await;
+        discard(shared, place).await;
     }
     crate::crash::point("after_media");
     Ok(())

@@ -78,8 +78,18 @@ pub(super) async fn let_refused_go(shared: &Arc<Shared>) {
     clear_remains(shared).await;
 }
 
+/// Removes a file that nobody wants after all, for whoever has just put it in its place.
+pub(super) async fn discard(shared: &Arc<Shared>, place: String) {
+    let at = place.clone();
+    match on_depot(shared, move |depot| depot.remove(&at, None)).await {
+        Ok(()) => drop(shared.store.remains_removed(place)),
+        // It is found again, as what a kill has left.
+        Err(error) => tracing::warn!(code = error.code(), %error, "a file could not be removed"),
+    }
+}
+
 /// Removes files that the database knows no more. Objects are among what remains, and go with that.
-pub(super) async fn remove(shared: &Arc<Shared>, mut places: Vec<String>) {
+async fn remove(shared: &Arc<Shared>, mut places: Vec<String>) {
     places.retain(|place| !is_object(place));
     if places.is_empty() {
         return;
