@@ -158,12 +158,12 @@ async fn an_album_arrives_picture_by_picture() {
 /// A sender who says that his file is small: what messages need stays free however large it is.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_that_is_larger_than_it_says_does_not_fill_the_disk() {
-    let Some(disk) = Disk::new(128) else { return };
+    let Some(disk) = Disk::new(96) else { return };
     let world = disk.world().await;
     let anna = world.person("Anna").await;
     let mut host = start(&world, json!({})).await;
-    disk.fill(48 << 20);
-    let content = bytes(1, 40 << 20);
+    disk.fill(36 << 20);
+    let content = bytes(1, 8 << 20);
     let lying = wa::message::ImageMessage {
         file_length: Some(10),
         ..upload(&anna, &content).await
@@ -182,7 +182,7 @@ async fn a_file_that_is_larger_than_it_says_does_not_fill_the_disk() {
     assert_eq!(extra(&event, "media_state"), "pending", "{event}");
     assert_eq!(extra(&event, "media_error"), "storage_full", "{event}");
     assert!(files(&world).is_empty());
-    assert!((24 << 20..47 << 20).contains(&least), "{least} were free");
+    assert!((30 << 20..36 << 20).contains(&least), "{least} were free");
     let text = anna.text(world.jid(), "still there").await.expect("text");
     assert_eq!(host.event().await["message"]["id"], text);
     disk.free();

@@ -3,6 +3,7 @@
 mod common;
 
 use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use common::disk::Disk;
@@ -509,15 +510,28 @@ async fn a_large_file_is_streamed() {
     host.event().await;
     let process = host.child.id().expect("pid");
     let before = peak(process);
+    let begun = Instant::now();
     send(&anna, &world, &image).await;
     let event = host.event().await;
     let key = attachment(&event)["storage_key"]
         .as_str()
         .expect("key")
         .to_owned();
-    // Whoever asks for it waits until it is there.
+    let whole = |path: &PathBuf| {
+        let named = path.extension().is_some();
+        named
+            && path
+                .metadata()
+                .is_ok_and(|file| file.len() == length as u64)
+    };
+    while !files(&world).iter().any(whole) {
+        assert!(begun.elapsed() < Duration::from_secs(600), "never whole");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let took = begun.elapsed();
     assert!(get(&world, &key, &[]).await.expect("media get") == content);
     let grown = peak(process) - before;
+    eprintln!("{} MiB in {took:?}, {grown} KiB more", length >> 20);
     assert!(grown < 32 << 10, "{grown} KiB more");
 }
 
