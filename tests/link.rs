@@ -4,6 +4,7 @@ mod common;
 
 use std::process::Stdio;
 
+use base64::Engine;
 use common::{World, eventually, timeout};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
@@ -89,6 +90,56 @@ async fn without_json_the_code_is_drawn_on_stderr_and_the_summary_is_alone_on_st
     assert_eq!(printed.lines().count(), 1, "{printed}");
     let summary: Value = serde_json::from_str(printed.trim()).expect("JSON");
     assert!(summary["phone_jid"].is_string());
+}
+
+/// What a camera reads of a picture, that is black on white and nothing else.
+fn read(png: &[u8]) -> String {
+    let mut reader = png::Decoder::new(std::io::Cursor::new(png))
+        .read_info()
+        .expect("a PNG");
+    let mut pixels = vec![0; reader.output_buffer_size().expect("size")];
+    let info = reader.next_frame(&mut pixels).expect("pixels");
+    let (width, height) = (info.width as usize, info.height as usize);
+    let mut picture =
+        rqrr::PreparedImage::prepare_from_greyscale(width, height, |x, y| pixels[y * width + x]);
+    let grids = picture.detect_grids();
+    assert_eq!(grids.len(), 1, "one code");
+    grids[0].decode().expect("it can be read").1
+}
+
+/// For a page that shows it, and for who opens the file.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_pictures_of_the_code_are_the_code() {
+    let world = World::unlinked().await;
+    let file = world.home.path().join("qr.png");
+    let mut child = world
+        .command()
+        .args(["--link", "--json", "--timeout", "60", "--qr-png"])
+        .arg(&file)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("spawn");
+    let mut lines = BufReader::new(child.stdout.take().expect("stdout")).lines();
+    let mut codes = Vec::new();
+    while let Some(line) = timeout(lines.next_line()).await.expect("read") {
+        let event: Value = serde_json::from_str(&line).expect("NDJSON");
+        if event["event"] != "qr" {
+            continue;
+        }
+        let text = event["text"].as_str().expect("text").to_owned();
+        let url = event["png_data_url"].as_str().expect("URL");
+        let picture = url.strip_prefix("data:image/png;base64,").expect("PNG");
+        let picture = base64::engine::general_purpose::STANDARD.decode(picture);
+        let picture = picture.expect("base64");
+        assert_eq!(read(&picture), text);
+        assert_eq!(std::fs::read(&file).expect("file"), picture);
+        codes.push(text);
+        let core = world.server.core();
+        core.scan_qr(&read(&picture), None).expect("it pairs");
+    }
+    assert!(timeout(child.wait()).await.expect("wait").success());
+    assert_eq!(codes.len(), 1);
+    assert!(!file.exists(), "it is of no use any more");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

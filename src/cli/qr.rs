@@ -175,6 +175,29 @@ mod tests {
         }
     }
 
+    /// What a camera reads, to which dark is dark.
+    fn decoded(rows: &[Vec<bool>]) -> Option<String> {
+        let side = 4;
+        let (width, height) = (rows[0].len() * side, rows.len() * side);
+        let mut picture = rqrr::PreparedImage::prepare_from_greyscale(width, height, |x, y| {
+            if rows[y / side][x / side] { 0 } else { 255 }
+        });
+        let grids = picture.detect_grids();
+        Some(grids.first()?.decode().ok()?.1)
+    }
+
+    /// On the usual dark background, and on every one where it brings its colours, it is no negative.
+    #[test]
+    fn dark_is_dark() {
+        let rows = shown(&draw(TEXT, false).unwrap());
+        assert_eq!(decoded(&rows).as_deref(), Some(TEXT));
+        let negative: Vec<Vec<bool>> = rows
+            .iter()
+            .map(|row| row.iter().map(|dark| !dark).collect())
+            .collect();
+        assert_eq!(decoded(&negative), None, "the reader tells them apart");
+    }
+
     #[test]
     fn it_has_its_border_and_fits_a_terminal() {
         let rows = shown(&draw(TEXT, false).unwrap());
