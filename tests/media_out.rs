@@ -189,6 +189,28 @@ async fn what_cannot_be_sent_is_left_out_or_an_error() {
         let (_, bytes) = arrived(&anna, &ids(&result)[0]).await;
         assert_eq!(bytes, files::jpeg());
     }
+    // A key is none, or of nothing that this account was sent, whatever else it is.
+    let secret = world.home.path().join("secret");
+    std::fs::write(&secret, b"nothing to send").expect("file");
+    let link = world.account_dir().join("media/link");
+    std::fs::create_dir_all(world.account_dir().join("media")).expect("folder");
+    std::os::unix::fs::symlink(&secret, link).expect("link");
+    let token = "0".repeat(32);
+    for key in [
+        secret.to_str().expect("path"),
+        &format!("file://{}", secret.display()),
+        "../../../../secret",
+        "link",
+        "wa-media:link",
+        "wa-media:../secret",
+        &format!("wa-media:0123456789abcdef:{token}"),
+        &format!("wa-media:..:{token}"),
+    ] {
+        let file = json!({"name": "x", "mime_type": "", "storage_key": key});
+        let push = params(&to, "", vec![file], json!({}));
+        let refused = host.ask_refused("push", push).await;
+        assert_eq!(refused, "unknown_storage_key", "{key}");
+    }
     // Alone it leaves nothing to be sent.
     let mut alone = params(
         &to,

@@ -56,10 +56,7 @@ fn every_kind_is_told_by_its_bytes() {
             (Voice, "audio/ogg; codecs=opus", None, None, Some(3)),
         ),
         (mp3(40), (Audio, "audio/mpeg", None, None, Some(2))),
-        (
-            b"#!AMR\n\x3c00".to_vec(),
-            (Audio, "audio/amr", None, None, None),
-        ),
+        (amr(51), (Audio, "audio/amr", None, None, Some(2))),
         (riff_wave, (Document, "audio/wav", None, None, None)),
         (
             b"GIF89a\x01\0\x01\0\0\0\0;".to_vec(),

@@ -36,6 +36,7 @@ fn valid() -> Vec<(&'static str, Vec<u8>)> {
         ("audio/ogg", opus((0..40).map(|n| n * 7 % 50 + 3))),
         ("audio/mpeg", mp3(12)),
         ("audio/aac", aac(12)),
+        ("audio/amr", amr(12)),
     ]
 }
 

@@ -176,6 +176,17 @@ pub fn mp3(frames: usize) -> Vec<u8> {
         .repeat(frames)
 }
 
+/// Frames of 20 ms, every other one silent, as a phone records them at 12.2 kbit/s.
+pub fn amr(frames: usize) -> Vec<u8> {
+    let spoken = [&[0x3c][..], &[0x55; 31]].concat();
+    let frames = (0..frames).map(|n| match n % 2 {
+        0 => spoken.clone(),
+        _ => vec![0x7c],
+    });
+    let frames: Vec<u8> = frames.flatten().collect();
+    [b"#!AMR\n".to_vec(), frames].concat()
+}
+
 /// Frames of 1,024 samples at 44.1 kHz.
 pub fn aac(frames: usize) -> Vec<u8> {
     let frame = [&[0xff, 0xf1, 0x50, 0x80, 0x19, 0x1f, 0xfc][..], &[0; 193]].concat();

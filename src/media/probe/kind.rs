@@ -64,17 +64,17 @@ pub(super) fn of(
                 ..Probed::new(Kind::Voice, VOICE)
             })
         }
-        "audio/mpeg" | "audio/aac" => {
+        "audio/mpeg" | "audio/aac" | "audio/amr" => {
             let seconds = match found {
                 "audio/mpeg" => sound::mp3(file, size),
-                _ => sound::aac(file),
+                "audio/aac" => sound::aac(file),
+                _ => sound::amr(file),
             };
             Some(Probed {
                 seconds: Some(seconds.map_err(unreadable)?),
                 ..Probed::new(Kind::Audio, found)
             })
         }
-        "audio/amr" => Some(Probed::new(Kind::Audio, found)),
         // Other sound, video and pictures are for other programs: WhatsApp does not play or show them.
         _ => None,
     })
