@@ -81,15 +81,17 @@ async fn writes(world: &World, person: &Person, host: &mut Host) -> Value {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_process_sends_no_faster_than_it_may() {
-    let messages = if long() { 500 } else { 90 };
+    let messages = if long() { 501 } else { 90 };
     let world = World::linked().await;
     let mut people = Vec::new();
     for name in ["Anna", "Bob", "Cleo"] {
         people.push(world.person(name).await);
     }
-    let config = pacing(json!({
+    let mut config = pacing(json!({
         "account_per_minute": 3000, "account_burst": 10, "chat_per_second": 20, "chat_burst": 5,
     }));
+    // Nobody is refused on a machine that is busy with other things.
+    config["send_timeout_secs"] = json!(300);
     let mut host = world.host();
     host.ask("start_ingress", json!({"config": config})).await;
     online(&world).await;

@@ -10,7 +10,7 @@ use crate::protocol::jsonrpc::WireError;
 use crate::session::{Connection, Fate, Following, RESTRICTED, SessionError};
 use crate::store::{DeliveryState, PartState, PeerKey, RequestId, StoreError};
 
-/// How often it is looked whether a message still has its turn in time.
+/// How soon it is looked again whether a message still has its turn in time.
 const LOOK: Duration = Duration::from_secs(1);
 /// What a caller does well to wait after the server said "too many".
 const SERVER_PAUSE: Duration = Duration::from_secs(60);
@@ -160,6 +160,7 @@ impl Wait<'_> {
     async fn turn_comes_too_late(&self, entered: &[PartState]) {
         let waits = |part: &PartState| part.open && part.state == DeliveryState::Queued;
         while entered.iter().any(waits) {
+            let mut look = LOOK;
             let pace = self.open.session.pace();
             let left = self.deadline.saturating_duration_since(Instant::now());
             let end = pace.now.saturating_add(left.as_micros() as i64);
@@ -172,8 +173,11 @@ impl Wait<'_> {
                 if decides > end {
                     return;
                 }
+                // Until then it has no reason to be asked again.
+                let until = u64::try_from(decides - pace.now).unwrap_or_default();
+                look = look.max(Duration::from_micros(until));
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(look).await;
         }
         std::future::pending().await
     }

@@ -25,6 +25,7 @@ mod pairing;
 mod peers;
 mod pending;
 mod people;
+mod rate;
 mod reader;
 mod reads;
 mod remains;
@@ -67,11 +68,12 @@ pub use numbers::{Asking, Registered};
 pub use outbox::{
     DeliveryState, Enqueued, NewPart, OutboundRequest, PartState, Repeats, RequestId,
 };
-pub use pacing::{Limits, Pace, Paced, Rate, Restriction, Turn, Turns};
+pub use pacing::{Paced, Restriction, Turn, Turns};
 pub use pairing::{Applicant, CODE_LIFETIME, Decided, PAIRING_CODE};
 pub use peers::{Peer, PeerKey};
 pub use pending::{Again, MessageName};
 pub use people::Named;
+pub use rate::{Limits, Pace, Rate};
 pub use reads::Unread;
 pub use repair::{Repaired, repair};
 pub use retention::Swept;

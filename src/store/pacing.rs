@@ -4,115 +4,21 @@
 //! often it is handed over; it takes all that it needs or nothing. Whoever sends does it in this file, so the limits
 //! are those of the account, over all processes and their ends.
 //!
-//! Rates are kept by the generic cell rate algorithm (ITU-T I.371): of a chat, and of the account, nothing is known but
-//! when its burst is whole again. First messages are counted over the last day as it moves. Times are the wall clock's,
+//! Of a chat, and of the account, it is kept when its burst is whole again (`rate`). First messages are counted over the last day as it moves. Times are the wall clock's,
 //! in microseconds, since they outlive the process; what lies further ahead than the limits can have put it was written
 //! by a clock that has been set back since, and is drawn in.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
 
 use rusqlite::{OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 
 use super::outbox::RequestId;
+use super::rate::{Limits, Pace, SECOND};
 use super::{PAIRING_CODE, PeerKey, Pending, Store, Tx, meta, peers};
 
 /// A day in microseconds.
 const DAY: i64 = 24 * 3600 * SECOND;
-/// A second in microseconds.
-const SECOND: i64 = 1_000_000;
-
-/// A steady rate with a burst.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rate {
-    /// Microseconds from one to the next.
-    every: i64,
-    /// How many go at once after a rest.
-    burst: i64,
-}
-
-impl Rate {
-    /// So many a second, and at once; 0 counts as 1.
-    pub const fn per_second(times: u32, burst: u32) -> Self {
-        Self::over(SECOND, times, burst)
-    }
-
-    /// So many a minute, and at once; 0 counts as 1.
-    pub const fn per_minute(times: u32, burst: u32) -> Self {
-        Self::over(60 * SECOND, times, burst)
-    }
-
-    /// Rounded so that it is never faster than was asked for.
-    const fn over(time: i64, times: u32, burst: u32) -> Self {
-        let times = if times == 0 { 1 } else { times as i64 };
-        let burst = if burst == 0 { 1 } else { burst as i64 };
-        Self {
-            every: (time + times - 1) / times,
-            burst,
-        }
-    }
-
-    /// When the next may go, if the burst is whole again at `whole`.
-    fn next(self, whole: i64, now: i64) -> i64 {
-        now.max(whole.saturating_sub((self.burst - 1) * self.every))
-    }
-
-    /// When the burst is whole again after one that goes at `at`.
-    fn after(self, whole: i64, at: i64) -> i64 {
-        whole.max(at).saturating_add(self.every)
-    }
-
-    /// No use of the rate leads further ahead than this.
-    fn furthest(self, now: i64) -> i64 {
-        now + self.burst * self.every
-    }
-
-    /// Whether so many in a row go within `budget` microseconds after a rest.
-    fn fits(self, messages: i64, budget: i64) -> bool {
-        (messages - self.burst).saturating_mul(self.every) <= budget
-    }
-}
-
-/// How fast messages may go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Limits {
-    /// To one chat.
-    pub chat: Rate,
-    /// Of the account.
-    pub account: Rate,
-    /// First messages within 24 hours to people who never wrote.
-    pub strangers: u32,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            chat: Rate::per_second(1, 5),
-            account: Rate::per_minute(20, 20),
-            strangers: 20,
-        }
-    }
-}
-
-impl Limits {
-    /// Whether so many messages to one chat can go within `budget` at all.
-    pub fn lets_go(&self, messages: usize, budget: Duration) -> bool {
-        let messages = i64::try_from(messages).unwrap_or(i64::MAX);
-        let budget = i64::try_from(budget.as_micros()).unwrap_or(i64::MAX);
-        self.chat.fits(messages, budget) && self.account.fits(messages, budget)
-    }
-}
-
-/// The limits, and what time it is.
-#[derive(Debug, Clone, Copy)]
-pub struct Pace {
-    /// How fast messages may go.
-    pub limits: Limits,
-    /// Unix microseconds.
-    pub now: i64,
-}
-
 /// Whether a message may leave.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Turn {
@@ -334,7 +240,7 @@ impl Store {
     /// When so many further messages to this chat would have their turn, after those that wait.
     pub fn turns_of_more(&self, chat: PeerKey, messages: usize, pace: Pace) -> Pending<Turns> {
         self.look(move |tx| {
-            let mut book = simulate(tx, pace, |_| {})?;
+            let mut book = simulate(tx, pace, i64::MAX, |_| {})?;
             let chat = chat_of(tx, chat, "")?;
             let first = book.turn(chat);
             let stranger = first > book.rates(chat);
@@ -356,7 +262,7 @@ impl Store {
         self.look(move |tx| {
             let limits: Limits = meta::get(tx, LIMITS)?.unwrap_or_default();
             let mut waiting = 0;
-            simulate(tx, Pace { limits, now }, |told| {
+            simulate(tx, Pace { limits, now }, i64::MAX, |told| {
                 waiting += usize::from(told.turn > now);
             })?;
             let gone = first_messages(tx, now)?.len();
@@ -485,18 +391,27 @@ struct Told {
     stranger: bool,
 }
 
-/// Lets all that wait go in thought, each at its turn, in their order. A first message that has to wait for others to be
+/// Lets all that wait go in thought, up to this request, each at its turn, in their order. A first message that has to wait for others to be
 /// a day old takes nothing from those behind it.
-fn simulate(tx: &Tx<'_>, pace: Pace, mut tell: impl FnMut(Told)) -> rusqlite::Result<Book> {
+fn simulate(
+    tx: &Tx<'_>,
+    pace: Pace,
+    up_to: i64,
+    mut tell: impl FnMut(Told),
+) -> rusqlite::Result<Book> {
     let mut book = Book::open(tx, pace, true)?;
     let mut statement = tx.prepare_cached(WITHOUT_PLACE)?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
+        let request = row.get(7)?;
+        if request > up_to {
+            break;
+        }
         let chat = Chat::read(row)?;
         let turn = book.turn(chat);
         let stranger = turn > book.rates(chat);
         tell(Told {
-            request: row.get(7)?,
+            request,
             turn,
             stranger,
         });
@@ -513,7 +428,7 @@ pub(super) fn turns(
     pace: Pace,
 ) -> rusqlite::Result<Option<Turns>> {
     let mut turns: Option<Turns> = None;
-    simulate(tx, pace, |told| {
+    simulate(tx, pace, request.0, |told| {
         if told.request == request.0 {
             turns = Some(Turns {
                 first: turns.map_or(told.turn, |turns| turns.first),

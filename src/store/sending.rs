@@ -9,7 +9,8 @@ use rusqlite::{OptionalExtension, params};
 
 use super::counters::Counter;
 use super::outbox::{self, DeliveryState, Enqueued, OutboundRequest};
-use super::pacing::{self, Limits, Pace, Turn};
+use super::pacing::{self, Turn};
+use super::rate::{Limits, Pace};
 use super::{Foreseen, Peer, PeerKey, Pending, RequestId, StagedName, Store, Tx, numbers, peers};
 use crate::identity::Address;
 
