@@ -97,7 +97,6 @@ async fn send_all(
                 document_message: MessageField::some(file),
                 ..Default::default()
             }),
-            ..Default::default()
         }),
         ..Default::default()
     };
