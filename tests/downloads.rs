@@ -94,7 +94,6 @@ async fn what_is_to_be_seen_once_is_fetched_if_that_is_wanted() {
     let wrapped = wa::Message {
         view_once_message_v2: MessageField::some(wa::message::FutureProofMessage {
             message: MessageField::some(picture(marked.clone())),
-            ..Default::default()
         }),
         ..Default::default()
     };
