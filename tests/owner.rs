@@ -131,7 +131,7 @@ async fn what_the_owner_would_refuse_the_other_process_refuses() {
         .await;
     assert_eq!(
         world.refused("push", push("hi", to(&anna))).await,
-        "new_chats_restricted"
+        "contact_token_missing"
     );
     let mut keyed = to(&anna);
     keyed["idempotency_key"] = json!("k");
