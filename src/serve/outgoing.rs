@@ -32,6 +32,8 @@ use crate::store::{
 
 /// What a call takes beyond its deadline to take back what did not go. Less than a one-shot process has left to leave.
 const LATE: Duration = Duration::from_secs(1);
+/// Between processes: a call without messages of its own found nothing to join. No host is told that.
+const NOTHING_EARLIER: &str = "nothing_earlier";
 
 /// Sends one message of the host, and answers in time even where nobody can say what became of it, since a disk takes or
 /// gives nothing. What is under way goes on then, and ends as it would have.
@@ -134,11 +136,15 @@ async fn send(
             Repeats::Conflict => return Err(conflict()),
             Repeats::Earlier => {
                 let sending = Sending {
-                    request,
+                    request: request.clone(),
                     degrade,
                     degraded: Vec::new(),
                 };
-                return sent(account, config, &store, &sending, deadline).await;
+                match sent(account, config, &store, &sending, deadline).await {
+                    // It was given up, or forgotten, a moment ago.
+                    Err(error) if error.code == NOTHING_EARLIER => {}
+                    sent => return sent,
+                }
             }
             Repeats::Nothing | Repeats::GivenUp => {}
         }
@@ -222,7 +228,7 @@ async fn send(
     };
     let given = prepared.files.give()?;
     let sent = sent(account, config, &store, &sending, deadline).await;
-    given.settle(&store).await?;
+    given.settle(&store).await;
     sent
 }
 
@@ -344,25 +350,31 @@ impl Sending {
 
     /// What the outbox says of it.
     async fn entered(&self, store: &Store, enqueued: Enqueued) -> Result<Entered, WireError> {
-        let joined = matches!(enqueued, Enqueued::Joined { .. });
-        let (request, chat, parts) = match enqueued {
+        let (request, chat, parts, joined, own) = match enqueued {
             Enqueued::New {
                 request,
                 chat,
                 parts,
-            }
-            | Enqueued::Joined {
+            } => (request, chat, parts, false, true),
+            Enqueued::Joined {
                 request,
                 chat,
                 parts,
-            } => (request, chat, parts),
+                renewed,
+            } => (request, chat, parts, true, renewed),
             Enqueued::Conflict => return Err(conflict()),
+            Enqueued::Nothing => {
+                return Err(WireError::new(
+                    NOTHING_EARLIER,
+                    "the earlier message is not there any more; send it again",
+                ));
+            }
         };
-        let degraded = match joined {
-            true => store.degraded(request).await?.map(|what| vec![what]),
-            false => None,
+        let degraded = match own {
+            true => None,
+            false => store.degraded(request).await?.map(|what| vec![what]),
         };
-        if !joined && !self.degraded.is_empty() {
+        if own && (joined || !self.degraded.is_empty()) {
             // Nobody waits for it.
             drop(store.note_degraded(request, self.degraded.join("; ")));
         }

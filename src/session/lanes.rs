@@ -10,7 +10,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::Shared;
-use crate::store::PeerKey;
+use crate::store::{PeerKey, Room};
+
+/// Chats whose files are on their way; few of those are at a time. Beyond it only messages without files begin.
+const ASIDE: usize = 256;
 
 /// The chats that are being sent to.
 #[derive(Default)]
@@ -37,11 +40,15 @@ impl Lanes {
         self.held.subscribe()
     }
 
-    /// The chats that are being sent to, and how many more may be if those whose files are on their way do not count.
-    pub(super) fn room(&self, most: usize) -> (usize, HashSet<PeerKey>) {
+    /// The chats that are being sent to, and what more may go if those whose files are on their way do not count.
+    pub(super) fn room(&self, most: usize) -> Room {
         let held = self.held.borrow();
         let under_way = held.busy.len() - held.aside.len();
-        (most.saturating_sub(under_way), held.busy.clone())
+        Room {
+            chats: most.saturating_sub(under_way),
+            files: held.aside.len() < ASIDE,
+            besides: held.busy.clone(),
+        }
     }
 
     /// Whether a send has ended without an outcome since this was asked last.
