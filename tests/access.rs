@@ -8,6 +8,7 @@ use common::room::Room;
 use common::{Host, World, eventually, message, unhurried_toml};
 use serde_json::{Value, json};
 use waproto::whatsapp as wa;
+use whatsapp_loopback::Fault;
 use whatsapp_loopback::people::{Person, PersonSpec};
 
 /// How a code is told.
@@ -348,6 +349,87 @@ async fn says_by_lid(world: &World, person: &Person) -> String {
     let id = person.text(world.lid(), "hello").await.expect("text");
     assert_eq!(person.wait_ack(&id).await.expect("ack"), None);
     id
+}
+
+/// No answer is no verdict: what was asked in vain is asked again, and only the chats concerned wait.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_judged_before_whatsapp_has_answered() {
+    let world = World::linked().await;
+    let mut people = Vec::new();
+    for name in ["Anna", "Reader"] {
+        let mut spec = PersonSpec::new(name).lid_migrated();
+        spec.account.secretive = true;
+        people.push(Person::join_as(&world.server, spec).await.expect(name));
+    }
+    let [anna, reader] = people.as_slice() else {
+        panic!("two");
+    };
+    let carol = world.person("Carol").await;
+    let phone = |who: &Person| format!("+{}", who.phone());
+    let config = json!({
+        "dm_policy": "open", "allowed_sender_ids": [phone(anna)],
+        "contacts": [{"id": phone(reader), "permission": "read"}],
+        "poll_idle_ms": 300, "poll_timeout_secs": 4,
+    });
+    let mut ids = Vec::new();
+    for person in &people {
+        ids.push(says_by_lid(&world, person).await);
+        world.server.core().set_secretive(person.phone(), false);
+    }
+    let known = says(&world, &carol, "me too").await;
+    let usync = "usync".to_owned();
+    let many = u32::MAX;
+    let silent = Fault::IgnoreIq {
+        xmlns: usync.clone(),
+        times: many,
+    };
+    world.fault(silent).await;
+    let events = world.poll(config.clone()).await;
+    let given: Vec<_> = events.iter().map(|e| &e["message"]["id"]).collect();
+    assert_eq!(given, [&known]);
+    // What one process leaves, the next one meets before it has a connection; and it is refused at first.
+    world.server.core().faults().clear();
+    let refusal = Fault::RefuseIq {
+        xmlns: usync,
+        code: 500,
+        times: many,
+    };
+    world.fault(refusal).await;
+    let mut host = start(&world, &config).await;
+    let known = says(&world, &carol, "and me").await;
+    while host.event().await["message"]["id"] != known {}
+    for id in &ids {
+        let told = as_json(&world, &["explain", "--json", id]).await;
+        assert_eq!(told["messages"][0]["outcome"], "waiting", "{told}");
+    }
+    world.server.core().faults().clear();
+    while host.event().await["message"]["id"] != ids[0] {}
+    let told = verdict(&world, &ids[0]).await;
+    assert_eq!(told["rule"], "allowed_sender_ids[0]");
+    let told = verdict(&world, &ids[1]).await;
+    assert_eq!(told["rule"], "contacts[0]: read");
+    host.end();
+    host.exit().await;
+}
+
+/// Let in when nothing but the number was known.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_approved_by_number_gets_through_by_lid() {
+    let world = World::linked().await;
+    let mut spec = PersonSpec::new("Anna");
+    spec.account.secretive = true;
+    let anna = Person::join_as(&world.server, spec).await.expect("Anna");
+    let mut host = start(&world, &json!({"dm_policy": "pairing"})).await;
+    let first = says(&world, &anna, "hello").await;
+    let code = code_of(&anna).await;
+    let approved = as_json(&world, &["access", "approve", "--json", &code]).await;
+    assert_eq!(approved["approved"], anna.pn().to_string(), "{approved}");
+    assert_eq!(host.event().await["message"]["id"], first);
+    let id = says_by_lid(&world, &anna).await;
+    world.server.core().set_secretive(anna.phone(), false);
+    assert_eq!(verdict(&world, &id).await["rule"], "approvals");
+    host.end();
+    host.exit().await;
 }
 
 /// A poller has only one connection a call.

@@ -134,6 +134,27 @@ impl Staging {
         self.begin(u64::MAX, None)
     }
 
+    /// Makes sure that these files of the folder outlive a power cut; who has removed one meanwhile has no need of that.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn sync(&self, paths: &[PathBuf]) -> Result<(), StageError> {
+        for path in paths {
+            match File::open(path).and_then(|file| file.sync_all()) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(failed(path)(error));
+                }
+                _ => {}
+            }
+        }
+        // Windows has no such thing as a directory to sync.
+        if cfg!(unix) {
+            let folder = File::open(&self.directory).and_then(|folder| folder.sync_all());
+            folder.map_err(failed(&self.directory))?;
+        }
+        Ok(())
+    }
+
     fn begin(&self, limit: u64, hash: Option<Sha256>) -> Result<StageWriter, StageError> {
         room(&self.directory)?;
         let file = tempfile::Builder::new()
@@ -273,22 +294,6 @@ impl Staged {
     pub fn open(&mut self) -> io::Result<&mut (impl Read + Seek + use<>)> {
         self.file.seek(SeekFrom::Start(0))?;
         Ok(&mut self.file)
-    }
-
-    /// Makes sure that it outlives a power cut.
-    ///
-    /// # Errors
-    /// When the disk fails.
-    pub fn sync(&self) -> Result<(), StageError> {
-        self.file.sync_all().map_err(failed(&self.path))?;
-        // The folder, and those above that may be as new. Windows has no such thing as a directory to sync.
-        for folder in self.path.ancestors().skip(1).take(3) {
-            if cfg!(unix) {
-                let synced = File::open(folder).and_then(|folder| folder.sync_all());
-                synced.map_err(failed(folder))?;
-            }
-        }
-        Ok(())
     }
 
     /// How many bytes it has.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::court::Judged;
 use super::emit::Court;
 use crate::access::{Policy, Verdict};
 use crate::clock::now;
@@ -33,14 +34,24 @@ pub(super) fn govern(session: &Session, media: &Media) {
     }));
 }
 
-/// Messages that wait for their media.
+/// Messages that wait, for their media or for who sent them, and the chats that wait with them.
 #[derive(Default)]
 pub(super) struct Attending {
     since: HashMap<RowId, Instant>,
     held: HashSet<PeerKey>,
+    /// Nothing waits for its media.
+    hurried: bool,
 }
 
 impl Attending {
+    /// One with which nothing waits for its media.
+    pub(super) fn hurried() -> Self {
+        Self {
+            hurried: true,
+            ..Self::default()
+        }
+    }
+
     /// Every chat gets another chance.
     pub(super) fn look_again(&mut self) {
         self.held.clear();
@@ -51,6 +62,16 @@ impl Attending {
     /// The chats that have to wait.
     pub(super) fn held(&self) -> Vec<PeerKey> {
         self.held.iter().copied().collect()
+    }
+
+    /// Has a chat wait, whatever for.
+    pub(super) fn hold(&mut self, chat: PeerKey) {
+        self.held.insert(chat);
+    }
+
+    /// Whether this chat has to wait.
+    pub(super) fn has(&self, chat: PeerKey) -> bool {
+        self.held.contains(&chat)
     }
 
     /// Until somebody has waited long enough; for good if nobody waits.
@@ -71,7 +92,7 @@ impl Attending {
         let chat = message.chat.key;
         let told = matches!(verdict, Verdict::Emit { .. })
             && court.config.emits(&message.draft.event_type);
-        let waits = told && may_come(message, &court.config.media) && {
+        let waits = !self.hurried && told && may_come(message, &court.config.media) && {
             let since = self.since.entry(message.id).or_insert_with(|| {
                 ask(court, message, &court.config.media);
                 Instant::now()
@@ -137,9 +158,17 @@ pub(super) async fn fetch(court: &Court<'_>, deadline: Instant) -> Result<(), St
             .next_to_emit(config.poll_max_events, age, now())
             .await?;
         let mut waits = false;
+        let mut strangers = HashSet::new();
         for message in &waiting {
-            let (verdict, _) = court.judge(&policy, &own, message).await?;
-            waits |= attending.holds(court, message, &verdict);
+            match court.judge(&policy, &own, message).await? {
+                Judged::Verdict(verdict, _) => {
+                    let unknown = strangers.contains(&message.chat.key);
+                    waits |= !unknown && attending.holds(court, message, &verdict);
+                }
+                // It is not told in this poll, nor what follows it in its chat.
+                Judged::NotYet => drop(strangers.insert(message.chat.key)),
+                Judged::InVain(_) => {}
+            }
         }
         if !waits {
             return Ok(());

@@ -28,8 +28,6 @@ use crate::store::{Peer, StagedName, Store};
 static DESKS: Semaphore = Semaphore::const_new(2);
 /// What is kept of the time of a call for uploading and sending what was staged.
 const FOR_SENDING: Duration = Duration::from_secs(5);
-/// How long the answer to a call waits for the removal of its files.
-const SETTLING: Duration = Duration::from_millis(500);
 
 /// The attachments of a message.
 #[derive(Default)]
@@ -166,14 +164,9 @@ async fn within(
         let desk = DESKS.acquire().await;
         let desk = desk.map_err(|error| WireError::new("internal_error", error))?;
         blocking(move || {
-            let ready = staging::ready(&task, source)?;
-            // The disk needs no core, and does many at once.
+            let ready = staging::ready(&task, source);
             drop(desk);
-            // No message is entered that a power cut could take the file of.
-            if let Some(sealed) = &ready.sealed {
-                sealed.sync().map_err(refused)?;
-            }
-            Ok(ready)
+            ready
         })
         .await?
     };
@@ -225,11 +218,14 @@ impl Files {
     /// Gives the files to the outbox, which is about to be told of them. To be [`settled`](Given::settle) afterwards.
     pub(super) fn give(self) -> Result<Given, WireError> {
         let mut given = Given {
+            names: Vec::new(),
             paths: Vec::new(),
-            _staging: self.staging,
+            staging: self.staging,
         };
         for staged in self.held {
-            given.paths.push(staged.keep().map_err(refused)?);
+            let path = staged.keep().map_err(refused)?;
+            given.names.extend(named(&path));
+            given.paths.push(path);
         }
         Ok(given)
     }
@@ -243,43 +239,57 @@ pub(super) fn named(path: &Path) -> Option<StagedName> {
 
 /// Files that the outbox may wait for.
 pub(super) struct Given {
+    names: Vec<StagedName>,
     paths: Vec<PathBuf>,
-    /// Held until then.
-    _staging: Option<Staging>,
+    staging: Option<Staging>,
 }
 
 impl Given {
-    /// Removes those that no message waits for. What became of the message is told in time, also where that fails: then
-    /// they are swept another time.
-    pub(super) async fn settle(self, store: &Store) {
+    /// Removes those that no message waits for. The others are safe on the disk afterwards, and noted to be: until then
+    /// nobody was told that they wait, and a power cut undoes them. Who sent its file needs no such thing, and it costs
+    /// more than all the rest.
+    pub(super) async fn settle(self, store: &Store) -> Result<(), WireError> {
         if self.paths.is_empty() {
-            return;
+            return Ok(());
         }
-        let removed = async {
-            let awaited: HashSet<StagedName> = store.files_awaited().await?.into_iter().collect();
-            blocking(move || self.remove_besides(&awaited)).await
+        let awaited: HashSet<StagedName> = store.files_awaited().await?.into_iter().collect();
+        let left = store.files_left().await?;
+        let Self {
+            names,
+            paths,
+            staging,
+        } = self;
+        let ours = |all: Vec<StagedName>| -> Vec<StagedName> {
+            all.into_iter()
+                .filter(|name| names.contains(name))
+                .collect()
         };
-        match tokio::time::timeout(SETTLING, removed).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::warn!(error = %error.message, "staged files stay until they are swept");
-            }
-            Err(_) => tracing::warn!("staged files that nobody needs take long to be removed"),
-        }
-    }
-
-    fn remove_besides(self, awaited: &HashSet<StagedName>) {
-        for path in &self.paths {
-            if named(path).is_some_and(|name| awaited.contains(&name)) {
-                continue;
-            }
-            match std::fs::remove_file(path) {
-                // Whoever uploaded it has removed it.
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    tracing::warn!(%error, "a staged file cannot be removed");
+        let (kept, left) = (ours(awaited.iter().cloned().collect()), ours(left));
+        let settled = blocking(move || {
+            let wanted = |path: &PathBuf| named(path).is_some_and(|name| awaited.contains(&name));
+            let (waiting, done): (Vec<_>, Vec<_>) = paths.into_iter().partition(wanted);
+            for path in done {
+                match std::fs::remove_file(path) {
+                    // Whoever uploaded it has removed it.
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        tracing::warn!(%error, "a staged file cannot be removed");
+                    }
+                    _ => {}
                 }
-                _ => {}
             }
+            match (waiting.as_slice(), &staging) {
+                ([_, ..], Some(staging)) => staging.sync(&waiting),
+                _ => Ok(()),
+            }
+        });
+        match settled.await? {
+            Ok(()) if !kept.is_empty() => store.files_synced(kept).await?,
+            Ok(()) => {}
+            Err(error) => tracing::warn!(%error, "a staged file cannot be synced"),
         }
+        if !left.is_empty() {
+            store.files_removed(left).await?;
+        }
+        Ok(())
     }
 }

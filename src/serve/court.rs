@@ -2,12 +2,13 @@
 //!
 //! Invariants: the full identity of the sender is judged, as far as it is known; what a refused message said is erased
 //! in the transaction that keeps the verdict. A stranger gets one code and a reader one answer an hour, noted in the
-//! transaction that enters it into the outbox, and only by a process that runs ingress.
-
-use std::time::Duration;
+//! transaction that enters it into the outbox, and only by a process that runs ingress. Where a phone number may decide
+//! and only a LID is known, there is no verdict before WhatsApp has answered whose it is: nothing is erased, and nobody
+//! may do more, because it could not be asked.
 
 use tokio::time::Instant;
 
+use super::attached::Attending;
 use super::emit::{Court, Decided, know_groups};
 use super::outgoing::mint;
 use crate::access::{Judgement, Policy, Subject, Verdict};
@@ -16,14 +17,16 @@ use crate::config::{Config, TextFormat};
 use crate::identity::{Address, ChatKind};
 use crate::outbound::{self, Known};
 use crate::protocol::request::OutboundMessage;
-use crate::session::{Following, Session};
+use crate::session::{Asked, Following};
 use crate::store::{
-    CODE_LIFETIME, Gate, NewPart, OutboundRequest, PAIRING_CODE, Peer, Ruling, StoreError, Stored,
-    Trace,
+    CODE_LIFETIME, Gate, NewPart, OutboundRequest, PAIRING_CODE, Peer, RowId, Ruling, StoreError,
+    Stored, Trace,
 };
 
-/// What the verdict on somebody waits for who they are.
-const PEOPLE: Duration = Duration::from_secs(3);
+/// Messages that a poller judges at a time.
+const PAGE: u32 = 64;
+/// Why a message is set aside that has no verdict.
+const UNSAID: &str = "WhatsApp did not say who the sender is";
 /// How often one reader gets the fixed answer, seconds.
 const ANSWER_EVERY: i64 = 3600;
 /// What `kind` says of that answer.
@@ -35,6 +38,16 @@ const CODE: usize = 8;
 /// Only what somebody says is answered, not what they do to messages.
 const SAID: &str = "message.received";
 
+/// What is to be said of a message.
+pub(super) enum Judged {
+    /// The verdict, and how it came about.
+    Verdict(Verdict, Ruling),
+    /// None before WhatsApp has said who the sender is, which it is asked.
+    NotYet,
+    /// None, since WhatsApp does not say.
+    InVain(Ruling),
+}
+
 impl Court<'_> {
     /// The verdict on a message, and what is kept of how it came about.
     pub(super) async fn judge(
@@ -42,49 +55,61 @@ impl Court<'_> {
         policy: &Policy<'_>,
         own: &[Address],
         message: &Stored,
-    ) -> Result<(Verdict, Ruling), StoreError> {
+    ) -> Result<Judged, StoreError> {
         let forms = self.identity(message).await?;
-        let Judgement { verdict, gates } = policy.judge(&subject(own, message, &forms));
+        let subject = subject(own, message, &forms);
+        let asked = self.asked(policy, subject.chat, &forms).await?;
+        if asked == Asked::NotYet {
+            return Ok(Judged::NotYet);
+        }
+        let Judgement { verdict, gates } = policy.judge(&subject);
         let rule = verdict.rule().to_owned();
         let age = Gate::new("max_event_age_secs", "young enough");
-        let trace = Trace {
-            at: now(),
-            forms,
-            gates: std::iter::once(age).chain(gates).collect(),
+        let mut ruling = Ruling {
+            rule,
+            trace: Trace {
+                at: now(),
+                forms,
+                gates: std::iter::once(age).chain(gates).collect(),
+            },
         };
-        Ok((verdict, Ruling { rule, trace }))
+        if asked == Asked::InVain {
+            ruling.rule = UNSAID.to_owned();
+            return Ok(Judged::InVain(ruling));
+        }
+        Ok(Judged::Verdict(verdict, ruling))
     }
 
-    /// Asks WhatsApp for the numbers of those who are known by their LID alone, where a number may decide; whether there
-    /// is news. Who stays unknown is a stranger.
-    pub(super) async fn know_people(
+    /// Whether WhatsApp has said whose number it is that may decide here, if somebody is known by their LID alone. Of
+    /// whom it has told nothing is a stranger.
+    pub(super) async fn asked(
         &self,
-        session: &Session,
-        waiting: &[Stored],
-    ) -> Result<bool, StoreError> {
-        let policy = Policy::new(self.config);
-        if !policy.names_numbers() {
-            return Ok(false);
+        policy: &Policy<'_>,
+        chat: &[Address],
+        forms: &[Address],
+    ) -> Result<Asked, StoreError> {
+        let lid = forms.iter().find(|form| matches!(form, Address::Lid(_)));
+        let lid = lid.filter(|_| !forms.iter().any(|form| form.phone().is_some()));
+        let Some(lid) = lid else {
+            return Ok(Asked::Answered);
+        };
+        let decides = match chat.first().map(Address::kind) {
+            Some(ChatKind::Group) => policy.hears_group(chat) && policy.names_numbers(),
+            _ => policy.names_numbers() || self.store.approved_by_number().await?,
+        };
+        if !decides {
+            return Ok(Asked::Answered);
         }
-        let mut strangers = Vec::new();
-        for message in waiting {
-            if message.chat.kind() == ChatKind::Group && !policy.hears_group(&message.chat.aliases)
-            {
-                continue;
-            }
-            let forms = self.identity(message).await?;
-            let lid = forms.iter().find(|form| matches!(form, Address::Lid(_)));
-            if let Some(lid) = lid
-                && !forms.iter().any(|form| form.phone().is_some())
-                && !strangers.contains(lid)
-            {
-                strangers.push(lid.clone());
-            }
-        }
-        Ok(!strangers.is_empty()
-            && session
-                .know_people(&strangers, Instant::now() + PEOPLE)
-                .await)
+        let asked = self.whatsapp.asked(lid);
+        // The answer may have come since these forms were read: with the next look they are others.
+        let told = asked == Asked::Answered
+            && self
+                .store
+                .credentials(forms.to_vec())
+                .await?
+                .iter()
+                .any(|form| form.phone().is_some());
+        Ok(if told { Asked::NotYet } else { asked })
     }
 
     /// Every address that the sender is known by. A group knows of its members what they may not have told us.
@@ -172,33 +197,21 @@ impl Court<'_> {
         }
     }
 
-    /// Does what takes a connection, which a poller gives up before it judges what is left: learns who speaks where,
-    /// and refuses whom it has to, as far as the batch can reach, so that who gets an answer gets it now. What cannot be
-    /// sent until `deadline` waits in the outbox.
-    pub(super) async fn greet(
-        &self,
-        session: &Session,
-        deadline: Instant,
-    ) -> Result<(), StoreError> {
-        let most = self.config.poll_max_events;
+    /// Does what takes a connection, which a poller gives up before it takes its batch: learns who speaks, and where, and
+    /// refuses whom it has to, as far as the batch can reach, so that who gets an answer gets it now. What cannot be had
+    /// or sent until `deadline` waits.
+    pub(super) async fn greet(&self, deadline: Instant) -> Result<(), StoreError> {
+        let mut answers = self.whatsapp.answers();
         let mut sent = Vec::new();
-        let mut window = most;
         loop {
-            let mut waiting = self.waiting(window).await?;
-            let groups = know_groups(session, self.config, &waiting).await;
-            if self.know_people(session, &waiting).await? || groups {
-                waiting = self.waiting(window).await?;
-            }
-            let whole = waiting.len() < window as usize;
-            let mut emitted = 0;
-            for message in waiting {
-                emitted += u32::from(self.greet_one(session, message, &mut sent).await?);
-            }
-            // What is refused is gone, and what is context stays, so that others are in sight now.
-            if whole || emitted >= most {
+            answers.borrow_and_update();
+            if self.greet_waiting(&mut sent, deadline).await? {
                 break;
             }
-            window += most - emitted;
+            let answered = tokio::time::timeout_at(deadline, answers.changed());
+            if answered.await.is_err() {
+                break;
+            }
         }
         let arrived = async {
             for following in &mut sent {
@@ -210,39 +223,76 @@ impl Court<'_> {
         Ok(())
     }
 
-    /// Whether the message is going to be emitted.
-    async fn greet_one(
+    /// Goes through what waits, until the batch is full; whether nothing waits for an answer.
+    async fn greet_waiting(
         &self,
-        session: &Session,
-        message: Stored,
         sent: &mut Vec<Following>,
+        deadline: Instant,
     ) -> Result<bool, StoreError> {
         let own = self.own();
         let policy = Policy::new(self.config).with_own(&own);
-        let (verdict, ruling) = self.judge(&policy, &own, &message).await?;
-        let asked_for = self.config.emits(&message.draft.event_type);
-        match verdict {
-            Verdict::Emit { .. } => return Ok(asked_for),
-            Verdict::Context { .. } => return Ok(false),
-            Verdict::Pairing { .. } if !asked_for => return Ok(false),
-            Verdict::Pairing { .. } | Verdict::ReadOnly { .. } | Verdict::Deny { .. } => {}
-        }
-        let answer = mint();
-        let following = session.follow(std::slice::from_ref(&answer));
-        match self.refuse(&message, &verdict, ruling, &answer) {
-            Decided::Greet(greeted) => {
-                if greeted.await? {
+        let age = self.config.max_event_age_secs.into();
+        let mut attending = Attending::hurried();
+        let mut last = RowId::default();
+        let mut emitted = 0;
+        while Instant::now() < deadline {
+            let page = || {
+                let held = attending.held();
+                self.store.next_to_emit_after(last, held, PAGE, age, now())
+            };
+            let mut waiting = page().await?;
+            if know_groups(self.whatsapp, self.config, &waiting).await {
+                waiting = page().await?;
+            }
+            let Some(latest) = waiting.last() else {
+                return Ok(attending.held().is_empty());
+            };
+            last = latest.id;
+            let mut refused = Vec::new();
+            for message in waiting {
+                if attending.has(message.chat.key) {
+                    continue;
+                }
+                match self.judge(&policy, &own, &message).await? {
+                    Judged::NotYet => attending.hold(message.chat.key),
+                    Judged::InVain(_) => {}
+                    Judged::Verdict(verdict, ruling) => match verdict {
+                        Verdict::Deny { .. } | Verdict::ReadOnly { .. } => {
+                            refused.push(self.greet_one(&message, &verdict, ruling));
+                        }
+                        // What nobody wants to be told of goes with the batch.
+                        _ if !self.config.emits(&message.draft.event_type) => {}
+                        Verdict::Emit { .. } => emitted += 1,
+                        Verdict::Pairing { .. } | Verdict::Context { .. } => {
+                            refused.push(self.greet_one(&message, &verdict, ruling));
+                        }
+                    },
+                }
+                if emitted >= self.config.poll_max_events {
+                    break;
+                }
+            }
+            for (decided, following) in refused {
+                if decided.greeted().await? {
                     sent.push(following);
                 }
             }
-            decided => drop(decided.committed().await?),
+            if emitted >= self.config.poll_max_events {
+                return Ok(true);
+            }
         }
         Ok(false)
     }
 
-    async fn waiting(&self, most: u32) -> Result<Vec<Stored>, StoreError> {
-        let age = self.config.max_event_age_secs.into();
-        self.store.next_to_emit(most, age, now()).await
+    fn greet_one(
+        &self,
+        message: &Stored,
+        verdict: &Verdict,
+        ruling: Ruling,
+    ) -> (Decided, Following) {
+        let answer = mint();
+        let following = self.whatsapp.follow(std::slice::from_ref(&answer));
+        (self.refuse(message, verdict, ruling, &answer), following)
     }
 }
 

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::account::{Account, Open};
 use super::attached::{self, Attending};
+use super::court::Judged;
 use super::happening::next;
 use super::outgoing::mint;
 use super::{ingress, polls};
@@ -65,6 +66,7 @@ impl Emitter {
         let mut connection = self.open.session.connection();
         let mut stopping = self.stopping.clone();
         let mut settings = self.settings.clone();
+        let mut answers = self.open.session.answers();
         // The cursor of the last event that was written.
         let mut last = self.told.borrow().clone();
         let mut happenings = None;
@@ -72,6 +74,7 @@ impl Emitter {
         let mut attending = Attending::default();
         loop {
             inbox.borrow_and_update();
+            answers.borrow_and_update();
             attached::govern(&self.open.session, &settings.borrow().media);
             // Not marked as seen: a change that comes during the emission is to be met below.
             let wanted = settings.borrow().emits_happenings();
@@ -112,6 +115,7 @@ impl Emitter {
                 () = ended(&mut connection) => return self.last_words(&last).await,
                 notice = next(&mut happenings) => happened = Some(notice),
                 () = attending.over() => {}
+                Ok(()) = answers.changed() => {}
                 () = tokio::time::sleep(BURST_END), if untold => self.end_burst(&last).await,
             }
         }
@@ -162,11 +166,9 @@ impl Emitter {
                 config: &config,
                 linked: &self.open.linked,
                 folder: &self.account.paths.media(),
+                whatsapp: &self.open.session,
             };
-            if court.know_people(&self.open.session, &waiting).await? {
-                waiting = next().await?;
-            }
-            let (numbered, failed) = court.number(waiting, Some(attending)).await;
+            let (numbered, failed) = court.number(waiting, attending).await;
             crate::crash::point("after_number");
             let count = numbered.len();
             let first = numbered.first().map(|(number, _)| *number);
@@ -256,30 +258,23 @@ pub(super) async fn know_groups(session: &Session, config: &Config, waiting: &[S
 
 /// One batch for `poll_ingress`: the events, and the numbers of the first and the last.
 pub(super) async fn batch(
-    store: &Store,
-    session: SessionId,
-    config: &Config,
-    linked: &Linked,
-    folder: &Path,
+    court: &Court<'_>,
 ) -> Result<(Vec<InboundEvent>, Option<(i64, i64)>), StoreError> {
-    let court = Court {
-        store,
-        session,
-        config,
-        linked,
-        folder,
-    };
+    let config = court.config;
+    let mut attending = Attending::hurried();
     let mut events = Vec::new();
     let mut numbers: Option<(i64, i64)> = None;
     while (events.len() as u32) < config.poll_max_events {
         let room = config.poll_max_events - events.len() as u32;
-        let waiting = store
-            .next_to_emit(room, config.max_event_age_secs.into(), now())
+        let age = config.max_event_age_secs.into();
+        let waiting = court
+            .store
+            .next_to_emit_but(attending.held(), room, age, now())
             .await?;
         if waiting.is_empty() {
             break;
         }
-        let (numbered, failed) = court.number(waiting, None).await;
+        let (numbered, failed) = court.number(waiting, &mut attending).await;
         failed?;
         for (number, event) in numbered {
             numbers = Some((numbers.map_or(number, |(first, _)| first), number));
@@ -300,6 +295,14 @@ pub(super) enum Decided {
 }
 
 impl Decided {
+    /// Once the verdict is committed: whether the sender is told something.
+    pub(super) async fn greeted(self) -> Result<bool, StoreError> {
+        match self {
+            Self::Greet(greeted) => greeted.await,
+            other => other.committed().await.map(|_| false),
+        }
+    }
+
     /// Once the verdict is committed: the event to write, if it is to be written.
     pub(super) async fn committed(self) -> Result<Option<(i64, InboundEvent)>, StoreError> {
         match self {
@@ -324,16 +327,18 @@ pub(super) struct Court<'a> {
     pub linked: &'a Linked,
     /// Where media are kept.
     pub folder: &'a Path,
+    /// Whom to ask who somebody is.
+    pub whatsapp: &'a Session,
 }
 
 impl Court<'_> {
     /// Gives these messages their verdicts: the events to write, each under its committed number, and whether the
     /// store could do all of it. What has a number must be written even if the rest failed: the cursor of a later event
-    /// would prove it. A chat whose turn is a message that waits for its media is passed over, if `attending`.
+    /// would prove it. A chat whose turn is a message that waits, for its media or for who sent it, is passed over.
     async fn number(
         &self,
         waiting: Vec<Stored>,
-        mut attending: Option<&mut Attending>,
+        attending: &mut Attending,
     ) -> (Vec<(i64, InboundEvent)>, Result<(), StoreError>) {
         let own = self.own();
         let policy = Policy::new(self.config).with_own(&own);
@@ -348,12 +353,25 @@ impl Court<'_> {
                     break;
                 }
             };
-            if let Some(attending) = &mut attending
-                && attending.holds(self, &message, &judged.0)
+            let chat = message.chat.key;
+            let (verdict, ruling) = match judged {
+                Judged::Verdict(verdict, _) if attending.holds(self, &message, &verdict) => {
+                    continue;
+                }
+                Judged::Verdict(verdict, ruling) => (verdict, ruling),
+                Judged::InVain(ruling) if !attending.has(chat) => {
+                    decided.push(Decided::Keep(self.store.set_aside(message.id, ruling)));
+                    continue;
+                }
+                Judged::InVain(_) | Judged::NotYet => {
+                    attending.hold(chat);
+                    continue;
+                }
+            };
+            match self
+                .decide_one(&policy, &own, message, verdict, ruling)
+                .await
             {
-                continue;
-            }
-            match self.decide_one(&policy, &own, message, judged).await {
                 Ok(verdict) => decided.push(verdict),
                 Err(error) => {
                     outcome = Err(error);
@@ -385,7 +403,8 @@ impl Court<'_> {
         policy: &Policy<'_>,
         own: &[Address],
         message: Stored,
-        (verdict, mut ruling): (Verdict, Ruling),
+        verdict: Verdict,
+        mut ruling: Ruling,
     ) -> Result<Decided, StoreError> {
         let store = self.store;
         let refused = matches!(verdict, Verdict::Deny { .. } | Verdict::ReadOnly { .. });

@@ -13,6 +13,7 @@ use crate::identity::{Address, ChatKind};
 use crate::inbound::events::Notice;
 use crate::inbound::{self, Passed};
 use crate::protocol::event::{ActivationReason, InboundEvent};
+use crate::session::Asked;
 use crate::store::{Happened, StoreError};
 
 /// The next that happens; never, while nobody wants to hear.
@@ -42,6 +43,7 @@ impl Emitter {
             config: &config,
             linked: &self.open.linked,
             folder: &self.account.paths.media(),
+            whatsapp: &self.open.session,
         };
         if let Some(chat) = notice
             .chat
@@ -94,7 +96,9 @@ impl Court<'_> {
             sender.clone_from(&chat_forms);
             sender_known.clone_from(&chat_known);
         }
-        let verdict = Policy::new(self.config).with_own(&own).happening(&Subject {
+        let policy = Policy::new(self.config).with_own(&own);
+        let asked = self.asked(&policy, &chat_known, &sender_known).await?;
+        let verdict = policy.happening(&Subject {
             sender: &sender_known,
             approved: self.store.is_approved(sender_known.clone()).await?,
             chat: &chat_known,
@@ -112,7 +116,8 @@ impl Court<'_> {
                 permission,
                 route,
                 ..
-            } => (activation, permission, route),
+            } if asked == Asked::Answered => (activation, permission, route),
+            // Who it was of may be somebody who is refused; nothing waits for that here.
             _ => {
                 tracing::debug!(event_type = notice.draft.event_type, "not told");
                 return Ok(None);

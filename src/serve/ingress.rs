@@ -28,7 +28,7 @@ const CURSOR: &str = "cursor";
 pub(super) const EVENT: &str = "event";
 /// How long `stop_ingress` lets the connection finish; the host waits 30 s.
 const STOP: Duration = Duration::from_secs(10);
-/// What a poller gives the answers to strangers and readers to arrive at the server.
+/// What a poller gives WhatsApp to say who somebody is, and the answers to strangers and readers to arrive there.
 const GREET: Duration = Duration::from_secs(5);
 /// How long `start_ingress` waits to be able to answer `running`; its answer is due within 2 s.
 const START: Duration = Duration::from_millis(500);
@@ -287,6 +287,14 @@ async fn batch(
     // From the beginning: a poll that fetches nothing has time to let go of what is too old or too much.
     attached::govern(&session, &config.media);
     let connected = session.online(deadline).await;
+    let court = Court {
+        store: &store,
+        session: begun.session,
+        config,
+        linked: &linked,
+        folder: &folder,
+        whatsapp: &session,
+    };
     if connected.is_ok() {
         idle(
             &session,
@@ -294,19 +302,11 @@ async fn batch(
             deadline,
         )
         .await;
-        let court = Court {
-            store: &store,
-            session: begun.session,
-            config,
-            linked: &linked,
-            folder: &folder,
-        };
-        let greeted = deadline.min(Instant::now() + GREET);
-        court.greet(&session, greeted).await?;
+        court.greet(deadline.min(Instant::now() + GREET)).await?;
         attached::fetch(&court, deadline).await?;
     }
     account.close(STOP).await;
-    let (events, numbers) = emit::batch(&store, begun.session, config, &linked, &folder).await?;
+    let (events, numbers) = emit::batch(&court).await?;
     // A queue that was too long for the time is no connection that failed.
     let nothing_came = !heard.has_changed().unwrap_or(true);
     if let (true, true, Err(error)) = (events.is_empty(), nothing_came, connected) {

@@ -32,8 +32,6 @@ use crate::store::{
 
 /// What a call takes beyond its deadline to take back what did not go. Less than a one-shot process has left to leave.
 const LATE: Duration = Duration::from_secs(1);
-/// Between processes: a call without messages of its own found nothing to join. No host is told that.
-const NOTHING_EARLIER: &str = "nothing_earlier";
 
 /// Sends one message of the host, and answers in time even where nobody can say what became of it, since a disk takes or
 /// gives nothing. What is under way goes on then, and ends as it would have.
@@ -136,15 +134,11 @@ async fn send(
             Repeats::Conflict => return Err(conflict()),
             Repeats::Earlier => {
                 let sending = Sending {
-                    request: request.clone(),
+                    request,
                     degrade,
                     degraded: Vec::new(),
                 };
-                match sent(account, config, &store, &sending, deadline).await {
-                    // It was given up, or forgotten, a moment ago.
-                    Err(error) if error.code == NOTHING_EARLIER => {}
-                    sent => return sent,
-                }
+                return sent(account, config, &store, &sending, deadline).await;
             }
             Repeats::Nothing | Repeats::GivenUp => {}
         }
@@ -228,7 +222,7 @@ async fn send(
     };
     let given = prepared.files.give()?;
     let sent = sent(account, config, &store, &sending, deadline).await;
-    given.settle(&store).await;
+    given.settle(&store).await?;
     sent
 }
 
@@ -350,31 +344,25 @@ impl Sending {
 
     /// What the outbox says of it.
     async fn entered(&self, store: &Store, enqueued: Enqueued) -> Result<Entered, WireError> {
-        let (request, chat, parts, joined, own) = match enqueued {
+        let joined = matches!(enqueued, Enqueued::Joined { .. });
+        let (request, chat, parts) = match enqueued {
             Enqueued::New {
                 request,
                 chat,
                 parts,
-            } => (request, chat, parts, false, true),
-            Enqueued::Joined {
+            }
+            | Enqueued::Joined {
                 request,
                 chat,
                 parts,
-                renewed,
-            } => (request, chat, parts, true, renewed),
+            } => (request, chat, parts),
             Enqueued::Conflict => return Err(conflict()),
-            Enqueued::Nothing => {
-                return Err(WireError::new(
-                    NOTHING_EARLIER,
-                    "the earlier message is not there any more; send it again",
-                ));
-            }
         };
-        let degraded = match own {
-            true => None,
-            false => store.degraded(request).await?.map(|what| vec![what]),
+        let degraded = match joined {
+            true => store.degraded(request).await?.map(|what| vec![what]),
+            false => None,
         };
-        if own && (joined || !self.degraded.is_empty()) {
+        if !joined && !self.degraded.is_empty() {
             // Nobody waits for it.
             drop(store.note_degraded(request, self.degraded.join("; ")));
         }

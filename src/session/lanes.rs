@@ -10,10 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::Shared;
-use crate::store::{PeerKey, Room};
-
-/// Chats whose files are on their way; few of those are at a time. Beyond it only messages without files begin.
-const ASIDE: usize = 256;
+use crate::store::PeerKey;
 
 /// The chats that are being sent to.
 #[derive(Default)]
@@ -40,15 +37,11 @@ impl Lanes {
         self.held.subscribe()
     }
 
-    /// The chats that are being sent to, and what more may go if those whose files are on their way do not count.
-    pub(super) fn room(&self, most: usize) -> Room {
+    /// The chats that are being sent to, and how many more may be if those whose files are on their way do not count.
+    pub(super) fn room(&self, most: usize) -> (usize, HashSet<PeerKey>) {
         let held = self.held.borrow();
         let under_way = held.busy.len() - held.aside.len();
-        Room {
-            chats: most.saturating_sub(under_way),
-            files: held.aside.len() < ASIDE,
-            besides: held.busy.clone(),
-        }
+        (most.saturating_sub(under_way), held.busy.clone())
     }
 
     /// Whether a send has ended without an outcome since this was asked last.

@@ -69,6 +69,7 @@ pub use transfers::{STAGE, Transfer};
 pub use typing::{LONGEST as LONGEST_TYPING, Manners, Shown};
 pub use unlink::log_out;
 pub use upload::sweep_staged;
+pub use who::Asked;
 
 /// Why a session cannot be had, or cannot do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -140,8 +141,7 @@ struct Shared {
     client: Mutex<Option<Arc<Client>>>,
     inbox: receive::Inbox,
     groups: groups::Groups,
-    /// People of whom the server was asked who they are.
-    strangers: in_vain::InVain,
+    strangers: who::Strangers,
     happenings: happenings::Happenings,
     outbox: Arc<fate::Waiters>,
     lanes: lanes::Lanes,
@@ -212,6 +212,7 @@ struct Tasks {
     downloads: tokio::task::JoinHandle<()>,
     typing: tokio::task::JoinHandle<()>,
     reading: tokio::task::JoinHandle<()>,
+    asking: tokio::task::JoinHandle<()>,
 }
 
 impl Session {
@@ -244,7 +245,7 @@ impl Session {
             connection: watch::Sender::new(Connection::Connecting),
             client: Mutex::new(None),
             groups: groups::Groups::default(),
-            strangers: in_vain::InVain::default(),
+            strangers: who::Strangers::default(),
             happenings: happenings::Happenings::default(),
             outbox,
             lanes: lanes::Lanes::default(),
@@ -260,6 +261,7 @@ impl Session {
         drop(shared.store.set_limits(manners.limits));
         let (supervised, sent, kept) = (shared.clone(), shared.clone(), shared.clone());
         let (fetching, shown, read) = (shared.clone(), shared.clone(), shared.clone());
+        let asked = shared.clone();
         let tasks = Tasks {
             supervisor: tokio::spawn(kept_up("connection", move || {
                 supervisor::supervise(supervised.clone())
@@ -275,6 +277,7 @@ impl Session {
             reading: tokio::spawn(kept_up("reading", move || {
                 reading::mark_wanted(read.clone())
             })),
+            asking: tokio::spawn(kept_up("asking", move || who::ask_wanted(asked.clone()))),
         };
         Ok(Self {
             shared,
@@ -420,6 +423,7 @@ impl Session {
             downloads,
             typing,
             reading,
+            asking,
         }) = tasks
         else {
             return;
@@ -431,6 +435,7 @@ impl Session {
         self.shared.closing.send_replace(true);
         typing.abort();
         reading.abort();
+        asking.abort();
         outbox.abort();
         self.shared.lanes.stop();
         keeping.abort();

@@ -193,8 +193,8 @@ async fn recover(shared: &Shared) {
 async fn heads(shared: &Shared) -> Result<Heads, StoreError> {
     // Answered in the order of asking, in one transaction.
     let expired = shared.store.expire(now());
-    let room = shared.lanes.room(CHATS_AT_ONCE);
-    let heads = shared.store.next_to_send(room, shared.pace());
+    let (room, busy) = shared.lanes.room(CHATS_AT_ONCE);
+    let heads = shared.store.next_to_send(room, busy, shared.pace());
     if expired.await? > 0 {
         upload::let_go(shared).await;
     }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backon::BackoffBuilder;
+use sha2::{Digest, Sha256};
 use wacore::download::MediaType;
 use wacore::upload::{EncryptedMediaInfo, UploadSource};
 use waproto::codec::{message_decode, message_to_vec};
@@ -25,7 +26,7 @@ use super::state::Connection;
 use super::transfers::Transfer;
 use crate::clock::now;
 use crate::media::stage::{StageError, Staging};
-use crate::store::{Outgoing, StagedName, Store, StoreError, Uploaded};
+use crate::store::{Outgoing, StagedName, Store, StoreError, Unsynced, Uploaded};
 
 /// Uploads at a time.
 pub(super) const AT_ONCE: usize = 4;
@@ -123,6 +124,9 @@ pub fn sweep_staged(media: &Path, store: &Store) -> Result<usize, StageError> {
 
 /// Who becomes owner removes what others have left.
 pub(super) async fn begin(shared: &Shared) {
+    if let Err(error) = undo(shared).await {
+        tracing::warn!(%error, "whether files that wait are whole could not be seen");
+    }
     let_go(shared).await;
     if !shared.staged.is_dir() {
         return;
@@ -139,6 +143,43 @@ pub(super) async fn begin(shared: &Shared) {
         }
         // A panic would have been told.
         _ => {}
+    }
+}
+
+/// Takes back what was being entered when the power went, if that took a file: nobody was told that it waits, and a call
+/// that repeats it brings its file again. What was told to wait has its files on the disk.
+async fn undo(shared: &Shared) -> Result<(), StoreError> {
+    let doubtful = shared.store.not_synced().await?;
+    if doubtful.is_empty() {
+        return Ok(());
+    }
+    let folder = shared.staged.clone();
+    let broken = tokio::task::spawn_blocking(move || {
+        let whole = |part: &Unsynced| {
+            let message = message_decode(&part.payload).ok()?;
+            let (_, said) = carried(&message)?;
+            let hash = hashed(&folder.join(part.file.as_str())).ok()?;
+            (hash[..] == said.enc_sha256).then_some(())
+        };
+        let broken = doubtful.into_iter().filter(|part| whole(part).is_none());
+        broken.map(|part| part.request).collect::<Vec<_>>()
+    });
+    // A panic would have been told.
+    for request in broken.await.unwrap_or_default() {
+        tracing::warn!("a message is taken back that was being entered when the machine stopped");
+        shared.store.withdraw(request).await?;
+    }
+    Ok(())
+}
+
+fn hashed(path: &Path) -> io::Result<[u8; 32]> {
+    let (mut file, mut hash) = (File::open(path)?, Sha256::new());
+    let mut block = vec![0; 64 << 10];
+    loop {
+        match file.read(&mut block)? {
+            0 => return Ok(hash.finalize().into()),
+            n => hash.update(&block[..n]),
+        }
     }
 }
 
@@ -189,7 +230,7 @@ async fn upload(
             _ = connection.wait_for(|now| !matches!(now, Connection::Online)) => {
                 Outcome::NotTaken("the connection was lost".to_owned())
             }
-            () = unwanted(shared, part, name) => {
+            () = unwanted(shared, part) => {
                 Outcome::NotTaken("nobody waits for the message any more".to_owned())
             }
         }
@@ -236,25 +277,22 @@ async fn upload(
     }
 }
 
-/// Until the message was taken back, or has waited too long, or was given another file.
-async fn unwanted(shared: &Shared, part: &Outgoing, name: &StagedName) {
-    let mut given_up = shared.store.given_up_signal();
+/// Until the message was taken back, or has waited too long.
+async fn unwanted(shared: &Shared, part: &Outgoing) {
+    let mut outbox = shared.store.outbound_signal();
     let left = part.expires_at.saturating_sub(now());
     let left = Duration::from_secs(u64::try_from(left).unwrap_or_default());
     let expired = tokio::time::sleep(left);
     tokio::pin!(expired);
     loop {
-        given_up.borrow_and_update();
-        let waits = shared
-            .store
-            .still_waits(part.message_id.clone(), name.clone());
-        match waits.await {
+        outbox.borrow_and_update();
+        match shared.store.still_waits(part.message_id.clone()).await {
             Ok(false) => return,
             Ok(true) => {}
             Err(error) => tracing::debug!(%error, "whether a message still waits cannot be told"),
         }
         tokio::select! {
-            changed = given_up.changed() => if changed.is_err() { return },
+            changed = outbox.changed() => if changed.is_err() { return },
             () = &mut expired => return,
         }
     }

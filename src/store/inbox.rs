@@ -47,7 +47,9 @@ pub(super) mod state {
 }
 
 /// Key of a message in the inbox; grows with arrival.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct RowId(pub(super) i64);
 
 /// A message as the session hands it over.
@@ -133,30 +135,41 @@ impl Store {
         max_age: i64,
         now: i64,
     ) -> Pending<Vec<Stored>> {
+        self.next_to_emit_after(RowId::default(), held, limit, max_age, now)
+    }
+
+    /// The same, only what arrived after this one.
+    pub fn next_to_emit_after(
+        &self,
+        after: RowId,
+        held: Vec<PeerKey>,
+        limit: u32,
+        max_age: i64,
+        now: i64,
+    ) -> Pending<Vec<Stored>> {
         self.submit(move |tx| {
-            // A message that was emitted before, or was kept for an approval, is not old, only late.
-            let mut expire = tx.prepare_cached(
-                "UPDATE inbox SET state = ?1, verdict = 'max_event_age_secs'
-                 WHERE id IN (SELECT id FROM inbox WHERE state = 0 ORDER BY id LIMIT ?3) AND timestamp < ?2 AND attempts = 0
-                 AND held IS NULL",
-            )?;
             let before = now.saturating_sub(max_age);
             loop {
-                let expired = expire.execute([state::EXPIRED, before, limit.into()])?;
+                let mut rows = Vec::new();
+                if limit > 0 {
+                    select_each(tx, "state = 0 AND id > ?1 ORDER BY id", &[&after.0], &held, |row| {
+                        rows.push(row);
+                        rows.len() < limit as usize
+                    })?;
+                }
+                let last = rows.last().map_or(i64::MAX, |row| row.id.0);
+                // A message that was emitted before, or was kept for an approval, is not old, only late.
+                let expired = tx
+                    .prepare_cached(
+                        "UPDATE inbox SET state = ?1, verdict = 'max_event_age_secs'
+                         WHERE state = 0 AND id <= ?2 AND timestamp < ?3 AND attempts = 0 AND held IS NULL",
+                    )?
+                    .execute([state::EXPIRED, last, before])?;
                 if expired == 0 {
-                    break;
+                    return Ok(rows);
                 }
                 (0..expired).for_each(|_| tx.count_gate("max_event_age_secs"));
             }
-            if held.is_empty() {
-                return select(tx, "state = 0 ORDER BY id LIMIT ?1", &[&limit]);
-            }
-            let mut rows = Vec::new();
-            select_each(tx, "state = 0 ORDER BY id", &[], &held, |row| {
-                rows.push(row);
-                rows.len() < limit as usize
-            })?;
-            Ok(rows)
         })
     }
 
@@ -244,6 +257,22 @@ impl Store {
         self.submit(move |tx| {
             explain(tx, id, &ruling)?;
             if erase(tx, id, &ruling.rule)? {
+                tx.count_gate(&ruling.rule);
+            }
+            Ok(())
+        })
+    }
+
+    /// Sets a message aside on which there is no verdict: it is neither emitted nor erased, and counts as unconfirmed.
+    pub fn set_aside(&self, id: RowId, ruling: impl Into<Ruling>) -> Pending<()> {
+        let ruling = ruling.into();
+        self.submit(move |tx| {
+            let set_aside = tx
+                .prepare_cached(
+                    "UPDATE inbox SET state = ?2, verdict = ?3, trace = ?4 WHERE id = ?1 AND state = 0",
+                )?
+                .execute(params![id.0, state::UNCONFIRMED, ruling.rule, ruling.stored()])?;
+            if set_aside > 0 {
                 tx.count_gate(&ruling.rule);
             }
             Ok(())

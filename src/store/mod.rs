@@ -30,7 +30,6 @@ mod reader;
 mod reads;
 mod remains;
 mod repair;
-mod repeats;
 mod retention;
 mod schema;
 mod sealed;
@@ -66,7 +65,9 @@ pub use media::{
 pub use messages::{Kept, Search};
 pub use meta::{Connections, Counts, Dated, Linked, Terminal};
 pub use numbers::{Asking, Registered};
-pub use outbox::{DeliveryState, Enqueued, NewPart, OutboundRequest, PartState, RequestId};
+pub use outbox::{
+    DeliveryState, Enqueued, NewPart, OutboundRequest, PartState, Repeats, RequestId,
+};
 pub use pacing::{Paced, Restriction, Turn, Turns};
 pub use pairing::{Applicant, CODE_LIFETIME, Decided, PAIRING_CODE};
 pub use peers::{Peer, PeerKey};
@@ -75,13 +76,12 @@ pub use people::Named;
 pub use rate::{Limits, Pace, Rate};
 pub use reads::Unread;
 pub use repair::{Repaired, repair};
-pub use repeats::Repeats;
 pub use retention::Swept;
-pub use sending::{Heads, Outgoing, Receipt, Room};
+pub use sending::{Heads, Outgoing, Receipt};
 pub use space::{RESERVE, Space, available};
 pub use stored::Stored;
 pub use trace::{Dropped, Explained, Gate, Ruling, Trace};
-pub use uploads::{StagedName, Uploaded};
+pub use uploads::{StagedName, Unsynced, Uploaded};
 pub use votes::{Cast, Standing};
 pub use writer::Pending;
 
@@ -152,11 +152,6 @@ impl Store {
         self.0.writer.outbound.clone()
     }
 
-    /// Changes whenever a message may have been given up, or been given another file; always after its commit.
-    pub fn given_up_signal(&self) -> watch::Receiver<u64> {
-        self.0.writer.given_up.clone()
-    }
-
     /// Changes whenever there may be media to fetch, or some was; always after its commit.
     pub fn media_signal(&self) -> watch::Receiver<u64> {
         self.0.writer.media.clone()
@@ -181,7 +176,6 @@ impl Store {
             let before = seen.swap(version, Ordering::Relaxed);
             if before != 0 && before != version {
                 tx.inbound_changed();
-                tx.outbound_given_up();
                 tx.outbound_changed();
                 tx.media_changed();
                 tx.turns_changed();

@@ -84,25 +84,29 @@ impl Store {
             };
             note(tx, &asked, true, now)?;
             note(tx, &phone, true, now)?;
-            if let (Some(lid), Some(key)) = (&lid, peers::find(tx, &asked)?)
-                && peers::is_somebody_else(tx, key, lid)?
-            {
-                passed_on(tx, key, &asked, lid)?;
+            let Some(key) = owned(tx, asked, &phone, lid)? else {
                 return Ok(None);
-            }
-            let mut forms = vec![asked, phone.clone()];
-            forms.dedup();
-            forms.extend(lid);
-            let key = peers::resolve(tx, &forms)?;
-            if peers::find(tx, &phone)? == Some(key) {
-                is_current(tx, key, &phone)?;
-                tx.prepare_cached(
-                    "UPDATE peer SET route = ?2 WHERE key = ?1 AND last_inbound IS NULL",
-                )?
-                .execute(params![key.0, phone.to_string()])?;
-            }
+            };
             tx.outbound_changed();
             Ok(Some(peers::load(tx, key)?))
+        })
+    }
+
+    /// Takes what WhatsApp says of somebody who wrote: this number is theirs. Nobody asked for the number, so it is none of
+    /// those in [`WINDOW`].
+    pub fn belongs(&self, phone: Address, lid: Address) -> Pending<()> {
+        self.submit(move |tx| owned(tx, phone.clone(), &phone, Some(lid)).map(drop))
+    }
+
+    /// Whether somebody was let in of whom nothing but a phone number is known, so that they are not known by their LID.
+    pub fn approved_by_number(&self) -> Pending<bool> {
+        self.look(|tx| {
+            tx.prepare_cached(
+                "SELECT 1 FROM approval a CROSS JOIN alias met ON met.address = a.address
+                 WHERE a.address LIKE '%@s.whatsapp.net' AND NOT EXISTS
+                     (SELECT 1 FROM alias other WHERE other.peer = met.peer AND other.address LIKE '%@lid') LIMIT 1",
+            )?
+            .exists([])
         })
     }
 
@@ -167,6 +171,32 @@ pub(super) fn question<'a>(
         true => Ok(Some(&peer.route)),
         false => Ok(None),
     }
+}
+
+/// Has a number be that of who has this LID, or of whoever it was known for; who that is. None if the number is another
+/// peer's than that one's.
+fn owned(
+    tx: &Tx<'_>,
+    asked: Address,
+    phone: &Address,
+    lid: Option<Address>,
+) -> rusqlite::Result<Option<PeerKey>> {
+    if let (Some(lid), Some(key)) = (&lid, peers::find(tx, &asked)?)
+        && peers::is_somebody_else(tx, key, lid)?
+    {
+        passed_on(tx, key, &asked, lid)?;
+        return Ok(None);
+    }
+    let mut forms = vec![asked, phone.clone()];
+    forms.dedup();
+    forms.extend(lid);
+    let key = peers::resolve(tx, &forms)?;
+    if peers::find(tx, phone)? == Some(key) {
+        is_current(tx, key, phone)?;
+        tx.prepare_cached("UPDATE peer SET route = ?2 WHERE key = ?1 AND last_inbound IS NULL")?
+            .execute(params![key.0, phone.to_string()])?;
+    }
+    Ok(Some(key))
 }
 
 /// What WhatsApp said of a number, if that was after `since`.

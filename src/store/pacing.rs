@@ -8,14 +8,14 @@
 //! in microseconds, since they outlive the process; what lies further ahead than the limits can have put it was written
 //! by a clock that has been set back since, and is drawn in.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use rusqlite::{OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 
 use super::outbox::RequestId;
 use super::rate::{Limits, Pace, SECOND};
-use super::{PAIRING_CODE, PeerKey, Pending, Room, Store, Tx, meta, peers};
+use super::{PAIRING_CODE, PeerKey, Pending, Store, Tx, meta, peers};
 
 /// A day in microseconds.
 const DAY: i64 = 24 * 3600 * SECOND;
@@ -349,7 +349,8 @@ pub(super) fn give_back(tx: &Tx<'_>, limits: Limits, message_id: &str) -> rusqli
 pub(super) fn heads(
     tx: &Tx<'_>,
     pace: Pace,
-    room: &Room,
+    limit: usize,
+    besides: &HashSet<PeerKey>,
 ) -> rusqlite::Result<(Vec<i64>, Option<i64>)> {
     draw_in(tx, pace)?;
     let book = Book::open(tx, pace, true)?;
@@ -358,12 +359,12 @@ pub(super) fn heads(
     let (mut ready, mut next) = (Vec::new(), None);
     let mut statement = tx.prepare_cached(waiting!(
         "",
-        "p.pos IN (SELECT min(pos) FROM part WHERE open = 1 GROUP BY chat) AND p.state <> 1 AND (?1 OR p.file IS NULL)"
+        "p.pos IN (SELECT min(pos) FROM part WHERE open = 1 GROUP BY chat) AND p.state <> 1"
     ))?;
-    let mut rows = statement.query([room.files])?;
+    let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let chat = Chat::read(row)?;
-        if room.besides.contains(&PeerKey(chat.key)) {
+        if besides.contains(&PeerKey(chat.key)) {
             continue;
         }
         if chat.whole > furthest {
@@ -375,7 +376,7 @@ pub(super) fn heads(
         let turn = if free { pace.now } else { book.turn(chat) };
         if turn > pace.now {
             next = Some(next.map_or(turn, |next: i64| next.min(turn)));
-        } else if ready.len() < room.chats {
+        } else if ready.len() < limit {
             ready.push(row.get(5)?);
         }
     }

@@ -296,9 +296,6 @@ const MIGRATIONS: &[&str] = &["
     -- Whether a message has taken its place within the limits, and which.
     ALTER TABLE part ADD COLUMN place INTEGER NOT NULL DEFAULT 0;
     UPDATE part SET place = 1 WHERE attempts > 0;
-", "
-    -- A file is on the disk before its message is entered.
-    ALTER TABLE part DROP COLUMN synced;
 "];
 
 /// Opens or creates the file and brings its schema up to date.

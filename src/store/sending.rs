@@ -38,17 +38,6 @@ pub struct Outgoing {
     pub expires_at: i64,
 }
 
-/// What there is room for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Room {
-    /// So many chats.
-    pub chats: usize,
-    /// Messages that wait for a file too.
-    pub files: bool,
-    /// None of these chats.
-    pub besides: HashSet<PeerKey>,
-}
-
 /// What may be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Heads {
@@ -85,10 +74,15 @@ impl Store {
     }
 
     /// The messages at the heads of their chats that may go now, unless they are with the connection; in the order in
-    /// which they were entered, as far as there is room.
-    pub fn next_to_send(&self, room: Room, pace: Pace) -> Pending<Heads> {
+    /// which they were entered, at most `limit`. The chats in `besides` do not count.
+    pub fn next_to_send(
+        &self,
+        limit: usize,
+        besides: HashSet<PeerKey>,
+        pace: Pace,
+    ) -> Pending<Heads> {
         self.submit(move |tx| {
-            let (ready, next) = pacing::heads(tx, pace, &room)?;
+            let (ready, next) = pacing::heads(tx, pace, limit, &besides)?;
             let ready = ready.into_iter().map(|pos| load(tx, pos));
             Ok(Heads {
                 ready: ready.collect::<rusqlite::Result<_>>()?,

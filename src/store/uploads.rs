@@ -1,13 +1,14 @@
 //! Files that go out: which of them messages still wait for, and what was uploaded lately.
 //!
 //! Invariants: a file is its message's from the commit that enters the message, and nobody's once it was uploaded, or
-//! the message is settled; a message that needs a file names it, so that no message goes without its file. A file is
-//! safe on the disk before its message is entered. What was uploaded is used again only while WhatsApp surely has it.
+//! the message is settled; a message that needs a file names it, so that no message goes without its file. A file that
+//! is not noted as synced may be gone after a power cut; until it is noted nobody was told that its message waits.
+//! What was uploaded is used again only while WhatsApp surely has it.
 
 use rusqlite::{OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
-use super::{Pending, Store, Tx};
+use super::{Pending, RequestId, Store, Tx};
 
 /// What was uploaded is used again for this long, seconds. WhatsApp keeps it for some weeks.
 const FRESH: i64 = 7 * 24 * 3600;
@@ -64,6 +65,17 @@ pub struct Uploaded {
     pub length: u64,
     /// Hashes of its pieces, of audio and video.
     pub sidecar: Option<Vec<u8>>,
+}
+
+/// A message that waits for a file which may have gone in a power cut.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unsynced {
+    /// The request that it belongs to.
+    pub request: RequestId,
+    /// The `wa::Message`, encoded.
+    pub payload: Vec<u8>,
+    /// The file.
+    pub file: StagedName,
 }
 
 impl Store {
@@ -127,13 +139,11 @@ impl Store {
         })
     }
 
-    /// Whether a message is still to go with this file.
-    pub fn still_waits(&self, message_id: String, file: StagedName) -> Pending<bool> {
+    /// Whether a message is still to go.
+    pub fn still_waits(&self, message_id: String) -> Pending<bool> {
         self.look(move |tx| {
-            tx.prepare_cached(
-                "SELECT 1 FROM part WHERE message_id = ?1 AND file = ?2 AND open = 1",
-            )?
-            .exists([&message_id, file.as_str()])
+            tx.prepare_cached("SELECT 1 FROM part WHERE message_id = ?1 AND open = 1")?
+                .exists([message_id])
         })
     }
 
@@ -142,19 +152,50 @@ impl Store {
         self.submit(|tx| files(tx, true))
     }
 
+    /// The files that messages which may still go wait for are on the disk.
+    pub fn files_synced(&self, names: Vec<StagedName>) -> Pending<()> {
+        self.submit(move |tx| {
+            for name in names {
+                tx.prepare_cached("UPDATE part SET synced = 1 WHERE file = ?1 AND open = 1")?
+                    .execute([name.as_str()])?;
+            }
+            Ok(())
+        })
+    }
+
+    /// The messages that wait for files which may have gone in a power cut.
+    pub fn not_synced(&self) -> Pending<Vec<Unsynced>> {
+        self.submit(|tx| {
+            tx.prepare_cached(
+                "SELECT request, payload, file FROM part
+                 WHERE file IS NOT NULL AND open = 1 AND synced = 0 AND payload IS NOT NULL",
+            )?
+            .query_map([], |row| {
+                let (request, payload, file) = (row.get(0)?, row.get(1)?, row.get::<_, String>(2)?);
+                let request = RequestId(request);
+                let file = file.try_into().ok();
+                Ok(file.map(|file| Unsynced {
+                    request,
+                    payload,
+                    file,
+                }))
+            })?
+            .filter_map(Result::transpose)
+            .collect()
+        })
+    }
+
     /// The files of messages that will not go: they may be removed, and then [let go](Self::files_removed).
     pub fn files_left(&self) -> Pending<Vec<StagedName>> {
         self.submit(|tx| files(tx, false))
     }
 
-    /// Notes that the files of [`files_left`](Self::files_left) are removed: their messages cannot go as they are.
+    /// Notes that the files of [`files_left`](Self::files_left) are removed.
     pub fn files_removed(&self, names: Vec<StagedName>) -> Pending<()> {
         self.submit(move |tx| {
             for name in names {
-                tx.prepare_cached(
-                    "UPDATE part SET file = NULL, payload = NULL WHERE file = ?1 AND open = 0",
-                )?
-                .execute([name.as_str()])?;
+                tx.prepare_cached("UPDATE part SET file = NULL WHERE file = ?1 AND open = 0")?
+                    .execute([name.as_str()])?;
             }
             Ok(())
         })

@@ -280,7 +280,6 @@ pub(super) struct Writer {
     thread: Option<JoinHandle<()>>,
     pub(super) inbound: watch::Receiver<u64>,
     pub(super) outbound: watch::Receiver<u64>,
-    pub(super) given_up: watch::Receiver<u64>,
     pub(super) media: watch::Receiver<u64>,
     pub(super) turns: watch::Receiver<u64>,
     pub(super) reads: watch::Receiver<u64>,
@@ -291,7 +290,6 @@ pub(super) struct Writer {
 struct Signals {
     inbound: watch::Sender<u64>,
     outbound: watch::Sender<u64>,
-    given_up: watch::Sender<u64>,
     media: watch::Sender<u64>,
     turns: watch::Sender<u64>,
     reads: watch::Sender<u64>,
@@ -305,10 +303,9 @@ impl Writer {
     ) -> Result<Self, StoreError> {
         let (queue, jobs) = sync_channel(QUEUE);
         let signals = Signals::default();
-        let [inbound, outbound, given_up, media, turns, reads] = [
+        let [inbound, outbound, media, turns, reads] = [
             &signals.inbound,
             &signals.outbound,
-            &signals.given_up,
             &signals.media,
             &signals.turns,
             &signals.reads,
@@ -327,7 +324,6 @@ impl Writer {
             thread: Some(thread),
             inbound,
             outbound,
-            given_up,
             media,
             turns,
             reads,
@@ -413,7 +409,6 @@ fn run(
         wiping.due |= tx.erased.get();
         for (changed, signal) in [
             (&tx.inbound, &signals.inbound),
-            (&tx.given_up, &signals.given_up),
             (&tx.media, &signals.media),
             (&tx.turns, &signals.turns),
             (&tx.reads, &signals.reads),

@@ -53,7 +53,7 @@ impl TestStore {
     }
 
     fn queued(&self) -> usize {
-        self.next_to_send(room(100), PACE)
+        self.next_to_send(100, HashSet::new(), PACE)
             .wait()
             .unwrap()
             .ready
@@ -254,7 +254,7 @@ fn a_code_that_has_not_gone_out_does_not_once_it_was_decided() {
 fn a_code_that_was_tried_is_not_tried_again_once_it_was_decided() {
     let tries = |store: &TestStore| {
         store
-            .next_to_send(room(100), PACE)
+            .next_to_send(100, HashSet::new(), PACE)
             .wait()
             .unwrap()
             .ready
@@ -264,7 +264,11 @@ fn a_code_that_was_tried_is_not_tried_again_once_it_was_decided() {
         let store = TestStore::new();
         store.put(direct(ANN, "M1"));
         assert_eq!(store.hold_all(ANN, CODE, NOW), 1);
-        let id = store.next_to_send(room(1), PACE).wait().unwrap().ready[0]
+        let id = store
+            .next_to_send(1, HashSet::new(), PACE)
+            .wait()
+            .unwrap()
+            .ready[0]
             .message_id
             .clone();
         assert_eq!(

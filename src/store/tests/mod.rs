@@ -27,15 +27,6 @@ use super::*;
 use crate::identity::Address;
 use crate::inbound::Draft;
 
-/// Room for so many chats.
-pub(super) fn room(chats: usize) -> Room {
-    Room {
-        chats,
-        files: true,
-        besides: HashSet::new(),
-    }
-}
-
 pub(super) const NOW: i64 = 1_700_000_000;
 pub(super) const WEEK: i64 = 604_800;
 /// Nothing is held back.

@@ -217,3 +217,20 @@ fn a_person_who_takes_another_number_stays_the_same() {
         None
     );
 }
+
+/// Those who write do not use up what may be asked before first messages.
+#[test]
+fn whose_number_it_is_costs_no_questions() {
+    let store = TestStore::new();
+    for n in 0..40 {
+        let phone = format!("1555124{n:04}@s.whatsapp.net").parse().unwrap();
+        let lid = format!("{}@lid", 200_000_000_000_000_u64 + n)
+            .parse()
+            .unwrap();
+        store.belongs(phone, lid).wait().unwrap();
+    }
+    let phone: Address = "15551250000@s.whatsapp.net".parse().unwrap();
+    let peer = store.resolve(vec![phone.clone()]).wait().unwrap();
+    let asking = store.before_first(peer, NOW).wait().unwrap();
+    assert_eq!(asking, Asking::Ask(phone));
+}

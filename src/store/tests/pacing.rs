@@ -1,5 +1,7 @@
 //! The limits against a simple model, and what takes a place and what does not.
 
+use std::collections::HashSet;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -46,7 +48,7 @@ fn try_send(store: &Store, to: &str, id: &str, pace: Pace) -> Turn {
 fn enter(store: &Store, to: &str, ids: &[&str]) -> RequestId {
     match store.enqueue(request(to, ids, "text"), NOW).wait().unwrap() {
         Enqueued::New { request, .. } | Enqueued::Joined { request, .. } => request,
-        Enqueued::Conflict | Enqueued::Nothing => panic!("not entered"),
+        Enqueued::Conflict => panic!("conflict"),
     }
 }
 
@@ -143,20 +145,24 @@ fn the_account_and_each_chat_have_limits_of_their_own() {
     assert_eq!(try_send(&store, &person(2), "D", now), Turn::Now);
     assert_eq!(try_send(&store, &person(3), "E", now), later, "the account");
     let then = at(limits, START + SECOND);
-    let heads = store.next_to_send(room(9), then).wait().unwrap();
+    let heads = store.next_to_send(9, HashSet::new(), then).wait().unwrap();
     let ids: Vec<_> = heads.ready.iter().map(|head| &head.message_id).collect();
     assert_eq!(ids, ["B", "E"]);
     assert_eq!(heads.next, None);
     assert!(
         store
-            .next_to_send(room(9), now)
+            .next_to_send(9, HashSet::new(), now)
             .wait()
             .unwrap()
             .ready
             .is_empty()
     );
     assert_eq!(
-        store.next_to_send(room(9), now).wait().unwrap().next,
+        store
+            .next_to_send(9, HashSet::new(), now)
+            .wait()
+            .unwrap()
+            .next,
         Some(START + SECOND)
     );
     assert_eq!(hand(&store, "B", then), Turn::Now);
@@ -283,7 +289,12 @@ fn while_whatsapp_restricts_the_account_nobody_is_written_to_first() {
     assert_eq!(try_send(&store, BOB, "B", pace), Turn::Restricted);
     // Who sends is told of it, to refuse it.
     assert_eq!(
-        store.next_to_send(room(9), pace).wait().unwrap().ready[0].message_id,
+        store
+            .next_to_send(9, HashSet::new(), pace)
+            .wait()
+            .unwrap()
+            .ready[0]
+            .message_id,
         "B"
     );
     let store = store.reopen();
@@ -322,7 +333,7 @@ fn a_clock_that_was_ahead_locks_nobody_out() {
     enter(&store, ANN, &["A2"]);
     enter(&store, &person(0), &["S"]);
     let heads = store
-        .next_to_send(room(9), at(limits, START))
+        .next_to_send(9, HashSet::new(), at(limits, START))
         .wait()
         .unwrap();
     assert!(heads.ready.is_empty());
@@ -369,7 +380,7 @@ fn what_is_said_about_a_turn_comes_true() {
     let mut clock = START;
     while went.contains(&0) {
         let heads = store
-            .next_to_send(room(99), at(limits, clock))
+            .next_to_send(99, HashSet::new(), at(limits, clock))
             .wait()
             .unwrap();
         let Some(head) = heads.ready.first() else {

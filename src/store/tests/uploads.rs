@@ -58,7 +58,7 @@ fn a_file_is_its_messages_until_it_is_uploaded() {
     assert_eq!(head, None, "it has to be uploaded before it is handed over");
     assert_eq!(awaited(&store), ["fa", "fb"]);
     let head = store
-        .next_to_send(room(9), PACE)
+        .next_to_send(9, HashSet::new(), PACE)
         .wait()
         .unwrap()
         .ready
@@ -73,7 +73,7 @@ fn a_file_is_its_messages_until_it_is_uploaded() {
         .unwrap();
     assert_eq!(awaited(&store), ["fb"]);
     let head = store
-        .next_to_send(room(9), PACE)
+        .next_to_send(9, HashSet::new(), PACE)
         .wait()
         .unwrap()
         .ready
@@ -110,12 +110,8 @@ fn what_will_not_go_leaves_its_file() {
     let Enqueued::New { request, .. } = entered.wait().unwrap() else {
         panic!("new");
     };
-    let waits = |file: &str| {
-        let file = file.to_owned().try_into().unwrap();
-        store.still_waits("A".to_owned(), file).wait().unwrap()
-    };
-    assert!(waits("fa"));
-    let mut signal = store.given_up_signal();
+    assert!(store.still_waits("A".to_owned()).wait().unwrap());
+    let mut signal = store.outbound_signal();
     // Comes after the answer to the work before it.
     let settled = || {
         store.flush().wait().unwrap();
@@ -126,7 +122,7 @@ fn what_will_not_go_leaves_its_file() {
     store.withdraw(request).wait().unwrap();
     settled();
     assert!(signal.has_changed().unwrap(), "who uploads is told");
-    assert!(!waits("fa"));
+    assert!(!store.still_waits("A".to_owned()).wait().unwrap());
     assert_eq!(left(&store), ["fa", "fb"]);
     assert!(awaited(&store).is_empty());
     store
@@ -138,9 +134,8 @@ fn what_will_not_go_leaves_its_file() {
     let again = store.enqueue(call("k", &[("C", Some("fc")), ("D", Some("fd"))]), NOW);
     assert!(matches!(again.wait().unwrap(), Enqueued::Joined { .. }));
     assert_eq!(awaited(&store), ["fc", "fd"]);
-    assert_eq!((waits("fa"), waits("fc")), (false, true));
     let head = store
-        .next_to_send(room(9), PACE)
+        .next_to_send(9, HashSet::new(), PACE)
         .wait()
         .unwrap()
         .ready
@@ -157,117 +152,33 @@ fn what_will_not_go_leaves_its_file() {
     assert_eq!(left(&store), ["fc", "fd"]);
 }
 
-/// A message and what it waits for, as the sender sees it next; it is given up again then.
-fn next(store: &Store) -> Option<(String, Vec<u8>, Option<String>)> {
-    let heads = store.next_to_send(room(9), PACE).wait().unwrap();
-    let head = heads.ready.into_iter().next()?;
-    store.withdraw(head.request).wait().unwrap();
-    Some((head.message_id, head.payload, head.file.map(String::from)))
-}
-
-fn parts_of(entered: Enqueued) -> (Vec<String>, bool) {
-    let (parts, renewed) = match entered {
-        Enqueued::Joined { parts, renewed, .. } => (parts, renewed),
-        Enqueued::New { parts, .. } => (parts, false),
-        other => panic!("{other:?}"),
-    };
-    let open = parts.into_iter().filter(|part| part.open);
-    (open.map(|part| part.message_id).collect(), renewed)
-}
-
 #[test]
-fn a_call_repeats_what_was_given_up_as_it_is_now() {
+fn a_file_is_doubtful_until_it_is_synced() {
     let store = TestStore::new();
-    let enter = |ids: &[(&str, Option<&str>)]| {
-        let entered = store.enqueue(call("k", ids), NOW).wait().unwrap();
-        parts_of(entered)
-    };
-    let remove = || {
-        let left = store.files_left().wait().unwrap();
-        store.files_removed(left).wait().unwrap();
-    };
-    assert_eq!(enter(&[("A", Some("fa")), ("B", Some("fb"))]).0, ["A", "B"]);
-    let whole = |id: &str, payload: &str, file: &str| {
-        let file = Some(file.to_owned());
-        Some((id.to_owned(), payload.as_bytes().to_vec(), file))
-    };
-    assert_eq!(next(&store), whole("A", "A", "fa"));
-    remove();
-    // One attachment could not be had this time.
-    assert_eq!(enter(&[("C", Some("fc"))]), (vec!["A".to_owned()], true));
-    assert_eq!(awaited(&store), ["fc"]);
-    assert_eq!(next(&store), whole("A", "C", "fc"));
-    remove();
-    // And is there the next time.
-    let (ids, renewed) = enter(&[("D", Some("fd")), ("E", Some("fe"))]);
-    assert_eq!(
-        (&ids[..], renewed),
-        (&["A".to_owned(), "E".to_owned()][..], true)
-    );
-    assert_eq!(awaited(&store), ["fd", "fe"]);
-    // Once something has left, what has not is mended if it can be, and stays given up if not.
-    store.mark_sent("A".to_owned(), NOW).wait().unwrap();
-    assert_eq!(next(&store), whole("E", "E", "fe"));
-    remove();
-    assert_eq!(enter(&[("F", Some("ff"))]), (vec![], false));
-    let (ids, renewed) = enter(&[("G", Some("fg")), ("H", Some("fh"))]);
-    assert_eq!((&ids[..], renewed), (&["E".to_owned()][..], false));
-    assert_eq!(next(&store), whole("E", "H", "fh"));
-}
-
-#[test]
-fn a_call_that_only_joins_never_enters_anything() {
-    let store = TestStore::new();
-    let bare = || call("k", &[]);
-    let join = |now| store.enqueue(bare(), now).wait().unwrap();
-    let repeats = |now| store.repeats(bare(), now).wait().unwrap();
-    assert_eq!(
-        (join(NOW), repeats(NOW)),
-        (Enqueued::Nothing, Repeats::Nothing)
-    );
-    let entered = store.enqueue(call("k", &[("A", Some("fa"))]), NOW);
-    entered.wait().unwrap();
-    assert_eq!(repeats(NOW + 59), Repeats::Earlier);
-    assert_eq!(parts_of(join(NOW + 59)).0, ["A"]);
-    // It has waited too long, though nobody has looked yet.
-    assert_eq!(repeats(NOW + 60), Repeats::GivenUp);
-    assert_eq!(join(NOW + 60), Enqueued::Nothing);
-    let later = OutboundRequest {
-        expires_at: NOW + 120,
-        ..call("k", &[("B", Some("fb"))])
-    };
-    store.enqueue(later, NOW + 60).wait().unwrap();
-    assert_eq!(store.expire(NOW + 60).wait().unwrap(), 0, "it waits anew");
-    assert_eq!(awaited(&store), ["fb"]);
-    assert!(next(&store).is_some());
-    assert_eq!(
-        (repeats(NOW), join(NOW)),
-        (Repeats::GivenUp, Enqueued::Nothing)
-    );
-}
-
-#[test]
-fn messages_without_files_go_where_no_more_files_may() {
-    let store = TestStore::new();
-    let entered = store.enqueue(call("k", &[("A", Some("fa"))]), NOW);
-    entered.wait().unwrap();
-    let other = OutboundRequest {
-        chat: vec![BOB.parse().unwrap()],
-        ..call("other", &[("B", None)])
-    };
-    store.enqueue(other, NOW).wait().unwrap();
-    let ready = |files| {
-        let room = Room { files, ..room(1) };
-        let heads = store.next_to_send(room, PACE).wait().unwrap().ready;
-        heads
+    let doubtful = || {
+        let found = store.not_synced().wait().unwrap();
+        found
             .into_iter()
-            .map(|head| head.message_id)
+            .map(|part| part.payload)
             .collect::<Vec<_>>()
     };
-    assert_eq!(
-        (ready(true), ready(false)),
-        (vec!["A".to_owned()], vec!["B".to_owned()])
+    let entered = store.enqueue(
+        call("k", &[("A", Some("fa")), ("B", Some("fb")), ("C", None)]),
+        NOW,
     );
+    let Enqueued::New { request, .. } = entered.wait().unwrap() else {
+        panic!("new");
+    };
+    assert_eq!(doubtful(), [b"A", b"B"]);
+    let fa = vec!["fa".to_owned().try_into().unwrap()];
+    store.files_synced(fa).wait().unwrap();
+    assert_eq!(doubtful(), [b"B"]);
+    store.withdraw(request).wait().unwrap();
+    assert!(doubtful().is_empty());
+    // Other files are doubtful anew.
+    let again = call("k", &[("D", Some("fd")), ("E", Some("fe")), ("F", None)]);
+    store.enqueue(again, NOW).wait().unwrap();
+    assert_eq!(doubtful(), [b"D", b"E"]);
 }
 
 #[test]
