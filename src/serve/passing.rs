@@ -29,7 +29,7 @@ use crate::protocol::response::DeliveryReceipt;
 use crate::store::{AttachmentToken, Unread};
 
 /// Changes with the meaning of what crosses.
-const PROTOCOL: u32 = 3;
+const PROTOCOL: u32 = 4;
 /// Longest line: what the longest request of a host may become.
 const MAX_LINE: u64 = 512 << 20;
 /// An owner that lives takes a connection at once.
