@@ -400,6 +400,55 @@ async fn calls_of_their_own_mark_what_earlier_ones_have_left() {
         .expect("read");
 }
 
+/// What was to be marked when nothing is to be any more is not, neither then nor by a session that only looks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_marked_before_it_is_switched_off_never_is() {
+    let world = World::linked().await;
+    let anna = world.person("Anna").await;
+    let reads = |setting: &str| json!({"read_receipts": setting, "health_probe": true});
+    let says = async |text: &str| {
+        let id = anna.text(world.jid(), text).await.expect("text");
+        anna.wait_ack(&id).await.expect("ack");
+        id
+    };
+    let one = says("one").await;
+    assert_eq!(world.poll(config(reads("received"))).await.len(), 1);
+    let probe = json!({"config": config(reads("received"))});
+    let health = world.ok("health", probe).await["health"].clone();
+    assert_eq!(health["status"], "ok", "{health}");
+    let push = |text: &str, setting: &str| {
+        let to = json!({"conversation_id": anna.pn().to_string()});
+        json!({"config": config(reads(setting)), "message": message(text, to)})
+    };
+    world.ok("push", push("off", "off")).await;
+    anna.wait_text("off").await.expect("arrives");
+    assert!(!is_read(&anna, &one));
+    world.poll(config(reads("off"))).await;
+    world.ok("push", push("on", "received")).await;
+    anna.wait_text("on").await.expect("arrives");
+    assert!(!is_read(&anna, &one));
+    // A reply that is not taken reads nothing; the same over a running ingress.
+    let mut host = started(&world, reads("replied")).await;
+    let two = says("two").await;
+    let event = host.event().await;
+    let mut reply = answer(&event, "see", reads("replied"));
+    let nowhere =
+        json!({"name": "a.jpg", "mime_type": "image/jpeg", "source_path": "/nowhere/a.jpg"});
+    reply["message"]["attachments"] = json!([nowhere]);
+    reply["config"]["deliver_errors"] = json!("fail");
+    host.ask_refused("deliver", reply).await;
+    configure(&mut host, reads("off")).await;
+    configure(&mut host, reads("replied")).await;
+    assert!(!is_read(&anna, &two));
+    host.ask("deliver", answer(&event, "so so", reads("replied")))
+        .await;
+    for id in [&one, &two] {
+        anna.wait_receipt(id, ReceiptType::Read)
+            .await
+            .expect("read");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn health_connects_when_it_is_asked_to() {
     let mut world = World::unlinked().await;

@@ -18,7 +18,7 @@ use super::writer::Lines;
 use super::{exchange, outgoing, report};
 use crate::account::socket::{self, Listener};
 use crate::account::{InUse, OwnerLock, Paths, Role};
-use crate::config::{Config, Presence, Typing};
+use crate::config::{Config, Presence, ReadReceipts, Typing};
 use crate::protocol::jsonrpc::WireError;
 use crate::protocol::response::Response;
 use crate::session::{Connection, Manners, Session, SessionError, Terminal};
@@ -416,7 +416,9 @@ pub(super) fn manners(config: &Config) -> Manners {
     Manners {
         online: config.presence == Presence::Online,
         typing_presence: config.typing_presence,
+        frames: config.typing != Typing::Off,
         recording: config.typing == Typing::Auto,
+        reads: config.read_receipts != ReadReceipts::Off,
         limits: Limits {
             chat: Rate::per_second(pacing.chat_per_second, pacing.chat_burst),
             account: Rate::per_minute(pacing.account_per_minute, pacing.account_burst),

@@ -368,6 +368,7 @@ fn own_words(
         idempotency_key: None,
         content_hash: outbound::content_hash(&message, &[], chat),
         reply_to: None,
+        marks_read: false,
         chat: vec![chat.public_id.clone()],
         parts: parts.collect(),
         expires_at: now() + CODE_LIFETIME,

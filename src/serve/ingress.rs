@@ -144,6 +144,7 @@ async fn begin(
         .await?;
     // The configuration may be another one than that under which they were kept.
     open.store.judge_held_again(now).await?;
+    forget(&open.store, config);
     if begun.unconfirmed + begun.poisoned > 0 {
         tracing::warn!(
             unconfirmed = begun.unconfirmed,
@@ -282,6 +283,7 @@ async fn batch(
         )
         .await?;
     store.judge_held_again(crate::clock::now()).await?;
+    forget(&store, config);
     let heard = session.heard();
     let folder = account.paths.media();
     // From the beginning: a poll that fetches nothing has time to let go of what is too old or too much.
@@ -321,6 +323,13 @@ async fn batch(
         store,
         _lock,
     })
+}
+
+/// What was to be marked as read under other settings is not, once nothing is to be.
+fn forget(store: &Store, config: &Config) {
+    if config.read_receipts == ReadReceipts::Off {
+        drop(store.forget_reads());
+    }
 }
 
 /// Until nothing came from WhatsApp for `quiet`, or the time is up.

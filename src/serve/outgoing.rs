@@ -124,6 +124,7 @@ async fn send(
         idempotency_key: given("idempotency_key").map(str::to_owned),
         content_hash,
         reply_to: reply_to.map(|id| (peer.public_id.clone(), id.to_owned())),
+        marks_read: config.read_receipts == ReadReceipts::Replied,
         chat: vec![target],
         parts: Vec::new(),
         expires_at: crate::clock::now() + i64::from(lifetime),
@@ -188,10 +189,6 @@ async fn send(
         Err(error) => return Err(error),
     };
     degraded.extend(prepared.degraded);
-    if let Some(id) = reply_to.filter(|_| config.read_receipts == ReadReceipts::Replied) {
-        // Kept before the reply is. Whoever has the connection marks it, now or later.
-        drop(store.want_read_by_reply(peer.public_id.clone(), id.to_owned()));
-    }
     request.parts = parts
         .into_iter()
         .map(|part| NewPart {
@@ -204,9 +201,11 @@ async fn send(
     if request.parts.is_empty() {
         // A model that answers with nothing has answered.
         if let Some(id) = reply_to {
-            store
-                .prove_by_reply(peer.public_id.clone(), id.to_owned())
-                .await?;
+            let (chat, id) = (peer.public_id.clone(), id.to_owned());
+            if request.marks_read {
+                drop(store.want_read_by_reply(chat.clone(), id.clone()));
+            }
+            store.prove_by_reply(chat, id).await?;
         }
         let outcome = Outcome {
             degraded,

@@ -15,7 +15,9 @@ use crate::config::Config;
 use crate::protocol::StringMap;
 use crate::protocol::jsonrpc::WireError;
 use crate::protocol::response::{Configuration, HealthReport, Response, RuntimeSnapshot};
-use crate::session::{Connection, Session, SessionError, Silence, Terminal, restricted_until};
+use crate::session::{
+    Connection, Manners, Session, SessionError, Silence, Terminal, restricted_until,
+};
 use crate::store::{Applicant, Linked, Store, StoreError};
 
 /// How long the owner of the connection may take to say how it stands.
@@ -212,7 +214,12 @@ async fn probed(
     // Who had the lock may have unlinked the account.
     account.linked()?;
     let store = account.store().await?;
-    let (manners, version) = (manners(config), config.web_version);
+    // What it asks is all that it does for others to see.
+    let manners = Manners {
+        reads: false,
+        ..manners(config)
+    };
+    let version = config.web_version;
     let session = Session::open(&account.paths, store.clone(), manners, version).await?;
     let heard = session.heard();
     let reached = session.online_now(deadline).await;

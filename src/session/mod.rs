@@ -148,6 +148,8 @@ struct Shared {
     typing: Arc<typing::Typing>,
     /// How fast messages may go.
     limits: watch::Sender<Limits>,
+    /// Whether what is to be marked as read is marked.
+    reads: watch::Sender<bool>,
     /// The folder of files that go out.
     staged: PathBuf,
     transfers: transfers::Transfers,
@@ -251,6 +253,7 @@ impl Session {
             lanes: lanes::Lanes::default(),
             typing: Arc::default(),
             limits: watch::Sender::new(manners.limits),
+            reads: watch::Sender::new(manners.reads),
             staged: paths.staged(),
             transfers: transfers::Transfers::default(),
             uploads: tokio::sync::Semaphore::new(upload::AT_ONCE),

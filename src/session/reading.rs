@@ -1,7 +1,7 @@
 //! Marking messages as read: the blue ticks that their senders see.
 //!
 //! It is no message, so nothing of it waits in the outbox. What the agent asks for is done now or not at all; what is
-//! marked by itself is noted in the store, and marked by whoever is connected.
+//! marked by itself is noted in the store, and marked by whoever is connected and may mark.
 
 use std::sync::Arc;
 
@@ -14,7 +14,9 @@ use crate::store::Unread;
 pub(super) async fn mark_wanted(shared: Arc<Shared>) {
     let mut wanted = shared.store.read_signal();
     let mut connection = shared.connection.subscribe();
+    let mut allowed = shared.reads.subscribe();
     loop {
+        allowed.borrow_and_update();
         wanted.borrow_and_update();
         connection.borrow_and_update();
         if let Err(error) = mark_all(&shared).await {
@@ -23,18 +25,30 @@ pub(super) async fn mark_wanted(shared: Arc<Shared>) {
         tokio::select! {
             changed = wanted.changed() => if changed.is_err() { return },
             changed = connection.changed() => if changed.is_err() { return },
+            changed = allowed.changed() => if changed.is_err() { return },
         }
     }
 }
 
-/// Marks all that is wanted by now, if there is a connection.
+/// Whether this session marks what is to be marked. What is not by then never is.
+pub(super) fn allow(shared: &Shared, reads: bool) {
+    let before = shared.reads.send_replace(reads);
+    if before && !reads {
+        drop(shared.store.forget_reads());
+    }
+}
+
+/// Marks all that is wanted by now, if there is a connection and this session may.
 pub(super) async fn mark_all(shared: &Shared) -> Result<(), SessionError> {
-    while let Some(client) = outbox::online(shared) {
+    while let Some(client) = outbox::online(shared).filter(|_| *shared.reads.borrow()) {
         let wanted = shared.store.wanted_read().await?;
         if wanted.is_empty() {
             break;
         }
         for (chat, unread) in wanted {
+            if !*shared.reads.borrow() {
+                return Ok(());
+            }
             mark(&client, &unread).await?;
             shared.store.marked_read(chat, unread.upto).await?;
         }

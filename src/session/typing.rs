@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use whatsapp_rust::{ChatStateType, Client};
 
-use super::{Session, SessionError, Shared, jid};
+use super::{Session, SessionError, Shared, jid, reading};
 use crate::identity::Address;
 use crate::store::Limits;
 
@@ -31,8 +31,12 @@ pub struct Manners {
     pub online: bool,
     /// Be available while something is shown.
     pub typing_presence: bool,
+    /// Show what status frames say.
+    pub frames: bool,
     /// Show that a voice note is being recorded while its file is uploaded.
     pub recording: bool,
+    /// Mark as read what is to be.
+    pub reads: bool,
     /// How fast messages may go.
     pub limits: Limits,
 }
@@ -136,6 +140,16 @@ impl Schedule {
         Err(due)
     }
 
+    /// What was begun and is not to be shown any more ends.
+    fn behave(&mut self, manners: Manners) {
+        self.manners = manners;
+        self.wishes.retain(|wish| match (wish.by, wish.what) {
+            (By::Frame, _) => manners.frames,
+            (_, Activity::Recording) => manners.recording,
+            _ => true,
+        });
+    }
+
     fn wish(&mut self, by: By, to: &Address, what: Activity, now: Instant) {
         let to = to.clone();
         let until = now + LONGEST;
@@ -200,7 +214,7 @@ impl Typing {
     }
 
     pub(super) fn behave(&self, manners: Manners) {
-        self.change(|schedule| schedule.manners = manners);
+        self.change(|schedule| schedule.behave(manners));
     }
 
     /// The library has said over this connection that we are available.
@@ -328,6 +342,7 @@ impl Session {
     pub fn behave(&self, manners: Manners) {
         self.shared.typing.behave(manners);
         self.shared.limit(manners.limits);
+        reading::allow(&self.shared, manners.reads);
     }
 
     /// Shows in a chat that an answer is being written, whenever there is a connection.
@@ -453,6 +468,28 @@ mod tests {
         assert_eq!(schedule.wishes.len(), 1);
         assert_eq!(said(&mut schedule, now), [writes(anna())]);
         schedule.message_went(&anna());
+        assert_eq!(said(&mut schedule, now), [Step::Pause(anna())]);
+    }
+
+    #[test]
+    fn what_is_switched_off_ends() {
+        let (mut schedule, now) = (Schedule::default(), Instant::now());
+        let manners = Manners {
+            frames: true,
+            recording: true,
+            ..Manners::default()
+        };
+        schedule.behave(manners);
+        schedule.frame(&anna(), true, now);
+        schedule.hold(&group(), Activity::Recording, now);
+        said(&mut schedule, now);
+        let recording = false;
+        schedule.behave(Manners {
+            recording,
+            ..manners
+        });
+        assert_eq!(said(&mut schedule, now), [Step::Pause(group())]);
+        schedule.behave(Manners::default());
         assert_eq!(said(&mut schedule, now), [Step::Pause(anna())]);
     }
 

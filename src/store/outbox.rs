@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use rusqlite::{OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 
-use super::{Peer, Pending, StagedName, Store, Tx, ledger, peers};
+use super::{Peer, Pending, StagedName, Store, Tx, ledger, peers, reads};
 use crate::identity::Address;
 
 /// An idempotency key stands for its request this long, seconds.
@@ -24,6 +24,9 @@ pub struct OutboundRequest {
     pub content_hash: String,
     /// The message that this answers: its chat and stanza id.
     pub reply_to: Option<(Address, String)>,
+    /// Whether what it answers is to be marked as read.
+    #[serde(default)]
+    pub marks_read: bool,
     /// The addresses of the destination, at least one.
     pub chat: Vec<Address>,
     /// The messages, in their order. Without any the request is done at once.
@@ -278,8 +281,14 @@ pub(super) fn enqueue(tx: &Tx<'_>, call: &OutboundRequest, now: i64) -> rusqlite
     if let Some(emission) = emission {
         ledger::prove_reply(tx, emission)?;
     }
-    match earlier(tx, call, emission, now)? {
-        Earlier::Conflict => return Ok(Enqueued::Conflict),
+    let earlier = earlier(tx, call, emission, now)?;
+    if matches!(earlier, Earlier::Conflict) {
+        return Ok(Enqueued::Conflict);
+    }
+    if let Some(emission) = emission.filter(|_| call.marks_read) {
+        reads::want(tx, emission, emission)?;
+    }
+    match earlier {
         Earlier::Same(id, chat) => {
             if call.idempotency_key.is_none() {
                 // The next reply of this turn is the next one of the earlier turn, not the same again.
@@ -290,7 +299,7 @@ pub(super) fn enqueue(tx: &Tx<'_>, call: &OutboundRequest, now: i64) -> rusqlite
             }
             return join(tx, (id, chat), call);
         }
-        Earlier::None => {}
+        Earlier::None | Earlier::Conflict => {}
     }
     if let Some(key) = &call.idempotency_key {
         // Given again after its time, it was another call's.

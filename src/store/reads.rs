@@ -2,7 +2,7 @@
 //!
 //! Invariants: a chat is marked up to a message of it and never back; what is marked by itself was given to the agent,
 //! so nobody who was refused learns that they were heard. A wish to mark is kept until it was done, by whichever
-//! process connects next.
+//! process connects next that may, or until nothing is to be marked any more.
 
 use rusqlite::{OptionalExtension, params};
 use serde::{Deserialize, Serialize};
@@ -77,6 +77,17 @@ impl Store {
         })
     }
 
+    /// Has nothing marked any more that was to be.
+    pub fn forget_reads(&self) -> Pending<()> {
+        self.submit_patient(|tx| {
+            tx.prepare_cached(
+                "UPDATE peer SET read_due = read_upto WHERE read_due > read_upto AND read_due > 0",
+            )?
+            .execute([])?;
+            Ok(())
+        })
+    }
+
     /// Chats that are to be marked as read, at most [`CHATS`]. To be told by [`marked_read`](Self::marked_read) when
     /// they are.
     pub fn wanted_read(&self) -> Pending<Vec<(PeerKey, Unread)>> {
@@ -107,7 +118,7 @@ fn marked(tx: &Tx<'_>, chat: PeerKey, upto: RowId) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn want(tx: &Tx<'_>, first: i64, last: i64) -> rusqlite::Result<()> {
+pub(super) fn want(tx: &Tx<'_>, first: i64, last: i64) -> rusqlite::Result<()> {
     let latest: Vec<(i64, i64)> = tx
         .prepare_cached(
             "SELECT i.chat, max(i.id) FROM emission e CROSS JOIN inbox i ON i.id = e.event

@@ -9,6 +9,7 @@ fn answer(to: &str, id: &str) -> OutboundRequest {
         idempotency_key: None,
         content_hash: String::new(),
         reply_to: None,
+        marks_read: false,
         chat: addresses(&[to]),
         parts: vec![NewPart {
             message_id: id.to_owned(),

@@ -8,6 +8,7 @@ fn ours() -> OutboundRequest {
         idempotency_key: None,
         content_hash: String::new(),
         reply_to: None,
+        marks_read: false,
         chat: addresses(&[ANN]),
         parts: vec![NewPart {
             message_id: "OURS".to_owned(),

@@ -57,6 +57,7 @@ fn an_unasked_number_is_not_handed_over_at_once() {
             idempotency_key: None,
             content_hash: asked.to_string(),
             reply_to: None,
+            marks_read: false,
             chat: addresses(&[if asked { ANN } else { BOB }]),
             parts: vec![NewPart {
                 message_id: asked.to_string(),

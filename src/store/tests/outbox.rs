@@ -5,6 +5,7 @@ fn call(to: &str, ids: &[&str]) -> OutboundRequest {
         idempotency_key: None,
         content_hash: format!("hash of {ids:?}"),
         reply_to: None,
+        marks_read: false,
         chat: addresses(&[to]),
         parts: ids
             .iter()

@@ -25,6 +25,7 @@ fn request(to: &str, ids: &[&str], kind: &str) -> OutboundRequest {
         idempotency_key: None,
         content_hash: format!("hash of {ids:?}"),
         reply_to: None,
+        marks_read: false,
         chat: addresses(&[to]),
         parts: ids
             .iter()

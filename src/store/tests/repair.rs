@@ -15,6 +15,7 @@ fn filled() -> (tempfile::TempDir, std::path::PathBuf, Vec<u8>, String) {
         idempotency_key: None,
         content_hash: "x".to_owned(),
         reply_to: None,
+        marks_read: false,
         chat: addresses(&[BOB]),
         parts: vec![NewPart {
             message_id: "OUT".to_owned(),

@@ -74,6 +74,7 @@ fn what_was_sent_goes_too_but_nothing_that_is_under_way() {
         idempotency_key: None,
         content_hash: id.to_owned(),
         reply_to: None,
+        marks_read: false,
         chat: addresses(&[ANN]),
         parts: vec![NewPart {
             message_id: id.to_owned(),

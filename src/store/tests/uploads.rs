@@ -11,6 +11,7 @@ fn call(key: &str, ids: &[(&str, Option<&str>)]) -> OutboundRequest {
         idempotency_key: Some(key.to_owned()),
         content_hash: "same".to_owned(),
         reply_to: None,
+        marks_read: false,
         chat: vec![ANN.parse().unwrap()],
         parts: parts.collect(),
         expires_at: NOW + 60,
