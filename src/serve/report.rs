@@ -16,7 +16,7 @@ use crate::protocol::StringMap;
 use crate::protocol::jsonrpc::WireError;
 use crate::protocol::response::{Configuration, HealthReport, Response, RuntimeSnapshot};
 use crate::session::{
-    Connection, Manners, Session, SessionError, Silence, Terminal, restricted_until,
+    Connection, Manners, Session, SessionError, Silence, Terminal, TerminalKind, restricted_until,
 };
 use crate::store::{Applicant, Linked, Store, StoreError};
 
@@ -214,6 +214,16 @@ async fn probed(
     // Who had the lock may have unlinked the account.
     account.linked()?;
     let store = account.store().await?;
+    // A probe of a session that was taken over would throw out who has it now.
+    let terminal = store.terminal().await?.and_then(Terminal::recorded);
+    let connected = store.connections().await?.connected;
+    if let Some(terminal) = terminal.filter(|terminal| {
+        terminal.holds(now())
+            || terminal.kind == TerminalKind::Replaced && connected <= Some(terminal.since)
+    }) {
+        put_end(report, &terminal);
+        return Err(SessionError::Ended(terminal).into());
+    }
     // What it asks is all that it does for others to see.
     let manners = Manners {
         reads: false,
