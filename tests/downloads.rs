@@ -81,6 +81,29 @@ async fn a_phone_that_does_not_answer_delays_nothing_else() {
     arrives_in_time(&mut host, &world, &anna, 1).await;
 }
 
+/// Somebody has removed a kept file: the same content that comes under another ending is kept in its stead.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_is_gone_takes_none_with_it() {
+    let world = World::linked().await;
+    let anna = world.person("Anna").await;
+    let mut host = start(&world, json!({})).await;
+    let content = bytes(1, 10_000);
+    let first = send(&anna, &world, &upload(&anna, &content).await).await;
+    let first = event_of(&mut host, &first).await;
+    std::fs::remove_file(file(attachment(&first))).expect("removed");
+    let other = wa::message::ImageMessage {
+        mimetype: Some("image/png".to_owned()),
+        ..upload(&anna, &content).await
+    };
+    let other = send(&anna, &world, &other).await;
+    let other = event_of(&mut host, &other).await;
+    let at = file(attachment(&other));
+    assert!(at.to_string_lossy().ends_with(".png"), "{other}");
+    assert!(std::fs::read(at).expect("file") == content);
+    let key = attachment(&first)["storage_key"].as_str().expect("key");
+    assert!(get(&world, key, &[]).await.expect("media get") == content);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_to_be_seen_once_is_fetched_if_that_is_wanted() {
     let world = World::linked().await;

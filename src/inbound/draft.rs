@@ -127,6 +127,13 @@ pub struct MediaSource {
 }
 
 impl MediaSource {
+    /// Whether it is the very same encrypted file. What is not encrypted is the same only at the same path.
+    pub(crate) fn is_same_file(&self, other: &Self) -> bool {
+        (&self.sha256, &self.key, &self.enc_sha256)
+            == (&other.sha256, &other.key, &other.enc_sha256)
+            && (self.key.is_some() || self.direct_path == other.direct_path)
+    }
+
     /// None for what cannot be fetched, or could not be verified once it is.
     pub(super) fn new(
         sha256: Option<&Vec<u8>>,

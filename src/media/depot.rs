@@ -45,7 +45,10 @@ impl DepotError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Lost => "let_go",
-            Self::Disk(_) => "storage_full",
+            Self::Disk(error) => match error.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "storage_full",
+                _ => "disk_failed",
+            },
             Self::Unreachable(_) => "store_unreachable",
             Self::Refused(_) => "store_refused",
         }

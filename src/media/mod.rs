@@ -33,6 +33,7 @@ pub fn reason(code: &str) -> &'static str {
             "WhatsApp has the file no more; the account's phone was asked for it and has not given it yet"
         }
         "storage_full" => "there is not enough space on the disk; it is fetched when there is",
+        "disk_failed" => "the disk does not take it, or cannot be read; the log says why",
         "store_unreachable" => {
             "the object store for media (media.store) cannot be reached; it is tried again every minute"
         }

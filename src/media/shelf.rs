@@ -116,16 +116,18 @@ impl Shelf {
                 swept.removed += usize::from(self.dir.remove_file(name).is_ok());
             }
         }
-        for place in known.iter().filter(|place| is_place(place)) {
-            let gone = match self.dir.symlink_metadata(place) {
+        let missing = known.iter().filter(|place| self.is_gone(place));
+        swept.missing = missing.cloned().collect();
+        Ok(swept)
+    }
+
+    /// Whether there is no file in a place of this store.
+    pub fn is_gone(&self, place: &str) -> bool {
+        is_place(place)
+            && match self.dir.symlink_metadata(place) {
                 Ok(found) => !found.is_file(),
                 Err(error) => error.kind() == io::ErrorKind::NotFound,
-            };
-            if gone {
-                swept.missing.push(place.clone());
             }
-        }
-        Ok(swept)
     }
 
     fn checked<'a>(&self, place: &'a str) -> io::Result<&'a str> {

@@ -1,9 +1,10 @@
 //! Decides what is fetched and when: what the store says is to be fetched, a few at a time, for as long as there is a
 //! connection. How one file is fetched is in `fetch`.
 //!
-//! Invariants: a file is fetched once however many messages carry it; a chat waits for its own files alone, since it has
-//! a place whatever the others fetch, and the next place is that of the chat whose turn it is; no download takes the
-//! disk's last bytes, or those that another was promised; a failure is a note in the store, and never ends anything else.
+//! Invariants: an encrypted file is fetched once however many messages carry it; up to as many chats as there are places
+//! wait for their own files alone, and with more of them the next place is that of the chat whose turn it is; no download
+//! takes the disk's last bytes, or those that another was promised; a failure is a note in the store, and never ends
+//! anything else.
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
@@ -21,6 +22,7 @@ use super::state::Connection;
 use super::tidy::{let_go, let_refused_go, sweep};
 use crate::clock::now;
 use crate::identity::Address;
+use crate::inbound::MediaSource;
 use crate::media::depot::{Depot, is_object};
 use crate::store::{
     AttachmentId, AttachmentToken, ContentHash, Fetching, RESERVE, ToFetch, available,
@@ -34,10 +36,12 @@ const FEW: usize = 4;
 const LOOKED_AT: usize = 256;
 /// Files at a time that the phone is asked to upload again.
 const ASKED_AT_ONCE: usize = 2;
-/// Those that wait for that without a place; more keep theirs.
+/// Those that wait for that, without a place; more are tried later.
 const WAITING_FOR_PHONE: usize = 64;
-/// Files at a time on their way into an object store: each has a part of itself in memory.
+/// Large files at a time on their way into an object store: each has a part of itself in memory.
 const PUT_AT_ONCE: usize = 2;
+/// Files up to this size go there whenever they are here, past all large ones.
+pub(super) const PUT_PAST: u64 = 1 << 20;
 /// What stays free on the disk: the reserve, and room for what else is written meanwhile.
 const FREE: u64 = RESERVE + (16 << 20);
 /// Larger files WhatsApp does not have.
@@ -79,7 +83,7 @@ pub(super) struct Downloads {
 
 struct Running {
     chat: Address,
-    sha256: ContentHash,
+    source: MediaSource,
     meter: Arc<Meter>,
     /// It takes one of the places.
     placed: bool,
@@ -150,7 +154,7 @@ impl Downloads {
     pub(super) fn under_way(&self, sha256: &ContentHash) -> bool {
         self.running()
             .values()
-            .any(|running| running.sha256 == *sha256)
+            .any(|running| running.source.sha256 == *sha256)
     }
 
     /// How large this file may be; none if it is not to be fetched.
@@ -178,9 +182,23 @@ impl Downloads {
             1 => placed.len() < FEW,
             _ => false,
         };
-        may && running
-            .values()
-            .all(|other| other.sha256 != file.source.sha256)
+        // An object has one place whoever's key led to its content, and one alone puts it there.
+        let one_place = self.bucket().is_some();
+        may && !running.contains_key(&file.id)
+            && running.values().all(|other| {
+                let same_content = other.source.sha256 == file.source.sha256;
+                !other.source.is_same_file(&file.source)
+                    && !(one_place && other.placed && same_content)
+            })
+    }
+
+    /// Has a download wait for something else than bytes: others get its place, and what it was promised of the disk.
+    fn give_way(&self, id: AttachmentId) {
+        if let Some(own) = self.running().get_mut(&id) {
+            own.placed = false;
+            own.meter.promise(0);
+        }
+        self.freed.notify_one();
     }
 
     /// Promises a download so many bytes of the disk, if they are there beside what others were promised.
@@ -314,7 +332,7 @@ async fn start(
             let meter = Arc::new(Meter::new(shared.transfers.begin("download", size)));
             let running = Running {
                 chat: file.chat.clone(),
-                sha256: file.source.sha256,
+                source: file.source.clone(),
                 meter: meter.clone(),
                 placed: true,
             };
@@ -372,12 +390,9 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    /// Gives its place to others.
+    /// Gives its place to others, and its part of the disk.
     pub(super) fn give_way(&self) {
-        if let Some(own) = self.shared.downloads.running().get_mut(&self.id) {
-            own.placed = false;
-        }
-        self.shared.downloads.freed.notify_one();
+        self.shared.downloads.give_way(self.id);
     }
 
     /// Whether the disk has these bytes for it, now and until it ends.
@@ -402,6 +417,65 @@ impl Drop for Guard {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn file(id: i64, key: u8, chat: &str) -> ToFetch {
+        ToFetch {
+            id: AttachmentId::new(id),
+            token: None,
+            source: MediaSource {
+                sha256: [1; 32],
+                direct_path: format!("/v/{id}"),
+                key: Some(vec![key; 32]),
+                enc_sha256: Some(vec![key; 32]),
+                view_once: false,
+            },
+            kind: "image".to_owned(),
+            mime_type: None,
+            size: Some(100),
+            attempts: 0,
+            chat: chat.parse().unwrap(),
+            sender: None,
+            stanza_id: id.to_string(),
+        }
+    }
+
+    fn begin(downloads: &Downloads, file: &ToFetch) {
+        let transfer = super::super::transfers::Transfers::default().begin("download", 100);
+        let running = Running {
+            chat: file.chat.clone(),
+            source: file.source.clone(),
+            meter: Arc::new(Meter::new(transfer)),
+            placed: true,
+        };
+        downloads.running().insert(file.id, running);
+    }
+
+    #[test]
+    fn nobody_waits_for_a_file_that_merely_claims_the_same_content() {
+        let downloads = Downloads::new(std::path::PathBuf::new());
+        let first = file(1, 1, "1@lid");
+        begin(&downloads, &first);
+        assert!(!downloads.may_begin(&first), "it is under way");
+        assert!(!downloads.may_begin(&file(2, 1, "2@lid")), "a forward");
+        let claim = file(3, 2, "2@lid");
+        assert!(downloads.may_begin(&claim));
+        // An object of this content is put by one alone, and nobody waits for a phone.
+        downloads.keep_in("s3://bucket/x");
+        assert!(!downloads.may_begin(&claim));
+        downloads.give_way(first.id);
+        assert!(downloads.may_begin(&claim));
+    }
+
+    #[test]
+    fn what_waits_for_a_phone_keeps_nothing_from_others() {
+        let downloads = Downloads::new(std::path::PathBuf::new());
+        let (first, other) = (file(1, 1, "1@lid"), file(2, 2, "2@lid"));
+        begin(&downloads, &first);
+        assert!(downloads.promise(first.id, 100));
+        assert_eq!(others(&downloads.running(), other.id), 100);
+        downloads.give_way(first.id);
+        assert_eq!(others(&downloads.running(), other.id), 0);
+    }
 
     #[test]
     fn what_is_asked_for_is_forgotten_with_the_last_who_asks() {

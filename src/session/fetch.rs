@@ -16,13 +16,13 @@ use whatsapp_rust::download::DownloadParams;
 use whatsapp_rust::features::{MediaReuploadError, MediaReuploadRequest};
 use whatsapp_rust::{Client, ErrorChainExt};
 
-use super::download::Guard;
+use super::download::{Guard, PUT_PAST};
 use super::sink::{Meter, Sink};
 use super::tidy::{discard, on_depot};
 use super::{Shared, jid};
 use crate::clock::now;
 use crate::media::depot::{DepotError, object};
-use crate::store::{ContentHash, Pending, ToFetch};
+use crate::store::{ContentHash, Pending, StoreError, ToFetch};
 
 /// Bytes between two writes.
 const BUFFER: usize = 64 << 10;
@@ -46,6 +46,8 @@ struct Failure {
     reason: &'static str,
     /// After how many seconds it is worth another attempt; the pause of a repeated one is longer.
     again: Option<i64>,
+    /// Whether it is one of the attempts that a file has. What is seen before anything is fetched costs nobody anything.
+    counts: bool,
     detail: String,
 }
 
@@ -54,6 +56,7 @@ impl Failure {
         Self {
             reason,
             again: None,
+            counts: true,
             detail: detail.to_string(),
         }
     }
@@ -62,6 +65,7 @@ impl Failure {
         Self {
             reason,
             again: Some(after),
+            counts: true,
             detail: detail.to_string(),
         }
     }
@@ -71,8 +75,17 @@ impl Failure {
         Self::again(error.code(), NO_SPACE, error)
     }
 
-    fn disk(error: impl ToString) -> Self {
-        Self::again(FULL, NO_SPACE, error)
+    /// The database cannot say, or note, something.
+    fn store(error: &StoreError) -> Self {
+        let reason = if error.code() == FULL { FULL } else { DISK };
+        Self::again(reason, NO_SPACE, error)
+    }
+
+    fn not_counted(self) -> Self {
+        Self {
+            counts: false,
+            ..self
+        }
     }
 }
 
@@ -92,7 +105,10 @@ pub(super) async fn fetch(guard: Guard, file: ToFetch, most: u64) -> bool {
         Err(failure) => failure,
     };
     // It is not the file that is wrong, nor where it comes from.
-    let ours = matches!(failure.reason, FULL | "store_unreachable" | "store_refused");
+    let ours = matches!(
+        failure.reason,
+        FULL | DISK | "store_unreachable" | "store_refused"
+    );
     // Without a connection nothing says that the file cannot be had. A full disk, which ends the connection too, does.
     if shared
         .client()
@@ -111,14 +127,19 @@ pub(super) async fn fetch(guard: Guard, file: ToFetch, most: u64) -> bool {
     );
     let next = failure
         .again
-        .filter(|_| ours || file.attempts + 1 < ATTEMPTS);
+        .filter(|_| !failure.counts || file.attempts + 1 < ATTEMPTS);
     let next = next.map(|after| {
-        let longer = if ours { 0 } else { file.attempts.min(20) };
+        let longer = if failure.counts {
+            file.attempts.min(20)
+        } else {
+            0
+        };
         now().saturating_add((after << longer).min(LONGEST_PAUSE))
     });
-    let noted = shared
-        .store
-        .media_not_here(file.id, failure.reason.to_owned(), next);
+    let noted =
+        shared
+            .store
+            .media_not_here(file.id, failure.reason.to_owned(), next, failure.counts);
     if let Err(error) = noted.await {
         tracing::warn!(%error, "what became of a download could not be noted");
         // It is still to be fetched, by all that is known.
@@ -131,6 +152,8 @@ pub(super) async fn fetch(guard: Guard, file: ToFetch, most: u64) -> bool {
 const GONE: &str = "expired";
 /// The disk has no place for it.
 const FULL: &str = "storage_full";
+/// The disk does not take it for some other reason.
+const DISK: &str = "disk_failed";
 
 async fn attempt(
     guard: &Guard,
@@ -143,7 +166,8 @@ async fn attempt(
         return Err(Failure::last("too_large", "by what its sender says"));
     }
     if !guard.promise(file.size.unwrap_or_default()) {
-        return Err(Failure::disk("not enough free space"));
+        let full = Failure::again(FULL, NO_SPACE, "not enough free space");
+        return Err(full.not_counted());
     }
     let bucket = shared.downloads.bucket();
     // What would not be taken is not fetched in vain, again and again.
@@ -159,7 +183,9 @@ async fn attempt(
         let writing = part.reopen()?;
         Ok((part, writing))
     });
-    let (part, writing) = opened.await.map_err(|error| Failure::kept(&error))?;
+    let (part, writing) = opened
+        .await
+        .map_err(|error| Failure::kept(&error).not_counted())?;
     let params = DownloadParams {
         direct_path: file.source.direct_path.clone(),
         media_key: file.source.key.clone(),
@@ -205,13 +231,18 @@ async fn keep_in(
     let shared = &guard.shared;
     let sha256 = file.source.sha256;
     let naming = shared.downloads.naming.lock().await;
-    if let Some(place) = noted(shared.store.media_place(sha256)).await? {
+    if let Some(place) = noted(shared.store.media_place(sha256)).await?
+        && !is_gone(shared, &place).await
+    {
         drop(tokio::task::spawn_blocking(move || drop(part)));
         return enter(shared, file, place, size).await;
     }
     // That may take long, and nobody else puts or removes this content meanwhile.
     drop(naming);
-    let _turn = shared.downloads.putting.acquire().await;
+    let _turn = match size > PUT_PAST {
+        true => Some(shared.downloads.putting.acquire().await),
+        false => None,
+    };
     let place = object(root, shared.store.id(), &sha256, file.mime_type.as_deref());
     noted(shared.store.media_goes(place.clone(), None)).await?;
     let (url, store, meter) = (place.clone(), shared.store.clone(), guard.meter.clone());
@@ -243,18 +274,34 @@ async fn enter(
     place: String,
     size: u64,
 ) -> Result<(), Failure> {
-    let here = shared.store.media_here(file.id, place.clone(), size, now());
+    let here = || {
+        let entered = shared.store.media_here(file.id, place.clone(), size, now());
+        noted(entered)
+    };
+    let mut kept = here().await?;
+    if kept != place && is_gone(shared, &kept).await {
+        noted(shared.store.media_lost(vec![kept])).await?;
+        kept = here().await?;
+    }
     // It had another ending when it came first, or nobody asks for it any more.
-    if noted(here).await? != place {
+    if kept != place {
         discard(shared, place).await;
     }
     crate::crash::point("after_media");
     Ok(())
 }
 
-/// What the store says, or that it has no space for it.
+/// Whether somebody has removed the file that the shelf should have in this place.
+async fn is_gone(shared: &Arc<Shared>, place: &str) -> bool {
+    let place = place.to_owned();
+    on_depot(shared, move |depot| Ok(depot.shelf().is_gone(&place)))
+        .await
+        .unwrap_or_default()
+}
+
+/// What the store says, or why it does not.
 async fn noted<T>(pending: Pending<T>) -> Result<T, Failure> {
-    pending.await.map_err(Failure::disk)
+    pending.await.map_err(|error| Failure::store(&error))
 }
 
 /// Follows a download to its end; the size of the file, once it is what the message announced.
@@ -273,7 +320,7 @@ async fn fill(
     let sink = downloaded.map_err(|error| failure(meter, &error))?;
     let sink = sink
         .into_inner()
-        .map_err(|error| Failure::disk(error.error()))?;
+        .map_err(|error| Failure::kept(&error.into_error().into()))?;
     let (sha256, size) = sink.finish();
     match sha256 == *announced {
         true => Ok(size),
@@ -286,7 +333,7 @@ fn failure(meter: &Meter, error: &anyhow::Error) -> Failure {
         return Failure::last("too_large", "there is more of it than its sender says");
     }
     if meter.full() {
-        return Failure::disk("the disk is full");
+        return Failure::again(FULL, NO_SPACE, "the disk is full");
     }
     let chain: &(dyn std::error::Error + 'static) = error.as_ref();
     match chain.http_status() {
@@ -313,10 +360,10 @@ async fn ask_phone(guard: &Guard, client: &Arc<Client>, file: &ToFetch) -> Resul
         return Err(gone("its chat has no address"));
     };
     let participant = file.sender.as_ref().and_then(jid);
-    let waiting = shared.downloads.waiting_for_phone.try_acquire();
-    if waiting.is_ok() {
-        guard.give_way();
-    }
+    let Ok(_waiting) = shared.downloads.waiting_for_phone.try_acquire() else {
+        return Err(later(&"it has enough to do").not_counted());
+    };
+    guard.give_way();
     let _turn = shared.downloads.asking.acquire().await;
     let request = MediaReuploadRequest {
         msg_id: &file.stanza_id,
@@ -340,7 +387,7 @@ async fn ask_phone(guard: &Guard, client: &Arc<Client>, file: &ToFetch) -> Resul
         "the phone has uploaded expired media again"
     );
     let moved = shared.store.media_moved(file.id, direct_path, now());
-    moved.await.map_err(Failure::disk)
+    noted(moved).await
 }
 
 fn media_type(kind: &str) -> MediaType {

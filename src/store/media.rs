@@ -58,6 +58,13 @@ pub struct Attached {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct AttachmentId(i64);
 
+#[cfg(test)]
+impl AttachmentId {
+    pub fn new(id: i64) -> Self {
+        Self(id)
+    }
+}
+
 /// An attachment to fetch.
 #[derive(Debug, Clone)]
 pub struct ToFetch {
@@ -243,7 +250,7 @@ impl Store {
     }
 
     /// Enters a file that is whole in its place, for this attachment and for all that are the same encrypted file.
-    /// The place of the file: where it was put first, if that was elsewhere.
+    /// The place of the file: where it was put first, if that was elsewhere; none at all if no row knows of it.
     pub fn media_here(
         &self,
         id: AttachmentId,
@@ -265,12 +272,13 @@ impl Store {
             .execute([id.0])?;
             tx.inbound_changed();
             tx.media_changed();
-            // Nobody asks any more for what a message carried that has fallen out meanwhile.
+            // Nobody asks any more for what a message carried that has fallen out meanwhile, but the same content may have
+            // come with another.
             let place = tx
                 .prepare_cached(
-                    "SELECT m.place FROM media m JOIN attachment a ON a.sha256 = m.sha256 WHERE a.id = ?1",
+                    "SELECT place FROM media WHERE place = ?2 OR sha256 = (SELECT sha256 FROM attachment WHERE id = ?1)",
                 )?
-                .query_row([id.0], |row| row.get(0))
+                .query_row(params![id.0, place], |row| row.get(0))
                 .optional()?;
             let place: String = place.unwrap_or_default();
             forget(tx, &place)?;
@@ -278,13 +286,13 @@ impl Store {
         })
     }
 
-    /// Notes that it did not work: to be tried again at `next`, or not by itself. What is no fault of the file, or of where
-    /// it comes from, is no attempt.
+    /// Notes that it did not work: to be tried again at `next`, or not by itself; whether that was one of its attempts.
     pub fn media_not_here(
         &self,
         id: AttachmentId,
         reason: String,
         next: Option<i64>,
+        counts: bool,
     ) -> Pending<()> {
         self.submit(move |tx| {
             let state = match next {
@@ -292,10 +300,9 @@ impl Store {
                 None => Fetching::Failed,
             };
             tx.prepare_cached(
-                "UPDATE attachment SET state = ?2, reason = ?3, next = ?4, attempts = attempts
-                    + (?3 NOT IN ('storage_full', 'store_unreachable', 'store_refused')) WHERE id = ?1 AND state = 1",
+                "UPDATE attachment SET state = ?2, reason = ?3, next = ?4, attempts = attempts + ?5 WHERE id = ?1 AND state = 1",
             )?
-            .execute(params![id.0, state as i64, reason, next.unwrap_or_default()])?;
+            .execute(params![id.0, state as i64, reason, next.unwrap_or_default(), counts])?;
             tx.inbound_changed();
             tx.media_changed();
             Ok(())

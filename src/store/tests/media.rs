@@ -155,13 +155,13 @@ fn a_failure_waits_for_its_time_or_for_somebody_who_asks() {
     let id = store.picture("m", 7, 1);
     store.want(id);
     let file = store.to_fetch().remove(0);
-    let later = store.media_not_here(file.id, "phone_offline".to_owned(), Some(NOW + 60));
+    let later = store.media_not_here(file.id, "phone_offline".to_owned(), Some(NOW + 60), true);
     later.wait().unwrap();
     assert!(store.to_fetch().is_empty());
     assert_eq!(store.next_fetch(NOW).wait().unwrap(), Some(NOW + 60));
     let again = store.media_to_fetch(10, NOW + 60).wait().unwrap();
     assert_eq!(again[0].attempts, 1);
-    let last = store.media_not_here(file.id, "expired".to_owned(), None);
+    let last = store.media_not_here(file.id, "expired".to_owned(), None, true);
     last.wait().unwrap();
     assert_eq!(store.fetching(id), Fetching::Failed);
     assert_eq!(store.next_fetch(NOW).wait().unwrap(), None);
@@ -246,6 +246,31 @@ fn a_file_goes_with_the_last_message_that_may_have_it() {
 }
 
 #[test]
+fn what_comes_for_nobody_has_the_place_that_the_same_content_has_with_another() {
+    let store = TestStore::new();
+    let (refused, other) = (store.picture("refused", 7, 1), store.picture("other", 7, 2));
+    store.want(refused);
+    store.want(other);
+    let files = store.to_fetch();
+    store
+        .drop_denied(refused, Ruling::default())
+        .wait()
+        .unwrap();
+    assert_eq!(
+        store.arrives(&files[0], "place", NOW),
+        "",
+        "nobody wants it"
+    );
+    assert_eq!(store.arrives(&files[1], "place", NOW), "place");
+    assert_eq!(
+        store.arrives(&files[0], "place", NOW),
+        "place",
+        "the other has it"
+    );
+    assert_eq!(store.arrives(&files[0], "place.jpg", NOW), "");
+}
+
+#[test]
 fn only_what_is_asked_for_is_fetched() {
     let store = TestStore::new();
     let mut two = picture("m", 7, 1);
@@ -300,7 +325,7 @@ fn every_chat_has_its_turn() {
     assert_eq!(order(NOW), "20 30 21 12 13");
     // What waits for better times is in nobody's way, its own chat's neither.
     let first = store.to_fetch().remove(0);
-    let later = store.media_not_here(first.id, "phone_offline".to_owned(), Some(NOW + 60));
+    let later = store.media_not_here(first.id, "phone_offline".to_owned(), Some(NOW + 60), true);
     later.wait().unwrap();
     assert_eq!(order(NOW), "30 21 12 13");
     assert_eq!(order(NOW + 60), "20 30 21 12 13");
@@ -313,14 +338,14 @@ fn every_chat_has_its_turn() {
 }
 
 #[test]
-fn a_full_disk_is_no_attempt_and_a_new_path_is_one() {
+fn what_costs_nothing_is_no_attempt_and_a_new_path_is_one() {
     let store = TestStore::new();
     store.want(store.picture("m", 7, 1));
     let file = store.to_fetch().remove(0);
-    for (reason, attempts) in [("storage_full", 0), ("download_failed", 1)] {
-        let noted = store.media_not_here(file.id, reason.to_owned(), Some(NOW));
+    for (counts, attempts) in [(false, 0), (true, 1)] {
+        let noted = store.media_not_here(file.id, "storage_full".to_owned(), Some(NOW), counts);
         noted.wait().unwrap();
-        assert_eq!(store.to_fetch()[0].attempts, attempts, "{reason}");
+        assert_eq!(store.to_fetch()[0].attempts, attempts);
     }
     let moved = store.media_moved(file.id, "/v/new".to_owned(), NOW);
     moved.wait().unwrap();
