@@ -328,7 +328,7 @@ async fn settle(
         Outcome::Busy(code) => {
             tracing::warn!(chat, code, "fewer messages must go");
             shared.outbox.tell(&id, Fate::RateLimited);
-            let stored = shared.store.mark_put_off(id).await;
+            let stored = shared.store.mark_put_off(id, shared.pace()).await;
             tokio::time::sleep(BUSY_PAUSE).await;
             stored
         }

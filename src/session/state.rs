@@ -124,6 +124,8 @@ const LONGEST_BAN: i64 = 366 * 24 * 3600;
 
 /// A replaced session does not fight for the connection: an explicit start sooner than this is refused.
 const REPLACED_PAUSE_SECS: i64 = 30;
+/// By how much the clock may have been set back while a ban goes on counting, seconds.
+const CLOCKS_DIFFER: i64 = 60;
 
 impl Terminal {
     /// A state first seen now.
@@ -155,7 +157,10 @@ impl Terminal {
         match self.kind {
             TerminalKind::LoggedOut => true,
             TerminalKind::Replaced => now < self.since + REPLACED_PAUSE_SECS,
-            TerminalKind::Banned => self.until.is_none_or(|until| now < until),
+            // One that begins in the future was written by a clock that was ahead.
+            TerminalKind::Banned => {
+                self.since <= now + CLOCKS_DIFFER && self.until.is_none_or(|until| now < until)
+            }
             TerminalKind::Outdated => false,
         }
     }

@@ -459,7 +459,7 @@ fn insert(tx: &Tx<'_>, message: &NewInbound) -> rusqlite::Result<Inserted> {
     let name = message.push_name.as_deref();
     if chat == sender {
         peers::seen(tx, chat, Some(&message.route), name, message.timestamp)?;
-        peers::opened(tx, chat)?;
+        peers::opened(tx, chat, message.timestamp)?;
     } else {
         peers::seen(tx, sender, message.sender.first(), name, message.timestamp)?;
         peers::seen(tx, chat, Some(&message.route), None, message.timestamp)?;

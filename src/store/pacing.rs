@@ -18,7 +18,7 @@ use super::rate::{Limits, Pace, SECOND};
 use super::{PAIRING_CODE, PeerKey, Pending, Store, Tx, meta, peers};
 
 /// A day in microseconds.
-const DAY: i64 = 24 * 3600 * SECOND;
+pub(super) const DAY: i64 = 24 * 3600 * SECOND;
 /// Whether a message may leave.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Turn {
@@ -70,7 +70,8 @@ const ORDINARY: i64 = 1;
 /// Also one of the first messages to strangers.
 const STRANGER: i64 = 2;
 
-/// How a direct chat began, in `peer.opened`: not yet.
+/// How a direct chat began, in `peer.opened`: not yet. Any smaller value is when we tried and WhatsApp refused it, as
+/// negative Unix microseconds: it counts against the day, and the chat has not begun.
 const UNOPENED: i64 = 0;
 /// They wrote first. Any larger value is when we did, Unix microseconds.
 pub(super) const BY_THEM: i64 = 1;
@@ -89,12 +90,13 @@ struct Chat {
 
 impl Chat {
     fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
-        Self::new(row, &row.get::<_, String>(4)?)
+        Self::new(row, &row.get::<_, String>(4)?, row.get(8)?)
     }
 
-    fn new(row: &Row<'_>, kind: &str) -> rusqlite::Result<Self> {
+    /// An answer goes to who has turned to us, if only by a call.
+    fn new(row: &Row<'_>, kind: &str, answer: bool) -> rusqlite::Result<Self> {
         let (opened, direct): (i64, bool) = (row.get(2)?, peers::address(row, 3)?.is_user());
-        let cold = direct && opened == UNOPENED;
+        let cold = direct && opened <= UNOPENED && !answer;
         Ok(Self {
             key: row.get(0)?,
             whole: row.get(1)?,
@@ -199,13 +201,22 @@ const LIMITS: &str = "limits";
 /// Key of the restriction.
 const RESTRICTED: &str = "restricted";
 
+/// Whether somebody has written in their own chat. A peer's `last_inbound` is of groups too.
+macro_rules! they_wrote {
+    () => {
+        "EXISTS (SELECT 1 FROM inbox WHERE sender = peer.key AND chat = peer.key)"
+    };
+}
+
 /// The start of a query about waiting messages and their chats.
 macro_rules! waiting {
     ($of:literal, $which:literal) => {
         concat!(
-            "SELECT e.key, e.pace, e.opened, e.public_id, p.kind, p.pos, p.place, p.request FROM part p ",
+            "SELECT e.key, e.pace, e.opened, e.public_id, p.kind, p.pos, p.place, p.request,
+                    r.reply_stanza IS NOT NULL AND r.reply_chat IS p.chat
+             FROM part p ",
             $of,
-            " JOIN peer e ON e.key = p.chat WHERE ",
+            " JOIN peer e ON e.key = p.chat JOIN request r ON r.id = p.request WHERE ",
             $which,
             " ORDER BY p.pos"
         )
@@ -215,7 +226,7 @@ macro_rules! waiting {
 /// All that have no place yet. The index is named, since it holds only what is open.
 const WITHOUT_PLACE: &str = waiting!(
     "INDEXED BY part_open",
-    "p.open = 1 AND p.state = 0 AND p.place = 0"
+    "p.open = 1 AND p.state IN (0, 2) AND p.place = 0"
 );
 
 impl Store {
@@ -241,7 +252,9 @@ impl Store {
     pub fn turns_of_more(&self, chat: PeerKey, messages: usize, pace: Pace) -> Pending<Turns> {
         self.look(move |tx| {
             let mut book = simulate(tx, pace, i64::MAX, |_| {})?;
-            let chat = chat_of(tx, chat, "")?;
+            let chat = tx
+                .prepare_cached("SELECT key, pace, opened, public_id FROM peer WHERE key = ?1")?
+                .query_row([chat.0], |row| Chat::new(row, "", false))?;
             let first = book.turn(chat);
             let stranger = first > book.rates(chat);
             let mut last = first;
@@ -275,13 +288,17 @@ impl Store {
     }
 
     /// Notes that WhatsApp takes no first messages from this account, or that it takes them again. `refused` is the
-    /// message that it did not take: its chat has not begun.
+    /// message that it did not take: its chat has not begun, unless they have written there.
     pub fn restrict(&self, restriction: Option<Restriction>, refused: String) -> Pending<()> {
         self.submit(move |tx| {
             tx.prepare_cached(
-                "UPDATE peer SET opened = ?2 WHERE key = (SELECT chat FROM part WHERE message_id = ?1) AND opened <> ?3",
+                concat!(
+                    "UPDATE peer SET opened = -opened
+                     WHERE key = (SELECT chat FROM part WHERE message_id = ?1) AND opened > 1 AND NOT ",
+                    they_wrote!()
+                ),
             )?
-            .execute(params![refused, UNOPENED, BY_THEM])?;
+            .execute([refused])?;
             // Those who wait for a place are refused now.
             tx.outbound_changed();
             meta::set(tx, RESTRICTED, restriction.as_ref())
@@ -294,10 +311,11 @@ impl Store {
 pub(super) fn take(
     tx: &Tx<'_>,
     pace: Pace,
-    chat: PeerKey,
-    kind: &str,
+    message_id: &str,
 ) -> rusqlite::Result<Result<i64, Turn>> {
-    let chat = chat_of(tx, chat, kind)?;
+    let chat = tx
+        .prepare_cached(waiting!("", "p.message_id = ?1"))?
+        .query_row([message_id], Chat::read)?;
     if chat.cold && restriction(tx, pace.now)?.is_some() {
         return Ok(Err(Turn::Restricted));
     }
@@ -333,15 +351,31 @@ pub(super) fn give_back(tx: &Tx<'_>, limits: Limits, message_id: &str) -> rusqli
         .execute([message_id])?;
     let account: i64 = meta::get(tx, ACCOUNT)?.unwrap_or_default();
     meta::set(tx, ACCOUNT, Some(&(account - limits.account.every)))?;
-    let before = match kind == PAIRING_CODE {
-        true => BY_THEM,
-        false => UNOPENED,
-    };
-    tx.prepare_cached(
-        "UPDATE peer SET pace = pace - ?2, opened = iif(?3, ?4, opened) WHERE key = ?1",
-    )?
-    .execute(params![chat, limits.chat.every, place == STRANGER, before])?;
+    // Who gets a code wrote first, and others may have written meanwhile.
+    tx.prepare_cached(concat!(
+        "UPDATE peer SET pace = pace - ?2, opened = iif(?3, ?4 OR ",
+        they_wrote!(),
+        ", opened) WHERE key = ?1"
+    ))?
+    .execute(params![
+        chat,
+        limits.chat.every,
+        place == STRANGER,
+        kind == PAIRING_CODE
+    ])?;
     Ok(())
+}
+
+/// WhatsApp wants fewer messages and refused this one for now: it takes another place when it goes again, and the
+/// account's burst is used up. What was never handed over refused nobody.
+pub(super) fn put_off(tx: &Tx<'_>, pace: Pace, message_id: &str) -> rusqlite::Result<()> {
+    let refused = tx
+        .prepare_cached("UPDATE part SET place = 0 WHERE message_id = ?1 AND state = 1")?
+        .execute([message_id])?;
+    match refused {
+        0 => Ok(()),
+        _ => meta::set(tx, ACCOUNT, Some(&pace.limits.account.furthest(pace.now))),
+    }
 }
 
 /// The messages at the heads of their chats that may go now, by their place in the outbox; and when the next of the
@@ -440,16 +474,14 @@ pub(super) fn turns(
     Ok(turns)
 }
 
-fn chat_of(tx: &Tx<'_>, chat: PeerKey, kind: &str) -> rusqlite::Result<Chat> {
-    tx.prepare_cached("SELECT key, pace, opened, public_id FROM peer WHERE key = ?1")?
-        .query_row([chat.0], |row| Chat::new(row, kind))
-}
-
 /// When the first messages of the last day went, the oldest first.
 fn first_messages(tx: &Tx<'_>, now: i64) -> rusqlite::Result<Vec<i64>> {
-    tx.prepare_cached("SELECT opened FROM peer WHERE opened > 1 AND opened > ?1 ORDER BY opened")?
-        .query_map([now - DAY], |row| Ok(now.min(row.get(0)?)))?
-        .collect()
+    tx.prepare_cached(
+        "SELECT opened FROM peer WHERE opened > 1 AND opened > ?1
+         UNION ALL SELECT -opened FROM peer WHERE opened < 0 AND opened < -?1 ORDER BY 1",
+    )?
+    .query_map([now - DAY], |row| Ok(now.min(row.get(0)?)))?
+    .collect()
 }
 
 /// What a clock has written that was ahead of this one would hold everything up until it is reached.
@@ -459,6 +491,8 @@ fn draw_in(tx: &Tx<'_>, Pace { limits, now }: Pace) -> rusqlite::Result<()> {
         meta::set(tx, ACCOUNT, Some(&furthest))?;
     }
     tx.prepare_cached("UPDATE peer SET opened = ?1 WHERE opened > 1 AND opened > ?1")?
+        .execute([now])?;
+    tx.prepare_cached("UPDATE peer SET opened = -?1 WHERE opened < 0 AND opened < -?1")?
         .execute([now])?;
     Ok(())
 }

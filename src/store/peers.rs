@@ -7,6 +7,7 @@
 use rusqlite::types::Type;
 use rusqlite::{OptionalExtension, Row, params};
 
+use super::rate::SECOND;
 use super::{Pending, Store, Tx, numbers, pacing, pairing};
 use crate::identity::{Address, ChatKind};
 
@@ -246,10 +247,13 @@ pub(super) fn seen(
     Ok(())
 }
 
-/// Notes that they wrote in their own chat, and not only in a group.
-pub(super) fn opened(tx: &Tx<'_>, key: PeerKey) -> rusqlite::Result<()> {
-    tx.prepare_cached("UPDATE peer SET opened = ?2 WHERE key = ?1 AND opened < ?2")?
-        .execute([key.0, pacing::BY_THEM])?;
+/// Notes that they wrote in their own chat at `at`, Unix seconds. When we did before them is kept while it counts.
+pub(super) fn opened(tx: &Tx<'_>, key: PeerKey, at: i64) -> rusqlite::Result<()> {
+    let counts = at.saturating_mul(SECOND).saturating_sub(pacing::DAY);
+    tx.prepare_cached(
+        "UPDATE peer SET opened = max(?2, -opened) WHERE key = ?1 AND (opened < ?2 OR opened > ?2 AND opened < ?3)",
+    )?
+    .execute([key.0, pacing::BY_THEM, counts])?;
     Ok(())
 }
 

@@ -296,6 +296,9 @@ const MIGRATIONS: &[&str] = &["
     -- Whether a message has taken its place within the limits, and which.
     ALTER TABLE part ADD COLUMN place INTEGER NOT NULL DEFAULT 0;
     UPDATE part SET place = 1 WHERE attempts > 0;
+", "
+    -- Below 0: when we wrote first and WhatsApp refused it.
+    CREATE INDEX peer_refused ON peer (opened) WHERE opened < 0;
 "];
 
 /// Opens or creates the file and brings its schema up to date.

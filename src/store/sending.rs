@@ -122,7 +122,7 @@ impl Store {
                 && request.expires_at > now
                 && numbers::question(tx, chat, now)?.is_none()
                 && is_head(tx, chat.key, &part.message_id)?
-                && let Ok(place) = pacing::take(tx, pace, chat.key, &part.kind)?
+                && let Ok(place) = pacing::take(tx, pace, &part.message_id)?
             {
                 tx.prepare_cached(
                     "UPDATE part SET state = 1, attempts = 1, place = ?2 WHERE message_id = ?1",
@@ -148,18 +148,16 @@ impl Store {
     /// its turn is not now.
     pub fn mark_handed(&self, message_id: String, pace: Pace) -> Pending<Turn> {
         self.submit(move |tx| {
-            let waiting: Option<(i64, String, i64)> = tx
+            let place: Option<i64> = tx
                 .prepare_cached(
-                    "SELECT chat, kind, place FROM part WHERE message_id = ?1 AND open = 1 AND state IN (0, 2)",
+                    "SELECT place FROM part WHERE message_id = ?1 AND open = 1 AND state IN (0, 2)",
                 )?
-                .query_row([&message_id], |row| {
-                    Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-                })
+                .query_row([&message_id], |row| row.get(0))
                 .optional()?;
-            let place = match waiting {
+            let place = match place {
                 None => Err(Turn::Gone),
-                Some((chat, kind, 0)) => pacing::take(tx, pace, PeerKey(chat), &kind)?,
-                Some((_, _, place)) => Ok(place),
+                Some(0) => pacing::take(tx, pace, &message_id)?,
+                Some(place) => Ok(place),
             };
             let place = match place {
                 Ok(place) => place,
@@ -181,9 +179,12 @@ impl Store {
         })
     }
 
-    /// The server refused the message for now: that was not an attempt either, but it left.
-    pub fn mark_put_off(&self, message_id: String) -> Pending<()> {
-        self.submit(move |tx| not_tried(tx, &message_id))
+    /// The server refused the message for now: that was not an attempt either. It waits on for another place.
+    pub fn mark_put_off(&self, message_id: String, pace: Pace) -> Pending<()> {
+        self.submit(move |tx| {
+            pacing::put_off(tx, pace, &message_id)?;
+            not_tried(tx, &message_id)
+        })
     }
 
     /// The server took the message at `at`, Unix seconds.
@@ -258,12 +259,14 @@ impl Store {
         })
     }
 
-    /// Gives up what has waited too long without being tried; how many messages it were.
+    /// Gives up what has waited too long without being tried, or put off; how many messages it were. Of what was put
+    /// off after an attempt of unknown fate, the fate stays unknown.
     pub fn expire(&self, now: i64) -> Pending<usize> {
         self.submit(move |tx| {
             let n = tx
                 .prepare_cached(
-                    "UPDATE part SET state = 9, open = 0 WHERE open = 1 AND state = 0
+                    "UPDATE part SET state = iif(state = 0, 9, state), open = 0
+                     WHERE open = 1 AND state IN (0, 2) AND place = 0
                      AND (SELECT expires FROM request WHERE id = part.request) <= ?1",
                 )?
                 .execute([now])?;

@@ -4,6 +4,7 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::super::inbox::state;
+use super::super::pacing::BY_THEM;
 use crate::identity::Address;
 
 /// Makes the rows of our tables fit each other again.
@@ -38,6 +39,12 @@ pub(super) fn settle(to: &Connection, lost: bool) -> rusqlite::Result<()> {
     to.execute(
         "UPDATE inbox SET state = ?1 WHERE state = ?2 AND (emission IS NULL OR emission NOT IN (SELECT number FROM emission))",
         [state::UNCONFIRMED, state::EMITTED],
+    )?;
+    // Who had to be made again would be a stranger.
+    to.execute(
+        "UPDATE peer SET opened = ?1 WHERE opened = 0
+         AND (key IN (SELECT chat FROM inbox) OR key IN (SELECT chat FROM part WHERE attempts > 0))",
+        [BY_THEM],
     )?;
     Ok(())
 }

@@ -179,8 +179,6 @@ fn a_message_takes_one_place_however_often_it_is_tried() {
     assert_eq!(try_send(&store, ANN, "A", pace), Turn::Now);
     assert!(store.mark_unknown("A".to_owned()).wait().unwrap());
     assert_eq!(hand(&store, "A", pace), Turn::Now, "again, under its id");
-    store.mark_put_off("A".to_owned()).wait().unwrap();
-    assert_eq!(hand(&store, "A", pace), Turn::Now);
     // An owner dies; the next one sends it without another place.
     let store = store.reopen();
     store.recover_outbox().wait().unwrap();
@@ -442,4 +440,86 @@ fn two_peers_that_are_one_have_the_longer_memory() {
     assert_eq!(try_send(&store, ANN_LID, "B", pace), later);
     let left = store.paced(START).wait().unwrap().strangers_left;
     assert_eq!(left, 19);
+}
+
+#[test]
+fn what_whatsapp_refuses_for_now_takes_another_place_of_an_account_without_burst() {
+    let store = TestStore::new();
+    store.put(direct(ANN, "HELLO"));
+    store.put(direct(BOB, "HELLO TOO"));
+    let limits = only(|limits| limits.account = Rate::per_minute(60, 9));
+    store.set_limits(limits).wait().unwrap();
+    let pace = at(limits, START);
+    let put_off = |id: &str| store.mark_put_off(id.to_owned(), pace).wait().unwrap();
+    assert_eq!(try_send(&store, ANN, "A", pace), Turn::Now);
+    put_off("A");
+    let later = Turn::At(START + SECOND);
+    assert_eq!(hand(&store, "A", pace), later);
+    assert_eq!(try_send(&store, BOB, "B", pace), later);
+    // After an attempt of unknown fate too, and then it is not put off forever.
+    let pace = at(limits, START + SECOND);
+    assert_eq!(hand(&store, "A", pace), Turn::Now);
+    assert!(store.mark_unknown("A".to_owned()).wait().unwrap());
+    assert_eq!(hand(&store, "A", pace), Turn::Now);
+    store.mark_put_off("A".to_owned(), pace).wait().unwrap();
+    assert!(matches!(hand(&store, "A", pace), Turn::At(_)));
+    assert_eq!(store.paced(pace.now).wait().unwrap().waiting, 2);
+    let end = NOW + 30 * 24 * 3600;
+    assert_eq!(store.expire(end).wait().unwrap(), 2);
+    assert_eq!(hand(&store, "A", at(limits, end * SECOND)), Turn::Gone);
+}
+
+#[test]
+fn a_refused_first_message_counts_against_the_day() {
+    let store = TestStore::new();
+    let pace = at(only(|limits| limits.strangers = 1), START);
+    assert_eq!(try_send(&store, BOB, "REFUSED", pace), Turn::Now);
+    restrict(&store, NOW);
+    let tomorrow = Turn::At(START + DAY);
+    assert_eq!(try_send(&store, ANN, "A", pace), tomorrow);
+    // Still when they have written, after which they are no stranger.
+    store.put(direct(BOB, "HELLO"));
+    assert_eq!(hand(&store, "A", pace), tomorrow);
+    restrict(&store, NOW + 60);
+    assert_eq!(hand(&store, "A", pace), Turn::Restricted);
+    sent(&store, "REFUSED");
+    assert_eq!(try_send(&store, BOB, "B", pace), Turn::Now);
+}
+
+#[test]
+fn who_has_written_meanwhile_stays_known() {
+    let store = TestStore::new();
+    let pace = at(only(|limits| limits.strangers = 2), START);
+    for (to, id) in [(ANN, "A"), (BOB, "REFUSED")] {
+        assert_eq!(try_send(&store, to, id, pace), Turn::Now);
+        store.put(direct(to, id));
+    }
+    let limits = pace.limits;
+    store
+        .mark_not_handed("A".to_owned(), limits)
+        .wait()
+        .unwrap();
+    restrict(&store, NOW + 60);
+    assert_eq!(hand(&store, "A", pace), Turn::Now);
+    sent(&store, "REFUSED");
+    assert_eq!(try_send(&store, BOB, "B", pace), Turn::Now);
+}
+
+#[test]
+fn an_answer_is_no_first_message() {
+    let store = TestStore::new();
+    let pace = at(only(|limits| limits.strangers = 0), START);
+    store.resolve(addresses(&[ANN])).wait().unwrap();
+    let answer = |id: &str, to: &str| OutboundRequest {
+        reply_to: Some((jid(ANN), "CALL".to_owned())),
+        ..request(to, &[id], "text")
+    };
+    restrict(&store, NOW + 60);
+    store.enqueue(answer("A", ANN), NOW).wait().unwrap();
+    assert_eq!(hand(&store, "A", pace), Turn::Now);
+    sent(&store, "A");
+    // Quoted to somebody else, or not an answer.
+    store.enqueue(answer("B", BOB), NOW).wait().unwrap();
+    assert_eq!(hand(&store, "B", pace), Turn::Restricted);
+    assert_eq!(try_send(&store, ANN, "C", pace), Turn::Restricted);
 }

@@ -104,6 +104,25 @@ fn people_who_are_lost_are_found_in_the_ids_of_their_events() {
     let waiting = store.next_to_emit(2000, WEEK, NOW).wait().unwrap();
     assert_eq!(waiting.len(), 1400);
     assert_eq!(waiting[0].chat.public_id, jid(ANN));
+    // Nor are they strangers now.
+    let mut pace = PACE;
+    pace.limits.strangers = 0;
+    let call = OutboundRequest {
+        idempotency_key: None,
+        content_hash: "y".to_owned(),
+        reply_to: None,
+        chat: addresses(&[ANN]),
+        parts: vec![NewPart {
+            message_id: "NEXT".to_owned(),
+            payload: b"x".to_vec(),
+            kind: "text".to_owned(),
+            file: None,
+        }],
+        expires_at: NOW + 9,
+    };
+    store.enqueue(call, NOW).wait().unwrap();
+    let turn = store.mark_handed("NEXT".to_owned(), pace).wait().unwrap();
+    assert_eq!(turn, Turn::Now);
 }
 
 /// Whatever is damaged, what comes out can be used.
