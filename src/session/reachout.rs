@@ -45,8 +45,16 @@ pub fn restricted_until(restriction: &Restriction) -> String {
     )
 }
 
-/// Asks WhatsApp what it meant, and notes what it says of the account.
+/// Notes the refusal, asks WhatsApp what it meant, and notes what it says of the account. Until it answers, and where
+/// it does not, the account counts as restricted.
 pub(super) async fn refused(shared: &Shared, client: &Client, message_id: &str) -> Outcome {
+    let provisional = read(ReachoutTimelock::default(), now());
+    let noted = shared
+        .store
+        .refused_first(message_id.to_owned(), provisional);
+    if let Err(error) = noted.await {
+        tracing::error!(%error, "what WhatsApp refused could not be stored");
+    }
     let asked = tokio::time::timeout(PATIENCE, async {
         client.mex().fetch_reachout_timelock().await
     });
@@ -57,7 +65,7 @@ pub(super) async fn refused(shared: &Shared, client: &Client, message_id: &str) 
                 ?unanswered,
                 "WhatsApp does not say whether this account is restricted"
             );
-            Some(read(ReachoutTimelock::default(), now()))
+            return restricted();
         }
     };
     let outcome = match &restriction {
@@ -72,11 +80,7 @@ pub(super) async fn refused(shared: &Shared, client: &Client, message_id: &str) 
                 .to_owned(),
         },
     };
-    if let Err(error) = shared
-        .store
-        .restrict(restriction, message_id.to_owned())
-        .await
-    {
+    if let Err(error) = shared.store.restrict(restriction).await {
         tracing::error!(%error, "what WhatsApp restricts could not be stored");
     }
     outcome

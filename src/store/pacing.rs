@@ -287,18 +287,28 @@ impl Store {
         })
     }
 
-    /// Notes that WhatsApp takes no first messages from this account, or that it takes them again. `refused` is the
-    /// message that it did not take: its chat has not begun, unless they have written there.
-    pub fn restrict(&self, restriction: Option<Restriction>, refused: String) -> Pending<()> {
+    /// WhatsApp refused this first message: it is not handed over again while a restriction holds, and its chat has not
+    /// begun, unless they have written there. Until it is known why, the account counts as restricted like this, or as
+    /// it was if that lasts longer.
+    pub fn refused_first(&self, message_id: String, provisional: Restriction) -> Pending<()> {
         self.submit(move |tx| {
-            tx.prepare_cached(
-                concat!(
-                    "UPDATE peer SET opened = -opened
-                     WHERE key = (SELECT chat FROM part WHERE message_id = ?1) AND opened > 1 AND NOT ",
-                    they_wrote!()
-                ),
-            )?
-            .execute([refused])?;
+            tx.prepare_cached(concat!(
+                "UPDATE peer SET opened = -opened
+                 WHERE key = (SELECT chat FROM part WHERE message_id = ?1) AND opened > 1 AND NOT ",
+                they_wrote!()
+            ))?
+            .execute([&message_id])?;
+            tx.prepare_cached("UPDATE part SET place = 0 WHERE message_id = ?1 AND state = 1")?
+                .execute([&message_id])?;
+            let known = restriction(tx, provisional.since * SECOND)?;
+            let longer = known.filter(|known| known.until > provisional.until);
+            meta::set(tx, RESTRICTED, Some(&longer.unwrap_or(provisional)))
+        })
+    }
+
+    /// Notes that WhatsApp takes no first messages from this account, or that it takes them again.
+    pub fn restrict(&self, restriction: Option<Restriction>) -> Pending<()> {
+        self.submit(move |tx| {
             // Those who wait for a place are refused now.
             tx.outbound_changed();
             meta::set(tx, RESTRICTED, restriction.as_ref())

@@ -272,8 +272,9 @@ fn restrict(store: &Store, until: i64) {
         until,
         kind: String::new(),
     };
-    let refused = "REFUSED".to_owned();
-    store.restrict(Some(restriction), refused).wait().unwrap();
+    let refused = store.refused_first("REFUSED".to_owned(), restriction.clone());
+    refused.wait().unwrap();
+    store.restrict(Some(restriction)).wait().unwrap();
 }
 
 #[test]
@@ -522,4 +523,25 @@ fn an_answer_is_no_first_message() {
     store.enqueue(answer("B", BOB), NOW).wait().unwrap();
     assert_eq!(hand(&store, "B", pace), Turn::Restricted);
     assert_eq!(try_send(&store, ANN, "C", pace), Turn::Restricted);
+}
+
+#[test]
+fn what_was_refused_does_not_go_again_though_the_process_ends_before_it_is_known_why() {
+    let store = TestStore::new();
+    let pace = at(FREE, START);
+    let provisional = |until| Restriction {
+        since: NOW,
+        until,
+        kind: String::new(),
+    };
+    assert_eq!(try_send(&store, BOB, "A", pace), Turn::Now);
+    for until in [NOW + 60, NOW + 9] {
+        let refused = store.refused_first("A".to_owned(), provisional(until));
+        refused.wait().unwrap();
+    }
+    let store = store.reopen();
+    store.recover_outbox().wait().unwrap();
+    assert_eq!(hand(&store, "A", pace), Turn::Restricted);
+    let known = store.paced(START).wait().unwrap().restricted;
+    assert_eq!(known, Some(provisional(NOW + 60)), "the longer one");
 }
