@@ -111,6 +111,7 @@ fn people_who_are_lost_are_found_in_the_ids_of_their_events() {
         idempotency_key: None,
         content_hash: "y".to_owned(),
         reply_to: None,
+        marks_read: false,
         chat: addresses(&[ANN]),
         parts: vec![NewPart {
             message_id: "NEXT".to_owned(),
