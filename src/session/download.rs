@@ -185,10 +185,9 @@ impl Downloads {
         // An object has one place whoever's key led to its content, and one alone puts it there.
         let one_place = self.bucket().is_some();
         may && !running.contains_key(&file.id)
-            && running.values().all(|other| {
+            && !running.values().any(|other| {
                 let same_content = other.source.sha256 == file.source.sha256;
-                !other.source.is_same_file(&file.source)
-                    && !(one_place && other.placed && same_content)
+                other.source.is_same_file(&file.source) || one_place && other.placed && same_content
             })
     }
 
