@@ -376,7 +376,7 @@ fn what_is_said_about_a_turn_comes_true() {
     let more = store.peer(jid(&person(0))).wait().unwrap().unwrap().key;
     let more = store.turns_of_more(more, 2, pace).wait().unwrap();
     assert!(more.first > *said.last().unwrap() && more.last > more.first);
-    let mut went = vec![0; 6];
+    let mut went = [0; 6];
     let mut clock = START;
     while went.contains(&0) {
         let heads = store
