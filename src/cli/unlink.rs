@@ -3,6 +3,7 @@
 //! Invariant: nothing is removed before WhatsApp has taken the device off its list, unless the operator said that it
 //! need not hear of it. A device that is only forgotten here goes on being encrypted for by everybody.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,12 +14,16 @@ use tokio::time::Instant;
 use super::args::{UnlinkArgs, usage};
 use crate::account::{OwnerLock, Paths, Role};
 use crate::clock::now;
-use crate::media::depot::{Depot, is_object};
+use crate::media::depot::{Depot, folder, is_object};
 use crate::session::{self, SessionError, Terminal, TerminalKind};
 use crate::store::{Linked, Store, linked_device};
 
 /// Connecting, logging in and one question, on a bad line.
 const PATIENCE: Duration = Duration::from_secs(45);
+
+/// Said when the database cannot be read.
+const UNKNOWN: &str = "the database is damaged, so it is not known whether files lie in an object store; \
+                       if media.store was one, look there";
 
 /// Unlinks the account; false if the operator would rather not.
 pub(super) fn run(args: &UnlinkArgs) -> anyhow::Result<bool> {
@@ -112,11 +117,12 @@ fn empty_object_store(paths: &Paths) -> Result<(), String> {
     }
     let Ok(store) = Store::open(&paths.channel()) else {
         // It is damaged, and what it knows is lost.
-        return Ok(());
+        return Err(UNKNOWN.to_owned());
     };
-    let places = store.places().wait().unwrap_or_default();
-    let remains = store.remains().wait().unwrap_or_default();
-    let mut objects: Vec<(String, Option<String>)> = places
+    let unknown = |_| UNKNOWN.to_owned();
+    let places = store.places().wait().map_err(unknown)?;
+    let remains = store.remains().wait().map_err(unknown)?;
+    let objects: Vec<(String, Option<String>)> = places
         .into_iter()
         .filter(|place| is_object(place))
         .map(|place| (place, None))
@@ -125,22 +131,28 @@ fn empty_object_store(paths: &Paths) -> Result<(), String> {
     if objects.is_empty() {
         return Ok(());
     }
-    let left = match Depot::open(&paths.media()) {
-        Ok(depot) => {
-            let first = objects
-                .iter()
-                .position(|(place, upload)| depot.remove(place, upload.as_deref()).is_err());
-            objects.split_off(first.unwrap_or(objects.len()))
+    let depot = Depot::open(&paths.media());
+    // By folder: one that fails is not asked again, and the others are.
+    let mut left: BTreeMap<&str, usize> = BTreeMap::new();
+    for (place, upload) in &objects {
+        let folder = folder(place);
+        let removed = !left.contains_key(folder)
+            && depot
+                .as_ref()
+                .is_ok_and(|depot| depot.remove(place, upload.as_deref()).is_ok());
+        if !removed {
+            *left.entry(folder).or_default() += 1;
         }
-        Err(_) => objects,
-    };
-    match left.first().and_then(|(place, _)| place.rsplit_once('/')) {
-        None => Ok(()),
-        Some((folder, _)) => Err(format!(
-            "{} files are left in {folder}, which could not be removed; remove that folder",
-            left.len()
-        )),
     }
+    if left.is_empty() {
+        return Ok(());
+    }
+    let say = |(folder, files): (&str, usize)| {
+        format!(
+            "{files} files are left in {folder}, which could not be removed; remove that folder"
+        )
+    };
+    Err(left.into_iter().map(say).collect::<Vec<_>>().join("\n"))
 }
 
 /// Puts who was let in into a database of their own, beside the one that is removed next, so that they are never in

@@ -9,12 +9,14 @@ use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::time::Duration;
 
-use object_store::aws::AmazonS3Builder;
-use object_store::azure::MicrosoftAzureBuilder;
-use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::multipart::MultipartStore;
 use object_store::path::Path;
-use object_store::{Error, ObjectStore, ObjectStoreExt, ObjectStoreScheme, RetryConfig};
+use object_store::{
+    ClientConfigKey, Error, ObjectStore, ObjectStoreExt, ObjectStoreScheme, RetryConfig,
+};
 use reqwest::Url;
 use tokio::runtime::Runtime;
 
@@ -26,6 +28,11 @@ const PART: u64 = 5 << 20;
 const RETRIES: usize = 2;
 /// How long one request is tried.
 const RETRYING: Duration = Duration::from_secs(10);
+/// How long one request with a part may take: 5 MiB over a line of 20 kB/s. A store's reading timeout would run while a part
+/// is sent, so there is none.
+const LONGEST: &str = "5 minutes";
+/// How long a request without a file may take.
+const SHORT: Duration = Duration::from_secs(30);
 
 /// What a store has to be able to do.
 trait Objects: ObjectStore + MultipartStore {}
@@ -82,16 +89,19 @@ impl Bucket {
         let store: Result<Box<dyn Objects>, Error> = match parsed(url)?.0 {
             ObjectStoreScheme::AmazonS3 => AmazonS3Builder::from_env()
                 .with_url(url)
+                .with_config(AmazonS3ConfigKey::Client(ClientConfigKey::Timeout), LONGEST)
                 .with_retry(retry)
                 .build()
                 .map(|store| Box::new(store) as _),
             ObjectStoreScheme::GoogleCloudStorage => GoogleCloudStorageBuilder::from_env()
                 .with_url(url)
+                .with_config(GoogleConfigKey::Client(ClientConfigKey::Timeout), LONGEST)
                 .with_retry(retry)
                 .build()
                 .map(|store| Box::new(store) as _),
             ObjectStoreScheme::MicrosoftAzure => MicrosoftAzureBuilder::from_env()
                 .with_url(url)
+                .with_config(AzureConfigKey::Client(ClientConfigKey::Timeout), LONGEST)
                 .with_retry(retry)
                 .build()
                 .map(|store| Box::new(store) as _),
@@ -118,12 +128,15 @@ impl Bucket {
 
     /// Whether objects can be written, read and removed in the folder with this URL.
     pub fn check(&self, folder: &str) -> Result<(), DepotError> {
-        let path = parsed(&format!("{}/check", folder.trim_end_matches('/')))?.1;
+        // Several may look at once, each at its own.
+        let name = format!("check-{:016x}", fastrand::u64(..));
+        let path = parsed(&format!("{}/{name}", folder.trim_end_matches('/')))?.1;
         let word = b"channel-whatsapp looks whether it may write here".as_slice();
-        self.wait(async {
+        self.soon(async {
             self.store.put(&path, word.into()).await?;
-            self.store.get_range(&path, 0..word.len() as u64).await?;
-            self.store.delete(&path).await
+            let read = self.store.get_range(&path, 0..word.len() as u64).await;
+            self.store.delete(&path).await?;
+            read
         })
         .map(drop)
         .map_err(|error| failed(&error))
@@ -192,7 +205,7 @@ impl Bucket {
             let bytes = self
                 .wait(self.store.get_range(&path, at..end))
                 .map_err(absent)?;
-            if bytes.is_empty() {
+            if (bytes.len() as u64) < end - at {
                 return Err(DepotError::Lost);
             }
             at += bytes.len() as u64;
@@ -201,17 +214,35 @@ impl Bucket {
         Ok(())
     }
 
-    /// Removes an object, and what an upload in parts has left of it.
+    /// Removes an object, and what an upload in parts has left of it. With its bucket it is gone, too.
     pub(super) fn remove(&self, place: &str, upload: Option<&str>) -> Result<(), DepotError> {
         let path = parsed(place)?.1;
-        let gone = |done: object_store::Result<()>| match done.map_err(absent) {
-            Err(DepotError::Lost) => Ok(()),
-            done => done,
+        let gone = |done: object_store::Result<()>| match done {
+            Err(Error::NotFound { .. }) => Ok(()),
+            done => done.map_err(|error| failed(&error)),
         };
         if let Some(upload) = upload {
-            gone(self.wait(self.store.abort_multipart(&path, &upload.to_owned())))?;
+            gone(self.soon(self.store.abort_multipart(&path, &upload.to_owned())))?;
         }
-        gone(self.wait(self.store.delete(&path)))
+        gone(self.soon(self.store.delete(&path)))
+    }
+
+    /// Waits for what carries no file.
+    fn soon<T>(
+        &self,
+        asked: impl Future<Output = object_store::Result<T>>,
+    ) -> object_store::Result<T> {
+        self.wait(async {
+            let late = |_| {
+                Err(Error::Generic {
+                    store: "bucket",
+                    source: "no answer in time".into(),
+                })
+            };
+            tokio::time::timeout(SHORT, asked)
+                .await
+                .unwrap_or_else(late)
+        })
     }
 
     fn wait<T>(&self, asked: impl Future<Output = T>) -> T {
@@ -261,6 +292,10 @@ fn root(url: &str) -> Result<String, DepotError> {
 fn absent(error: Error) -> DepotError {
     match &error {
         Error::NotFound { .. } if !no_bucket(&error) => DepotError::Lost,
+        // It ends before what is asked for.
+        _ if status(&error.to_string()).is_some_and(|status| status.starts_with("416")) => {
+            DepotError::Lost
+        }
         _ => failed(&error),
     }
 }
@@ -285,8 +320,22 @@ fn no_bucket(error: &Error) -> bool {
 /// Whether the answer was of those that say that the question was wrong.
 fn client_error(error: &Error) -> bool {
     let text = error.to_string();
-    let status = text.split("status code: ").nth(1);
-    status.is_some_and(|status| status.starts_with(['3', '4']))
+    if let Some(code) = of_one(&text) {
+        return !["SlowDown", "InternalError", "ServiceUnavailable"].contains(&code);
+    }
+    status(&text).is_some_and(|status| status.starts_with(['3', '4']))
+}
+
+/// The status of the answer, and what follows it, in the text of an error of `object_store`.
+fn status(text: &str) -> Option<&str> {
+    text.split("status code: ").nth(1)
+}
+
+/// What S3 says of one object when it is asked to remove several, with an answer that is good as a whole; `object_store`
+/// always asks it so.
+fn of_one(text: &str) -> Option<&str> {
+    let said = text.split("DeleteObjects request failed for key ").nth(1)?;
+    said.rsplit_once("(code: ")?.1.split(')').next()
 }
 
 /// What of an error is for people: the store's word for it, else its status, else what lies at the bottom of it. An answer's
@@ -295,6 +344,9 @@ fn told(error: &Error) -> String {
     let whole = error.to_string();
     let between =
         |from: &str, to: &str| Some(whole.split_once(from)?.1.split_once(to)?.0.to_owned());
+    if let Some(code) = of_one(&whole) {
+        return format!("it answers {code}");
+    }
     if let Some(code) = between("<Code>", "</Code>") {
         return format!("it answers {code}");
     }
@@ -338,6 +390,20 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(folder(given).ok().as_deref(), expected, "{given}");
+        }
+    }
+
+    #[test]
+    fn one_object_that_cannot_be_removed() {
+        for (code, refused) in [("AccessDenied", true), ("SlowDown", false)] {
+            let text = format!("DeleteObjects request failed for key a/b: So it is (code: {code})");
+            let error = Error::Generic {
+                store: "S3",
+                source: text.into(),
+            };
+            let said = failed(&error);
+            assert_eq!(matches!(said, DepotError::Refused(_)), refused, "{said:?}");
+            assert!(said.to_string().contains(&format!("it answers {code}")));
         }
     }
 

@@ -136,6 +136,11 @@ pub fn is_object(place: &str) -> bool {
     place.contains("://")
 }
 
+/// The URL of the folder that an object is in.
+pub fn folder(place: &str) -> &str {
+    place.rsplit_once('/').map_or(place, |(folder, _)| folder)
+}
+
 /// The place of a file in the object store with this URL: no account comes upon the files of another by chance.
 pub fn object(root: &str, store: &str, sha256: &ContentHash, mime_type: Option<&str>) -> String {
     let root = root.trim_end_matches('/');

@@ -244,14 +244,20 @@ async fn keep_in(
         false => None,
     };
     let place = object(root, shared.store.id(), &sha256, file.mime_type.as_deref());
-    noted(shared.store.media_goes(place.clone(), None)).await?;
+    let left = noted(shared.store.upload_left(place.clone())).await?;
     let (url, store, meter) = (place.clone(), shared.store.clone(), guard.meter.clone());
     let put = on_depot(shared, move |depot| {
-        let begun = |upload| {
-            let noted = store.media_goes(url.clone(), Some(upload)).wait();
+        let goes = |upload| {
+            let noted = store.media_goes(url.clone(), upload).wait();
             noted.map_err(std::io::Error::other)
         };
+        let begun = |upload| goes(Some(upload));
         let stopped = || meter.transfer.is_stopped();
+        if left.is_some() {
+            // An earlier try ended in an outage: nobody would know of its parts once the next number is noted.
+            depot.remove(&url, left.as_deref())?;
+        }
+        goes(None)?;
         depot
             .bucket(&url)?
             .put(&url, part.as_file(), size, &stopped, &begun)

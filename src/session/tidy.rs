@@ -3,12 +3,13 @@
 //! Invariant: a file has gone from the database before it goes from its place, and only what the database does not know
 //! goes. All this is done by the one task that begins downloads, so that none begins meanwhile.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::Shared;
 use super::download::MediaLimits;
 use crate::clock::now;
-use crate::media::depot::{Depot, DepotError, is_object};
+use crate::media::depot::{Depot, DepotError, folder, is_object};
 use crate::media::shelf::content;
 use crate::store::Bounds;
 
@@ -114,12 +115,19 @@ async fn clear_remains(shared: &Arc<Shared>) {
     remains.retain(|(place, _)| {
         content(place).is_none_or(|sha256| !shared.downloads.under_way(&sha256))
     });
+    let mut failed = HashSet::new();
     for (place, upload) in remains {
+        let folder = folder(&place).to_owned();
+        // Most likely this one could not be, either; it is tried again with what is let go then.
+        if failed.contains(&folder) {
+            continue;
+        }
         let at = place.clone();
         let removed = on_depot(shared, move |depot| depot.remove(&at, upload.as_deref())).await;
         if let Err(error) = removed {
-            // Most likely so would the next; it is tried again with what is let go then.
-            return tracing::warn!(code = error.code(), %error, "an object could not be removed");
+            tracing::warn!(code = error.code(), %error, folder, "an object could not be removed");
+            failed.insert(folder);
+            continue;
         }
         if let Err(error) = shared.store.remains_removed(place).await {
             return tracing::warn!(%error, "that an object is gone could not be noted");
