@@ -244,20 +244,14 @@ async fn keep_in(
         false => None,
     };
     let place = object(root, shared.store.id(), &sha256, file.mime_type.as_deref());
-    let left = noted(shared.store.upload_left(place.clone())).await?;
+    noted(shared.store.media_goes(place.clone(), None)).await?;
     let (url, store, meter) = (place.clone(), shared.store.clone(), guard.meter.clone());
     let put = on_depot(shared, move |depot| {
-        let goes = |upload| {
-            let noted = store.media_goes(url.clone(), upload).wait();
+        let begun = |upload| {
+            let noted = store.media_goes(url.clone(), Some(upload)).wait();
             noted.map_err(std::io::Error::other)
         };
-        let begun = |upload| goes(Some(upload));
         let stopped = || meter.transfer.is_stopped();
-        if left.is_some() {
-            // An earlier try ended in an outage: nobody would know of its parts once the next number is noted.
-            depot.remove(&url, left.as_deref())?;
-        }
-        goes(None)?;
         depot
             .bucket(&url)?
             .put(&url, part.as_file(), size, &stopped, &begun)
@@ -280,15 +274,15 @@ async fn enter(
     place: String,
     size: u64,
 ) -> Result<(), Failure> {
-    let here = || {
-        let entered = shared.store.media_here(file.id, place.clone(), size, now());
-        noted(entered)
-    };
-    let mut kept = here().await?;
-    if kept != place && is_gone(shared, &kept).await {
-        noted(shared.store.media_lost(vec![kept])).await?;
-        kept = here().await?;
+    // Before an event can be told of it.
+    if let Some(known) = noted(shared.store.media_place(file.source.sha256)).await?
+        && known != place
+        && is_gone(shared, &known).await
+    {
+        noted(shared.store.media_lost(vec![known])).await?;
     }
+    let entered = shared.store.media_here(file.id, place.clone(), size, now());
+    let kept = noted(entered).await?;
     // It had another ending when it came first, or nobody asks for it any more.
     if kept != place {
         discard(shared, place).await;

@@ -3,28 +3,18 @@
 //! Invariant: whatever is put there is noted here before, and taken out in the commit that enters its file; what is let go
 //! is noted in the commit that takes its file out. So a kill leaves nothing there that nobody knows of.
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::params;
 
 use super::{Pending, Store, Tx};
 use crate::media::depot::is_object;
 
 impl Store {
-    /// Notes that an object is about to be put in this place, by the upload with this number if it goes in parts. The one
-    /// noted before has to be gone ([`Self::upload_left`]).
+    /// Notes that an object is about to be put in this place, by the upload with this number if it goes in parts.
     pub fn media_goes(&self, place: String, upload: Option<String>) -> Pending<()> {
         self.submit(move |tx| {
             tx.prepare_cached("INSERT OR REPLACE INTO remains (place, upload) VALUES (?1, ?2)")?
                 .execute(params![place, upload])?;
             Ok(())
-        })
-    }
-
-    /// The number of the upload in parts that is noted for this place.
-    pub fn upload_left(&self, place: String) -> Pending<Option<String>> {
-        self.look(move |tx| {
-            tx.prepare_cached("SELECT upload FROM remains WHERE place = ?1 AND upload IS NOT NULL")?
-                .query_row([place], |row| row.get(0))
-                .optional()
         })
     }
 

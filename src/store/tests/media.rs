@@ -367,9 +367,6 @@ fn what_lies_in_an_object_store_is_known_before_and_after() {
     goes(place, None);
     goes(place, Some("upload 1"));
     goes(other, None);
-    let left = |place: &str| store.upload_left(place.to_owned()).wait().unwrap();
-    assert_eq!(left(place).as_deref(), Some("upload 1"));
-    assert_eq!(left(other), None);
     assert_eq!(
         remains(),
         [
