@@ -1,0 +1,268 @@
+//! Downloads under attack: chats that take all they can get, senders that lie, phones that are off, disks that fill.
+
+use crate::common;
+
+use std::time::{Duration, Instant};
+
+use common::disk::Disk;
+use common::media::{
+    attachment, bytes, config, extra, file, files, get, image, picture, send, start, upload,
+};
+use common::{World, eventually};
+use serde_json::{Value, json};
+use wacore::download::MediaType;
+use waproto::buffa::MessageField;
+use waproto::whatsapp as wa;
+use whatsapp_loopback::people::Person;
+
+/// The event of this message, whatever comes before.
+async fn event_of(host: &mut common::Host, id: &str) -> Value {
+    loop {
+        let event = host.event().await;
+        if event["message"]["id"] == id {
+            return event;
+        }
+    }
+}
+
+/// Sends a small picture and waits for its event; it has to be in time, and its file with it.
+async fn arrives_in_time(host: &mut common::Host, world: &World, person: &Person, seed: u64) {
+    let content = bytes(seed, 20_000);
+    let image = upload(person, &content).await;
+    let begun = Instant::now();
+    let id = send(person, world, &image).await;
+    let event = event_of(host, &id).await;
+    let waited = begun.elapsed();
+    assert_eq!(extra(&event, "media_state"), "stored", "{event}");
+    assert!(std::fs::read(file(attachment(&event))).expect("file") == content);
+    assert!(waited < Duration::from_millis(2500), "{waited:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn chats_with_many_slow_files_delay_no_other() {
+    let world = World::linked().await;
+    let media = &world.server.core().media;
+    let clara = world.person("Clara").await;
+    let mut host = start(&world, json!({})).await;
+    for (name, seed) in [("Anna", 100), ("Ben", 200)] {
+        let person = world.person(name).await;
+        for nth in 0..25 {
+            let slow = upload(&person, &bytes(seed + nth, 100_000)).await;
+            media.slow_down_one(slow.direct_path.as_ref().expect("path"), 500);
+            send(&person, &world, &slow).await;
+        }
+    }
+    eventually("as many as may are on their way", || {
+        files(&world).len() == 4
+    })
+    .await;
+    arrives_in_time(&mut host, &world, &clara, 1).await;
+    arrives_in_time(&mut host, &world, &clara, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_phone_that_does_not_answer_delays_nothing_else() {
+    let world = World::linked().await;
+    let media = &world.server.core().media;
+    let anna = world.person("Anna").await;
+    let mut host = start(&world, json!({})).await;
+    media.silence_phone(true);
+    let mut asked = Vec::new();
+    for nth in 0..6 {
+        let expired = upload(&anna, &bytes(100 + nth, 10_000)).await;
+        assert!(media.expire(expired.direct_path.as_ref().expect("path"), 410));
+        asked.push(send(&anna, &world, &expired).await);
+    }
+    for id in asked {
+        let event = event_of(&mut host, &id).await;
+        assert_eq!(extra(&event, "media_state"), "pending", "{event}");
+    }
+    // The same chat has places left as well.
+    arrives_in_time(&mut host, &world, &anna, 1).await;
+}
+
+/// Somebody has removed a kept file: the same content that comes under another ending is kept in its stead.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_is_gone_takes_none_with_it() {
+    let world = World::linked().await;
+    let anna = world.person("Anna").await;
+    let mut host = start(&world, json!({})).await;
+    let content = bytes(1, 10_000);
+    let first = send(&anna, &world, &upload(&anna, &content).await).await;
+    let first = event_of(&mut host, &first).await;
+    std::fs::remove_file(file(attachment(&first))).expect("removed");
+    let other = wa::message::ImageMessage {
+        mimetype: Some("image/png".to_owned()),
+        ..upload(&anna, &content).await
+    };
+    let other = send(&anna, &world, &other).await;
+    let other = event_of(&mut host, &other).await;
+    let at = file(attachment(&other));
+    assert!(at.to_string_lossy().ends_with(".png"), "{other}");
+    assert!(std::fs::read(at).expect("file") == content);
+    let key = attachment(&first)["storage_key"].as_str().expect("key");
+    assert!(get(&world, key, &[]).await.expect("media get") == content);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_to_be_seen_once_is_fetched_if_that_is_wanted() {
+    let world = World::linked().await;
+    let anna = world.person("Anna").await;
+    let mut host = start(&world, json!({"view_once": true})).await;
+    let plain = upload(&anna, &bytes(1, 10_000)).await;
+    let marked = wa::message::ImageMessage {
+        view_once: Some(true),
+        ..plain.clone()
+    };
+    let wrapped = wa::Message {
+        view_once_message_v2: MessageField::some(wa::message::FutureProofMessage {
+            message: MessageField::some(picture(marked.clone())),
+        }),
+        ..Default::default()
+    };
+    for message in [picture(marked), wrapped] {
+        let id = anna.send(world.jid(), message).await.expect("picture");
+        let event = event_of(&mut host, &id).await;
+        assert_eq!(extra(&event, "view_once"), "true", "{event}");
+        assert_eq!(extra(&event, "media_state"), "stored", "{event}");
+        let content = std::fs::read(file(attachment(&event))).expect("file");
+        assert!(content == bytes(1, 10_000));
+    }
+    assert_eq!(files(&world).len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_album_arrives_picture_by_picture() {
+    let world = World::linked().await;
+    let anna = world.person("Anna").await;
+    let mut host = start(&world, json!({})).await;
+    let head = wa::Message {
+        album_message: MessageField::some(wa::message::AlbumMessage {
+            expected_image_count: Some(3),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let head = anna.send(world.jid(), head).await.expect("album");
+    for seed in 1..=3 {
+        let image = upload(&anna, &bytes(seed, 10_000)).await;
+        let beside = wa::MessageAssociation {
+            association_type: Some(wa::message_association::AssociationType::MEDIA_ALBUM),
+            parent_message_key: MessageField::some(wa::MessageKey {
+                id: Some(head.clone()),
+                from_me: Some(true),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let message = wa::Message {
+            message_context_info: MessageField::some(wa::MessageContextInfo {
+                message_association: MessageField::some(beside),
+                ..Default::default()
+            }),
+            ..picture(image)
+        };
+        anna.send(world.jid(), message).await.expect("picture");
+    }
+    let event = host.event().await;
+    assert_eq!(event["message"]["id"], head, "{event}");
+    assert_eq!(event["message"]["metadata"]["album_images"], "3", "{event}");
+    for seed in 1..=3 {
+        let event = host.event().await;
+        let metadata = &event["message"]["metadata"];
+        assert_eq!(metadata["parent_message_id"], head, "{event}");
+        assert_eq!(extra(&event, "media_state"), "stored", "{event}");
+        let content = std::fs::read(file(attachment(&event))).expect("file");
+        assert!(content == bytes(seed, 10_000));
+    }
+}
+
+/// A sender who says that his file is small: what messages need stays free however large it is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_is_larger_than_it_says_does_not_fill_the_disk() {
+    let Some(disk) = Disk::new(96) else { return };
+    let world = disk.world().await;
+    let anna = world.person("Anna").await;
+    let mut host = start(&world, json!({})).await;
+    disk.fill(36 << 20);
+    let content = bytes(1, 8 << 20);
+    let lying = wa::message::ImageMessage {
+        file_length: Some(10),
+        ..upload(&anna, &content).await
+    };
+    let id = send(&anna, &world, &lying).await;
+    let mut least = u64::MAX;
+    let event = {
+        let mut event = std::pin::pin!(event_of(&mut host, &id));
+        loop {
+            tokio::select! {
+                event = &mut event => break event,
+                () = tokio::time::sleep(Duration::from_millis(2)) => least = least.min(disk.available()),
+            }
+        }
+    };
+    assert_eq!(extra(&event, "media_state"), "pending", "{event}");
+    assert_eq!(extra(&event, "media_error"), "storage_full", "{event}");
+    assert!(files(&world).is_empty());
+    assert!((30 << 20..36 << 20).contains(&least), "{least} were free");
+    let text = anna.text(world.jid(), "still there").await.expect("text");
+    assert_eq!(host.event().await["message"]["id"], text);
+    disk.free();
+    let key = attachment(&event)["storage_key"].as_str().expect("key");
+    assert!(get(&world, key, &[]).await.expect("media get") == content);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_fills_under_a_download_has_nothing_left_of_it() {
+    let Some(disk) = Disk::new(80) else { return };
+    let world = disk.world().await;
+    let anna = world.person("Anna").await;
+    let mut host = start(&world, json!({})).await;
+    let content = bytes(1, 600_000);
+    let upload = anna
+        .upload(&content, MediaType::Image)
+        .await
+        .expect("upload");
+    let media = &world.server.core().media;
+    media.slow_down_one(&upload.direct_path, 200_000);
+    let id = send(&anna, &world, &image(&upload)).await;
+    let begun = || {
+        let all = files(&world);
+        all.iter()
+            .any(|part| part.metadata().is_ok_and(|part| part.len() > 0))
+    };
+    eventually("a part", begun).await;
+    disk.fill(0);
+    eventually("nothing is left", || files(&world).is_empty()).await;
+    media.clear_faults();
+    disk.free();
+    let event = event_of(&mut host, &id).await;
+    assert_eq!(extra(&event, "media_state"), "pending", "{event}");
+    let key = attachment(&event)["storage_key"].as_str().expect("key");
+    assert!(get(&world, key, &[]).await.expect("media get") == content);
+    assert_eq!(files(&world).len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_too_much_goes_oldest_first_once_it_was_handled_and_can_be_had_again() {
+    let world = World::linked().await;
+    let anna = world.person("Anna").await;
+    let mut state = Value::Null;
+    let mut keys = Vec::new();
+    for seed in 1..=3 {
+        send(&anna, &world, &upload(&anna, &bytes(seed, 20_000)).await).await;
+        let params = json!({"config": config(json!({"max_total_bytes": 50_000})), "state": state});
+        let result = world.ok("poll_ingress", params).await;
+        let event = &result["events"][0];
+        assert_eq!(extra(event, "media_state"), "stored", "{event}");
+        let key = attachment(event)["storage_key"].as_str().expect("key");
+        keys.push((key.to_owned(), file(attachment(event))));
+        state = result["state"].clone();
+    }
+    // Each poll looks when it begins, also one that fetches nothing.
+    let params = json!({"config": config(json!({"max_total_bytes": 50_000})), "state": state});
+    world.ok("poll_ingress", params).await;
+    let here: Vec<bool> = keys.iter().map(|(_, path)| path.is_file()).collect();
+    assert_eq!(here, [false, true, true]);
+    assert!(get(&world, &keys[0].0, &[]).await.expect("media get") == bytes(1, 20_000));
+}

@@ -1,0 +1,34 @@
+//! The plugin as a process: over real pipes, against the loopback server, killed by real signals. One binary, since one is
+//! linked sooner than thirty and has no stragglers of thirty to wait for.
+
+mod common;
+
+mod access;
+mod actions;
+mod again;
+mod bypass;
+mod commands;
+mod crash;
+mod deliver;
+mod disk;
+mod downloads;
+mod events;
+mod explain;
+mod groups;
+mod identity;
+mod ingress;
+mod kinds;
+mod link;
+mod manners;
+mod media_in;
+mod media_out;
+mod object_store;
+mod operator;
+mod owner;
+mod pacing;
+mod poll;
+mod polls;
+mod state;
+mod table;
+mod uploads;
+mod wire;

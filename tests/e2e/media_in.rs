@@ -1,0 +1,560 @@
+//! Media that people send: fetched, verified, kept, told of, whatever happens on the way.
+
+use crate::common;
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use common::disk::Disk;
+use common::media::{
+    attachment, bytes, config, extra, file, files, get, picture, send, start, upload,
+};
+use common::{World, eventually, message};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use wacore::download::MediaType;
+use waproto::buffa::MessageField;
+use waproto::whatsapp as wa;
+use whatsapp_loopback::media::MediaOp;
+use whatsapp_loopback::people::{Person, Voice};
+use whatsapp_rust::Jid;
+use whatsapp_rust::upload::UploadResponse;
+
+fn clip(upload: &UploadResponse) -> wa::message::VideoMessage {
+    wa::message::VideoMessage {
+        direct_path: Some(upload.direct_path.clone()),
+        media_key: Some(upload.media_key.to_vec()),
+        file_sha256: Some(upload.file_sha256.to_vec()),
+        file_enc_sha256: Some(upload.file_enc_sha256.to_vec()),
+        file_length: Some(upload.file_length),
+        mimetype: Some("video/mp4".to_owned()),
+        seconds: Some(7),
+        width: Some(320),
+        height: Some(240),
+        ..Default::default()
+    }
+}
+
+/// Sends one of every kind; by message id what it is, its bytes, and the ending of its file.
+async fn send_all(
+    anna: &Person,
+    to: &Jid,
+    seed: u64,
+) -> HashMap<String, (&'static str, Vec<u8>, &'static str)> {
+    let of = |n: u64| bytes(seed + n, 10_000 + n as usize * 3333);
+    let mut sent = HashMap::new();
+    let id = anna.image(to.clone(), &of(0), Some("look")).await;
+    sent.insert(id.expect("image"), ("image", of(0), ".jpg"));
+    let id = anna.video(to.clone(), &of(1), None).await;
+    sent.insert(id.expect("video"), ("video", of(1), ".mp4"));
+    let id = anna.audio(to.clone(), &of(2), "audio/mpeg").await;
+    sent.insert(id.expect("audio"), ("audio", of(2), ".mp3"));
+    let voice = Voice {
+        seconds: 4,
+        waveform: Some((0..64).collect()),
+    };
+    let id = anna.voice(to.clone(), &of(3), voice).await;
+    sent.insert(id.expect("voice"), ("audio", of(3), ".ogg"));
+    let id = anna
+        .document(to.clone(), &of(4), "../../etc/plan.pdf", "application/pdf")
+        .await;
+    sent.insert(id.expect("document"), ("document", of(4), ".pdf"));
+    let id = anna.sticker(to.clone(), &of(5)).await;
+    sent.insert(id.expect("sticker"), ("sticker", of(5), ".webp"));
+    let upload = anna.upload(&of(6), MediaType::Video).await.expect("upload");
+    let gif = wa::Message {
+        video_message: MessageField::some(wa::message::VideoMessage {
+            gif_playback: Some(true),
+            ..clip(&upload)
+        }),
+        ..Default::default()
+    };
+    let id = anna.send(to.clone(), gif).await;
+    sent.insert(id.expect("gif"), ("video", of(6), ".mp4"));
+    let upload = anna.upload(&of(7), MediaType::Video).await.expect("upload");
+    let note = wa::Message {
+        ptv_message: MessageField::some(clip(&upload)),
+        ..Default::default()
+    };
+    let id = anna.send(to.clone(), note).await;
+    sent.insert(id.expect("video note"), ("video", of(7), ".mp4"));
+    let upload = anna.upload(&of(8), MediaType::Document).await;
+    let upload = upload.expect("upload");
+    let file = wa::message::DocumentMessage {
+        direct_path: Some(upload.direct_path.clone()),
+        media_key: Some(upload.media_key.to_vec()),
+        file_sha256: Some(upload.file_sha256.to_vec()),
+        file_enc_sha256: Some(upload.file_enc_sha256.to_vec()),
+        file_length: Some(upload.file_length),
+        mimetype: Some("application/zip".to_owned()),
+        caption: Some("all of it".to_owned()),
+        ..Default::default()
+    };
+    let captioned = wa::Message {
+        document_with_caption_message: MessageField::some(wa::message::FutureProofMessage {
+            message: MessageField::some(wa::Message {
+                document_message: MessageField::some(file),
+                ..Default::default()
+            }),
+        }),
+        ..Default::default()
+    };
+    let id = anna.send(to.clone(), captioned).await;
+    sent.insert(id.expect("captioned document"), ("document", of(8), ".zip"));
+    sent
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_kind_arrives_whole() {
+    let world = World::linked().await;
+    let anna = world.person("Anna").await;
+    let group = world.group(&anna, "Pictures").await;
+    let mut host = world.host();
+    let config = json!({
+        "dm_policy": "open", "allow_group_messages": true, "group_activation": "all",
+        "allowed_conversation_ids": [group.to_string()],
+    });
+    host.ask("start_ingress", json!({"config": config})).await;
+    let mut sent = send_all(&anna, &world.jid(), 100).await;
+    sent.extend(send_all(&anna, &group, 200).await);
+    // The same content once more, encrypted anew.
+    let again = anna
+        .image(group.clone(), &bytes(100, 10_000), None)
+        .await
+        .expect("image");
+    sent.insert(again, ("image", bytes(100, 10_000), ".jpg"));
+    let count = sent.len();
+    let mut keys = HashSet::new();
+    for _ in 0..count {
+        let event = host.event().await;
+        let id = event["message"]["id"].as_str().expect("id").to_owned();
+        let (kind, content, ending) = sent.remove(&id).expect("sent");
+        let found = attachment(&event);
+        assert_eq!(found["kind"], kind, "{event}");
+        assert_eq!(extra(&event, "media_state"), "stored", "{event}");
+        assert_eq!(found["size_bytes"], content.len(), "{event}");
+        let path = file(found);
+        assert!(path.to_string_lossy().ends_with(ending), "{event}");
+        assert!(std::fs::read(&path).expect("file") == content, "{event}");
+        match ending {
+            ".ogg" => {
+                let bars: Vec<String> = (0..64).map(|bar: u8| bar.to_string()).collect();
+                assert_eq!(extra(&event, "waveform"), bars.join(","));
+                assert_eq!(
+                    (extra(&event, "ptt"), extra(&event, "duration_seconds")),
+                    ("true", "4")
+                );
+            }
+            ".pdf" => assert_eq!(found["name"], "plan.pdf"),
+            ".zip" => {
+                let text = event["message"]["content"].as_str().expect("content");
+                assert!(text.ends_with("all of it"), "{event}");
+            }
+            _ => {}
+        }
+        keys.insert(found["storage_key"].as_str().expect("key").to_owned());
+    }
+    // One copy of what came twice, and a key for each.
+    let all = files(&world);
+    assert_eq!(all.len(), count - 1, "{all:?}");
+    assert_eq!(keys.len(), count);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_slow_holds_up_its_own_chat_alone_and_comes_later() {
+    let world = World::linked().await;
+    let (anna, ben) = (world.person("Anna").await, world.person("Ben").await);
+    let mut host = start(&world, json!({})).await;
+    let (large, small) = (bytes(1, 200_000), bytes(2, 20_000));
+    let slow = upload(&anna, &large).await;
+    let path = slow.direct_path.clone().expect("path");
+    // Five seconds: more than an event waits.
+    world.server.core().media.slow_down_one(&path, 40_000);
+    let begun = Instant::now();
+    let picture = send(&anna, &world, &slow).await;
+    let after = anna.text(world.jid(), "after it").await.expect("text");
+    anna.wait_ack(&after).await.expect("ack");
+    let quick = send(&ben, &world, &upload(&ben, &small).await).await;
+    let first = host.event().await;
+    assert_eq!(first["message"]["id"], quick, "{first}");
+    assert_eq!(extra(&first, "media_state"), "stored");
+    let waited = begun.elapsed();
+    assert!(waited < Duration::from_millis(2500), "{waited:?}");
+    let second = host.event().await;
+    let waited = begun.elapsed();
+    assert_eq!(second["message"]["id"], picture, "{second}");
+    assert_eq!(extra(&second, "media_state"), "pending");
+    assert_eq!(extra(&second, "media_error"), "pending");
+    assert!(waited >= Duration::from_secs(3), "{waited:?}");
+    assert_eq!(host.event().await["message"]["id"], after);
+    // The owner has it under way: whoever asks for it waits for that.
+    let key = attachment(&second)["storage_key"]
+        .as_str()
+        .expect("key")
+        .to_owned();
+    assert!(get(&world, &key, &[]).await.expect("media get") == large);
+    // In the store now: nobody is asked.
+    host.kill().await;
+    assert!(get(&world, &key, &[]).await.expect("media get") == large);
+    let out = world.home.path().join("out.jpg");
+    let out = out.to_str().expect("path");
+    assert_eq!(get(&world, &key, &["-o", out]).await, Ok(Vec::new()));
+    assert!(std::fs::read(out).expect("out") == large);
+    let mode = std::os::unix::fs::PermissionsExt::mode(
+        &std::fs::metadata(out).expect("out").permissions(),
+    );
+    assert_eq!(mode & 0o777, 0o600);
+    // Changed on the disk, it is fetched again, and nothing else is given out.
+    let kept = files(&world);
+    let kept = kept
+        .iter()
+        .find(|path| std::fs::read(path).expect("file") == large);
+    let kept = kept.expect("the large one");
+    std::fs::remove_file(kept).expect("remove");
+    std::fs::write(kept, "forged").expect("write");
+    assert!(get(&world, &key, &[]).await.expect("media get") == large);
+    let (store, token) = key.rsplit_once(':').expect("key");
+    for (wrong, why) in [
+        ("../../store.db".to_owned(), "no storage key"),
+        (format!("{store}:{}", "0".repeat(32)), "no message"),
+        (
+            format!("wa-media:0123456789abcdef:{token}"),
+            "another account",
+        ),
+    ] {
+        let said = get(&world, &wrong, &[]).await.expect_err(&wrong);
+        assert!(said.contains(why), "{wrong}: {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_fetched_is_named_with_its_reason() {
+    let world = World::linked().await;
+    let anna = world.person("Anna").await;
+    let media = &world.server.core().media;
+    let mut host = start(&world, json!({"max_bytes": 50_000})).await;
+    let mut sent = HashMap::new();
+    // Two that have expired; the phone has one of them.
+    for (seed, kept) in [(1, true), (2, false)] {
+        let content = bytes(seed, 10_000);
+        let expired = upload(&anna, &content).await;
+        let path = expired.direct_path.clone().expect("path");
+        assert!(media.expire(&path, 410));
+        let message = format!("3EB0EXPIRED{seed}");
+        if kept {
+            media.phone_keeps(&message, expired.media_key.as_ref().expect("key"), &path);
+        }
+        anna.send_as(&message, world.jid(), picture(expired))
+            .await
+            .expect("picture");
+        sent.insert(message, if kept { "" } else { "expired" });
+    }
+    // One that says it is large, one that is and does not say so.
+    let large = upload(&anna, &bytes(3, 60_000)).await;
+    sent.insert(send(&anna, &world, &large).await, "too_large");
+    let lying = wa::message::ImageMessage {
+        file_length: Some(10),
+        ..upload(&anna, &bytes(4, 60_000)).await
+    };
+    sent.insert(send(&anna, &world, &lying).await, "too_large");
+    // One that is another file than it says, and one that does not say which it is.
+    let other = wa::message::ImageMessage {
+        file_sha256: Some(vec![7; 32]),
+        ..upload(&anna, &bytes(5, 1000)).await
+    };
+    sent.insert(send(&anna, &world, &other).await, "corrupt");
+    let unnamed = wa::message::ImageMessage {
+        file_sha256: None,
+        ..upload(&anna, &bytes(6, 1000)).await
+    };
+    sent.insert(send(&anna, &world, &unnamed).await, "incomplete");
+    // A path that would lead to another host.
+    let elsewhere = wa::message::ImageMessage {
+        direct_path: Some("@127.0.0.1:1/x".to_owned()),
+        ..upload(&anna, &bytes(7, 1000)).await
+    };
+    sent.insert(send(&anna, &world, &elsewhere).await, "incomplete");
+    let once = wa::message::ImageMessage {
+        view_once: Some(true),
+        jpeg_thumbnail: Some(vec![0xFF, 0xD8, 0xFF, 0xE0]),
+        ..upload(&anna, &bytes(8, 1000)).await
+    };
+    let once = send(&anna, &world, &once).await;
+    sent.insert(once.clone(), "view_once");
+    // A content that is there, claimed by somebody who cannot have it.
+    let claimed = wa::message::ImageMessage {
+        file_sha256: Some(Sha256::digest(bytes(1, 10_000)).to_vec()),
+        ..upload(&anna, &bytes(9, 1000)).await
+    };
+    for _ in 0..sent.len() {
+        let event = host.event().await;
+        let id = event["message"]["id"].as_str().expect("id");
+        let reason = sent.remove(id).expect("sent");
+        assert_eq!(extra(&event, "media_error"), reason, "{event}");
+        let state = if reason.is_empty() {
+            "stored"
+        } else {
+            "unavailable"
+        };
+        assert_eq!(extra(&event, "media_state"), state, "{event}");
+        if reason.is_empty() {
+            assert!(std::fs::read(file(attachment(&event))).expect("file") == bytes(1, 10_000));
+        }
+        let thumbnail = if id == once { "/9j/4A==" } else { "" };
+        assert_eq!(extra(&event, "thumbnail_jpeg_base64"), thumbnail, "{event}");
+    }
+    assert_eq!(media.uploaded_again(), 1);
+    send(&anna, &world, &claimed).await;
+    let event = host.event().await;
+    assert_eq!(extra(&event, "media_error"), "corrupt", "{event}");
+    assert_eq!(attachment(&event)["url"], Value::Null);
+    assert_eq!(files(&world).len(), 1);
+    // A host that wants none.
+    let config = config(json!({"download": "none"}));
+    host.ask("configure", json!({"config": config})).await;
+    send(&anna, &world, &upload(&anna, &bytes(10, 1000)).await).await;
+    let event = host.event().await;
+    assert_eq!(extra(&event, "media_error"), "not_downloaded", "{event}");
+    let key = attachment(&event)["storage_key"].as_str().expect("key");
+    assert!(get(&world, key, &[]).await.expect("media get") == bytes(10, 1000));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_key_of_a_claim_leads_to_nobody_else_s_file() {
+    let world = World::linked().await;
+    let (anna, ben) = (world.person("Anna").await, world.person("Ben").await);
+    let mut host = start(&world, json!({})).await;
+    let secret = bytes(1, 10_000);
+    let theirs = upload(&anna, &secret).await;
+    send(&anna, &world, &theirs).await;
+    let first = host.event().await;
+    assert_eq!(extra(&first, "media_state"), "stored", "{first}");
+    // Ben knows the hash of the file, where it is, and what it is encrypted to, and not its key.
+    let own = upload(&ben, &bytes(2, 10_000)).await;
+    let claims = [
+        wa::message::ImageMessage {
+            file_sha256: theirs.file_sha256.clone(),
+            ..own.clone()
+        },
+        wa::message::ImageMessage {
+            media_key: own.media_key.clone(),
+            ..theirs.clone()
+        },
+        wa::message::ImageMessage {
+            media_key: None,
+            ..theirs.clone()
+        },
+    ];
+    let to_ben = ben.pn().to_string();
+    let pushed = |key: &Value| {
+        let file = json!({"name": "", "mime_type": "", "storage_key": key});
+        let mut message = message("here", json!({"conversation_id": to_ben}));
+        message["attachments"] = json!([file]);
+        json!({"config": config(json!({})), "message": message})
+    };
+    for claim in claims {
+        send(&ben, &world, &claim).await;
+        let event = host.event().await;
+        assert_ne!(extra(&event, "media_state"), "stored", "{event}");
+        let key = &attachment(&event)["storage_key"];
+        if let Some(key) = key.as_str() {
+            let said = get(&world, key, &["--timeout", "2"]).await;
+            assert!(said.is_err(), "somebody else's file");
+        }
+        let refused = host.ask_refused("push", pushed(key)).await;
+        assert!(
+            refused == "attachment_not_here" || refused == "invalid_attachment",
+            "{refused}"
+        );
+    }
+    // Who passes the very same file on had it, and its key needs no second download.
+    world
+        .server
+        .core()
+        .media
+        .expire(theirs.direct_path.as_ref().expect("path"), 410);
+    send(&ben, &world, &theirs).await;
+    let event = host.event().await;
+    let (forwarded, own) = (
+        attachment(&event)["storage_key"].as_str().expect("key"),
+        attachment(&first)["storage_key"].as_str().expect("key"),
+    );
+    assert_ne!(forwarded, own);
+    for key in [forwarded, own] {
+        assert!(get(&world, key, &[]).await.expect("media get") == secret);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_download_that_is_cut_leaves_nothing_and_is_made_up_for() {
+    const CUTS: [u64; 6] = [0, 1, 9, 10, 4096, 30_000];
+    let world = World::linked().await;
+    let anna = world.person("Anna").await;
+    let media = &world.server.core().media;
+    let mut host = start(&world, json!({})).await;
+    let mut sent = HashMap::new();
+    for (nth, after) in CUTS.into_iter().enumerate() {
+        let content = bytes(nth as u64, 30_001);
+        let image = upload(&anna, &content).await;
+        // The second attempt comes while the event still waits.
+        media.cut(MediaOp::Download, after, 1);
+        sent.insert(send(&anna, &world, &image).await, content);
+        eventually("cut", || media.cuts_left() == 0).await;
+    }
+    eventually("all are there", || files(&world).len() == CUTS.len()).await;
+    for _ in 0..CUTS.len() {
+        let event = host.event().await;
+        let id = event["message"]["id"].as_str().expect("id");
+        let content = sent.remove(id).expect("sent");
+        assert_eq!(extra(&event, "media_state"), "stored", "{event}");
+        assert!(std::fs::read(file(attachment(&event))).expect("file") == content);
+    }
+    // Cut again and again: the event says so, and there is not a byte of it.
+    let image = upload(&anna, &bytes(9, 30_001)).await;
+    media.cut(MediaOp::Download, 20_000, 50);
+    send(&anna, &world, &image).await;
+    let event = host.event().await;
+    assert_eq!(extra(&event, "media_state"), "pending", "{event}");
+    assert_eq!(extra(&event, "media_error"), "download_failed", "{event}");
+    assert_eq!(files(&world).len(), CUTS.len());
+    media.clear_faults();
+    eventually("it comes later", || files(&world).len() == CUTS.len() + 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kill_in_the_middle_is_made_up_for() {
+    let world = World::linked().await;
+    let anna = world.person("Anna").await;
+    let media = &world.server.core().media;
+    let mut host = start(&world, json!({})).await;
+    let content = bytes(1, 300_000);
+    let image = upload(&anna, &content).await;
+    media.slow_down_one(image.direct_path.as_ref().expect("path"), 20_000);
+    let id = send(&anna, &world, &image).await;
+    eventually("a part", || files(&world).len() == 1).await;
+    host.kill().await;
+    let left = files(&world);
+    assert!(
+        left[0]
+            .parent()
+            .is_some_and(|folder| folder.ends_with("part")),
+        "{left:?}"
+    );
+    media.clear_faults();
+    let mut host = start(&world, json!({})).await;
+    let event = host.event().await;
+    assert_eq!(event["message"]["id"], id);
+    assert_eq!(extra(&event, "media_state"), "stored", "{event}");
+    assert!(std::fs::read(file(attachment(&event))).expect("file") == content);
+    assert_eq!(files(&world).len(), 1);
+    host.kill().await;
+    // Somebody removes what an event still needs.
+    std::fs::remove_file(file(attachment(&event))).expect("remove");
+    let mut host = start(&world, json!({})).await;
+    let event = host.event().await;
+    assert_eq!(event["message"]["id"], id);
+    let path = file(attachment(&event));
+    let there = || std::fs::read(&path).is_ok_and(|bytes| bytes == content);
+    eventually("it is there again", there).await;
+    host.kill().await;
+    // A poll waits for its media too.
+    let small = bytes(2, 20_000);
+    let id = send(&anna, &world, &upload(&anna, &small).await).await;
+    let events = world.poll(config(json!({}))).await;
+    let event = events.last().expect("an event");
+    assert_eq!(event["message"]["id"], id);
+    assert!(std::fs::read(file(attachment(event))).expect("file") == small);
+    // Somebody who may not speak has nothing fetched.
+    send(&anna, &world, &upload(&anna, &bytes(3, 20_000)).await).await;
+    let refused = json!({"dm_policy": "deny", "poll_idle_ms": 300});
+    assert!(world.poll(refused).await.is_empty());
+    assert_eq!(files(&world).len(), 2);
+}
+
+/// The most memory that a process has had, KiB.
+fn peak(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("status");
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmHWM:"))
+        .expect("VmHWM");
+    let number = line.split_whitespace().nth(1).expect("a number");
+    number.parse().expect("a number")
+}
+
+/// Memory does not grow with the file. With `CHANNEL_WHATSAPP_LONG` set it is a file of 1 GiB.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_file_is_streamed() {
+    if !cfg!(target_os = "linux") {
+        eprintln!("SKIPPED: only Linux tells how much memory a process has had");
+        return;
+    }
+    let length = match std::env::var_os("CHANNEL_WHATSAPP_LONG") {
+        Some(_) => 1 << 30,
+        None => 64 << 20,
+    };
+    let world = World::linked().await;
+    let anna = world.person("Anna").await;
+    let limits = whatsapp_loopback::media::MediaLimits {
+        blob: 2 << 30,
+        total: 4 << 30,
+    };
+    world.server.core().media.set_limits(limits);
+    let content = bytes(1, length);
+    let image = upload(&anna, &content).await;
+    let mut host = start(&world, json!({"max_bytes": 2_u64 << 30})).await;
+    // What a small one takes, it has taken.
+    send(&anna, &world, &upload(&anna, &bytes(2, 100_000)).await).await;
+    host.event().await;
+    let process = host.child.id().expect("pid");
+    let before = peak(process);
+    let begun = Instant::now();
+    send(&anna, &world, &image).await;
+    let event = host.event().await;
+    let key = attachment(&event)["storage_key"]
+        .as_str()
+        .expect("key")
+        .to_owned();
+    let whole = |path: &PathBuf| {
+        let named = path.extension().is_some();
+        named
+            && path
+                .metadata()
+                .is_ok_and(|file| file.len() == length as u64)
+    };
+    while !files(&world).iter().any(whole) {
+        assert!(begun.elapsed() < Duration::from_secs(600), "never whole");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let took = begun.elapsed();
+    assert!(get(&world, &key, &[]).await.expect("media get") == content);
+    let grown = peak(process) - before;
+    eprintln!("{} MiB in {took:?}, {grown} KiB more", length >> 20);
+    assert!(grown < 32 << 10, "{grown} KiB more");
+}
+
+/// A disk that has no place for a file goes on taking messages. Mounting one needs root.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_does_not_fit_waits_for_space() {
+    let Some(disk) = Disk::new(80) else { return };
+    let world = disk.world().await;
+    let anna = world.person("Anna").await;
+    let mut host = start(&world, json!({})).await;
+    let content = bytes(1, 1 << 20);
+    let image = upload(&anna, &content).await;
+    // Enough for messages, and not for the file beside the reserve.
+    disk.fill(24 << 20);
+    send(&anna, &world, &image).await;
+    let event = host.event().await;
+    assert_eq!(extra(&event, "media_state"), "pending", "{event}");
+    assert_eq!(extra(&event, "media_error"), "storage_full", "{event}");
+    let text = anna.text(world.jid(), "still there").await.expect("text");
+    assert_eq!(host.event().await["message"]["id"], text);
+    assert_eq!(files(&world).len(), 0);
+    let key = attachment(&event)["storage_key"].as_str().expect("key");
+    let said = get(&world, key, &[]).await.expect_err("no space");
+    assert!(said.contains("not enough space"), "{said}");
+    disk.free();
+    assert!(get(&world, key, &[]).await.expect("media get") == content);
+}
