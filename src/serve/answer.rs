@@ -16,7 +16,7 @@ use crate::session::SessionError;
 /// The host gives a call 30 s from before it spawns the process to its exit; this leaves it two.
 const ONE_SHOT: Duration = Duration::from_secs(28);
 /// What a one-shot process keeps of that for disconnecting and leaving.
-const LEAVE: Duration = Duration::from_millis(1500);
+const LEAVE: Duration = Duration::from_millis(2500);
 
 /// What all accounts of this process share.
 pub(super) struct Process {

@@ -31,7 +31,7 @@ use crate::store::{
 };
 
 /// What a call takes beyond its deadline to take back what did not go. Less than a one-shot process has left to leave.
-const LATE: Duration = Duration::from_secs(1);
+const LATE: Duration = Duration::from_secs(2);
 
 /// Sends one message of the host, and answers in time even where nobody can say what became of it, since a disk takes or
 /// gives nothing. What is under way goes on then, and ends as it would have.
