@@ -472,17 +472,6 @@ async fn a_kill_in_the_middle_is_made_up_for() {
     assert_eq!(files(&world).len(), 2);
 }
 
-/// The most memory that a process has had, KiB.
-fn peak(process: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("status");
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmHWM:"))
-        .expect("VmHWM");
-    let number = line.split_whitespace().nth(1).expect("a number");
-    number.parse().expect("a number")
-}
-
 /// Memory does not grow with the file. With `CHANNEL_WHATSAPP_LONG` set it is a file of 1 GiB.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_file_is_streamed() {
@@ -508,7 +497,7 @@ async fn a_large_file_is_streamed() {
     send(&anna, &world, &upload(&anna, &bytes(2, 100_000)).await).await;
     host.event().await;
     let process = host.child.id().expect("pid");
-    let before = peak(process);
+    let before = common::peak(process);
     let begun = Instant::now();
     send(&anna, &world, &image).await;
     let event = host.event().await;
@@ -529,7 +518,7 @@ async fn a_large_file_is_streamed() {
     }
     let took = begun.elapsed();
     assert!(get(&world, &key, &[]).await.expect("media get") == content);
-    let grown = peak(process) - before;
+    let grown = common::peak(process) - before;
     eprintln!("{} MiB in {took:?}, {grown} KiB more", length >> 20);
     assert!(grown < 32 << 10, "{grown} KiB more");
 }

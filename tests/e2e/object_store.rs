@@ -412,17 +412,6 @@ async fn a_kill_in_the_middle_leaves_nothing_that_nobody_knows() {
     eventually("what was left is gone", || !there(&s3)).await;
 }
 
-/// The most memory that a process has had, KiB.
-fn peak(process: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("status");
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmHWM:"))
-        .expect("VmHWM");
-    let number = line.split_whitespace().nth(1).expect("a number");
-    number.parse().expect("a number")
-}
-
 /// Memory does not grow with the file. With `CHANNEL_WHATSAPP_LONG` set it is a file of 1 GiB.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_file_is_streamed() {
@@ -448,11 +437,11 @@ async fn a_large_file_is_streamed() {
     send(&anna, &world, &bytes(2, 100_000)).await;
     host.event().await;
     let process = host.child.id().expect("pid");
-    let before = peak(process);
+    let before = common::peak(process);
     let content = bytes(1, length);
     send(&anna, &world, &content).await;
     let event = host.event().await;
     assert!(s3.get(&world, &event).await.expect("media get") == content);
-    let grown = peak(process) - before;
+    let grown = common::peak(process) - before;
     assert!(grown < 24 << 10, "{grown} KiB more");
 }

@@ -258,22 +258,13 @@ async fn a_file_cannot_be_had_by_a_device_that_may_not_connect() {
     world.fault(banned).await;
     let reason = get().await;
     assert!(reason.contains("has banned this account"), "{reason}");
-    let logins = world
-        .server
-        .core()
-        .account(&world.phone)
-        .expect("account")
-        .devices[0]
-        .logins;
+    let logins = || {
+        let account = world.server.core().account(&world.phone);
+        account.expect("account").devices[0].logins
+    };
+    let before = logins();
     assert_eq!(get().await, reason, "as it was recorded");
-    let after = world
-        .server
-        .core()
-        .account(&world.phone)
-        .expect("account")
-        .devices[0]
-        .logins;
-    assert_eq!(after, logins);
+    assert_eq!(logins(), before);
 
     let channel = rusqlite::Connection::open(world.account_dir().join("channel.db")).expect("open");
     channel

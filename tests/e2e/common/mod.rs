@@ -449,3 +449,14 @@ pub async fn fill(world: &World, messages: usize, people: usize) {
         messages
     );
 }
+
+/// The most memory that a process has had, KiB.
+pub fn peak(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("status");
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmHWM:"))
+        .expect("VmHWM");
+    let number = line.split_whitespace().nth(1).expect("a number");
+    number.parse().expect("a number")
+}
