@@ -497,7 +497,7 @@ async fn a_large_file_is_streamed() {
     send(&anna, &world, &upload(&anna, &bytes(2, 100_000)).await).await;
     host.event().await;
     let process = host.child.id().expect("pid");
-    let before = common::peak(process);
+    let before = common::memory(process, "VmHWM");
     let begun = Instant::now();
     send(&anna, &world, &image).await;
     let event = host.event().await;
@@ -518,7 +518,7 @@ async fn a_large_file_is_streamed() {
     }
     let took = begun.elapsed();
     assert!(get(&world, &key, &[]).await.expect("media get") == content);
-    let grown = common::peak(process) - before;
+    let grown = common::memory(process, "VmHWM") - before;
     eprintln!("{} MiB in {took:?}, {grown} KiB more", length >> 20);
     assert!(grown < 32 << 10, "{grown} KiB more");
 }

@@ -383,18 +383,6 @@ async fn a_file_goes_with_the_message_that_expires() {
     assert_eq!(files_of(&anna), 0);
 }
 
-/// KiB of memory that a process has, or had at most.
-fn memory(host: &Host, what: &str) -> u64 {
-    let pid = host.child.id().expect("pid");
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("status");
-    let line = status
-        .lines()
-        .find(|line| line.starts_with(what))
-        .expect("line");
-    let number = line.split_whitespace().nth(1).expect("number");
-    number.parse().expect("number")
-}
-
 /// 1 GiB in the long form.
 fn large(otherwise: usize) -> usize {
     match std::env::var_os("CHANNEL_WHATSAPP_LONG") {
@@ -412,7 +400,8 @@ async fn send_large(host: &mut Host, to: &str, source: Value) -> Value {
     push["config"]["max_attachment_bytes"] = json!(1 << 30);
     push["config"]["send_timeout_secs"] = json!(600);
     let pid = host.child.id().expect("pid");
-    let idle = memory(host, "VmRSS");
+    let process = host.child.id().expect("pid");
+    let idle = common::memory(process, "VmRSS");
     std::fs::write(format!("/proc/{pid}/clear_refs"), "5").expect("the peak begins anew");
     let begun = std::time::Instant::now();
     host.send(&request("push", push)).await;
@@ -425,7 +414,7 @@ async fn send_large(host: &mut Host, to: &str, source: Value) -> Value {
         }
     };
     let took = begun.elapsed();
-    let peak = memory(host, "VmHWM");
+    let peak = common::memory(process, "VmHWM");
     eprintln!("{took:?}; {idle} KiB idle, {peak} at most");
     assert!(peak < idle + (32 << 10), "{idle} KiB idle, {peak} at most");
     assert_eq!(

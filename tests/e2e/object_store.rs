@@ -437,11 +437,11 @@ async fn a_large_file_is_streamed() {
     send(&anna, &world, &bytes(2, 100_000)).await;
     host.event().await;
     let process = host.child.id().expect("pid");
-    let before = common::peak(process);
+    let before = common::memory(process, "VmHWM");
     let content = bytes(1, length);
     send(&anna, &world, &content).await;
     let event = host.event().await;
     assert!(s3.get(&world, &event).await.expect("media get") == content);
-    let grown = common::peak(process) - before;
+    let grown = common::memory(process, "VmHWM") - before;
     assert!(grown < 24 << 10, "{grown} KiB more");
 }

@@ -450,13 +450,13 @@ pub async fn fill(world: &World, messages: usize, people: usize) {
     );
 }
 
-/// The most memory that a process has had, KiB.
-pub fn peak(process: u32) -> u64 {
+/// KiB of memory that a process has (`VmRSS`), or had at most (`VmHWM`).
+pub fn memory(process: u32, what: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("status");
     let line = status
         .lines()
-        .find(|line| line.starts_with("VmHWM:"))
-        .expect("VmHWM");
+        .find(|line| line.starts_with(what))
+        .expect("line");
     let number = line.split_whitespace().nth(1).expect("a number");
     number.parse().expect("a number")
 }
