@@ -319,6 +319,7 @@ fn messages(paths: &Paths, report: &mut Report, owned: bool) -> Result<bool, Sto
         ("outbox_unknown", counts.unknown),
         ("suspect", counts.suspect),
         ("rejected", counts.rejected),
+        ("expired", counts.expired),
     ] {
         report.fact(name, count);
     }
@@ -433,6 +434,10 @@ fn troubles(counts: &Counts, owned: bool, report: &mut Report) {
         (
             counts.rejected,
             "were refused; the answers to their calls said why",
+        ),
+        (
+            counts.expired,
+            "were given up, since neither a connection nor their turn came within `queue_ttl_secs`",
         ),
     ] {
         if count > 0 {

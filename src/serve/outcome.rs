@@ -8,6 +8,9 @@ use crate::protocol::{PLATFORM, StringMap};
 use crate::session::Fate;
 use crate::store::{DeliveryState, Pace, PartState, Turns};
 
+/// The limits do not let it go in time.
+pub(super) const RATE_LIMITED: &str = "rate_limited";
+
 /// How far the messages of a request got.
 #[derive(Default)]
 pub(super) struct Outcome {
@@ -67,7 +70,7 @@ impl Wanting {
                  `text_chunk_chars`, `pacing` or `send_timeout_secs`"
             }
         };
-        WireError::new("rate_limited", sentence)
+        WireError::new(RATE_LIMITED, sentence)
     }
 }
 

@@ -379,6 +379,7 @@ async fn numbers(store: &Store, report: &mut HealthReport) -> Result<(), StoreEr
         ("outbox_unknown", counts.unknown),
         ("suspect", counts.suspect),
         ("rejected", counts.rejected),
+        ("expired", counts.expired),
         ("dropped_unproven", counts.dropped),
         ("applicants", applicants.len() as i64),
     ] {

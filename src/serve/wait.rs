@@ -5,7 +5,7 @@ use tokio::time::Instant;
 use std::time::Duration;
 
 use super::account::Open;
-use super::outcome::{Outcome, Wanting};
+use super::outcome::{Outcome, RATE_LIMITED, Wanting};
 use crate::protocol::jsonrpc::WireError;
 use crate::session::{Connection, Fate, Following, RESTRICTED, SessionError};
 use crate::store::{DeliveryState, PartState, PeerKey, RequestId, StoreError};
@@ -55,12 +55,20 @@ impl Wait<'_> {
             .any(|fate| matches!(fate, Fate::Rejected { .. }));
         let pace = self.open.session.pace();
         let turns = store.turns(self.request, pace).await?;
-        let states = match self.degrade && over.is_none() && !refused {
+        let stays = self.degrade && over.is_none() && !refused;
+        // What would expire before its turn is better refused than promised.
+        let in_vain = stays && turns.is_some_and(|turns| turns.come_too_late());
+        let states = match stays && !in_vain {
             true => store.request(self.request).await?,
             false => store.withdraw(self.request).await?,
         };
         let mut outcome = Outcome::of(states, fates);
         outcome.turn = turns.map(|turns| Wanting { turns, pace });
+        if let Some(turn) = outcome.turn.filter(|_| in_vain) {
+            let refused = turn.error(&outcome, self.budget);
+            outcome.error = Some((refused.code.into_owned(), refused.message));
+            store.count_refused().await?;
+        }
         self.answer(outcome, over).await
     }
 
@@ -104,18 +112,19 @@ impl Wait<'_> {
             return Ok(None);
         }
         if let Some((code, _)) = &outcome.error {
-            return match code.as_str() {
-                RESTRICTED => self
-                    .open
-                    .store
-                    .paced(crate::clock::now_us())
-                    .await
-                    .map(|paced| {
-                        let left = paced.restricted?.until - crate::clock::now();
-                        Some(Duration::from_secs(left.try_into().ok()?))
-                    }),
-                _ => Ok(None),
-            };
+            match code.as_str() {
+                RATE_LIMITED => {}
+                RESTRICTED => {
+                    let paced = self.open.store.paced(crate::clock::now_us()).await?;
+                    let left = paced
+                        .restricted
+                        .map(|until| until.until - crate::clock::now());
+                    return Ok(
+                        left.and_then(|left| Some(Duration::from_secs(left.try_into().ok()?)))
+                    );
+                }
+                _ => return Ok(None),
+            }
         }
         Ok(match outcome.turn {
             Some(turn) if turn.is_awaited() => turn.retry_after(outcome.parts.len(), self.budget),
@@ -140,7 +149,7 @@ impl Wait<'_> {
                 ),
             ),
             (true, _) if outcome.rate_limited => WireError::new(
-                "rate_limited",
+                RATE_LIMITED,
                 "fewer messages and questions may go from this account now; send it again in a minute",
             ),
             (true, Some(turn)) => turn.error(outcome, self.budget),
@@ -159,13 +168,16 @@ impl Wait<'_> {
     /// the time as long as any of it goes.
     async fn turn_comes_too_late(&self, entered: &[PartState]) {
         let waits = |part: &PartState| part.open && part.state == DeliveryState::Queued;
+        let mut news = self.open.store.outbound_signal();
         while entered.iter().any(waits) {
-            let mut look = LOOK;
+            let (mut look, mut asking) = (LOOK, false);
+            news.borrow_and_update();
             let pace = self.open.session.pace();
             let left = self.deadline.saturating_duration_since(Instant::now());
             let end = pace.now.saturating_add(left.as_micros() as i64);
             // Who cannot read it now waits for the deadline.
             if let Ok(Some(turns)) = self.open.store.turns(self.request, pace).await {
+                asking = turns.asking;
                 let decides = match self.degrade && !self.queued_will_do {
                     true => turns.first,
                     false => turns.last,
@@ -177,7 +189,11 @@ impl Wait<'_> {
                 let until = u64::try_from(decides - pace.now).unwrap_or_default();
                 look = look.max(Duration::from_micros(until));
             }
-            tokio::time::sleep(look).await;
+            tokio::select! {
+                () = tokio::time::sleep(look) => {}
+                // Whose number it is has been said, and with it whether they are strangers.
+                Ok(()) = news.changed(), if asking => {}
+            }
         }
         std::future::pending().await
     }

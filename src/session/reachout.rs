@@ -2,7 +2,8 @@
 //! one person takes messages only with a token of theirs.
 //!
 //! Invariant: a message that was refused so is never sent again by itself, and while the account is restricted no first
-//! message leaves it, in any process; the restriction and its end are in `channel.db` (`store::pacing` refuses).
+//! message leaves it, in any process; that it was refused, the restriction and its end are in `channel.db` before anything
+//! is asked (`store::pacing` refuses).
 
 use std::time::Duration;
 
@@ -46,15 +47,16 @@ pub fn restricted_until(restriction: &Restriction) -> String {
 }
 
 /// Notes the refusal, asks WhatsApp what it meant, and notes what it says of the account. Until it answers, and where
-/// it does not, the account counts as restricted.
+/// it does not, the account counts as restricted, and the message as refused for that.
 pub(super) async fn refused(shared: &Shared, client: &Client, message_id: &str) -> Outcome {
     let provisional = read(ReachoutTimelock::default(), now());
     let noted = shared
         .store
-        .refused_first(message_id.to_owned(), provisional);
+        .refused_first(message_id.to_owned(), RESTRICTED, provisional);
     if let Err(error) = noted.await {
         tracing::error!(%error, "what WhatsApp refused could not be stored");
     }
+    crate::crash::point("after_refusal");
     let asked = tokio::time::timeout(PATIENCE, async {
         client.mex().fetch_reachout_timelock().await
     });

@@ -224,6 +224,20 @@ mod tests {
     }
 
     #[test]
+    fn a_ban_that_a_clock_ahead_has_written_holds_nobody_up() {
+        let now = 1_000_000;
+        for (ahead, holds) in [
+            (0, true),
+            (60, true),
+            (61, false),
+            (10 * LONGEST_BAN, false),
+        ] {
+            let ban = Terminal::banned(Some(600), now + ahead, "");
+            assert_eq!(ban.holds(now), holds, "{ahead} s ahead");
+        }
+    }
+
+    #[test]
     fn what_holds_and_for_how_long() {
         let at = |kind, until| Terminal {
             kind,

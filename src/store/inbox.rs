@@ -310,8 +310,13 @@ impl Store {
     pub fn introduce(&self, happened: Happened) -> Pending<Stored> {
         self.submit(move |tx| {
             let sender = peers::arrived(tx, &happened.sender)?;
-            let sender = peers::load(tx, sender)?;
             let chat = peers::arrived(tx, &happened.chat)?;
+            // Who calls, or writes what cannot be read, has turned to us.
+            let turns = ["call.incoming", "call.missed", "message.undecryptable"];
+            if chat == sender && turns.contains(&happened.draft.event_type.as_str()) {
+                peers::opened(tx, chat, happened.timestamp)?;
+            }
+            let sender = peers::load(tx, sender)?;
             let chat = peers::load(tx, chat)?;
             Ok(Stored {
                 id: RowId(0),

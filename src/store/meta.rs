@@ -78,6 +78,8 @@ pub struct Counts {
     pub suspect: i64,
     /// Outgoing, refused.
     pub rejected: i64,
+    /// Outgoing, given up since neither a connection nor their turn came in time.
+    pub expired: i64,
     /// Fell out of the inbox for their age or number before anything proved them handled, or were lost before they got
     /// there and not sent again; only ever grows.
     pub dropped: i64,
@@ -190,7 +192,7 @@ impl Store {
             let troubled =
                 by_state("SELECT state, count(*) FROM inbox WHERE state IN (4, 5) GROUP BY state")?;
             let uncertain = by_state(
-                "SELECT state, count(*) FROM part WHERE state IN (2, 4, 8) GROUP BY state",
+                "SELECT state, count(*) FROM part WHERE state IN (2, 4, 8, 9) GROUP BY state",
             )?;
             let of =
                 |counts: &HashMap<i64, i64>, state| counts.get(&state).copied().unwrap_or_default();
@@ -206,6 +208,7 @@ impl Store {
                 unknown: of(&uncertain, 2),
                 suspect: of(&uncertain, 4),
                 rejected: of(&uncertain, 8) + get::<i64>(tx, "refused")?.unwrap_or_default(),
+                expired: of(&uncertain, 9),
                 dropped: get::<i64>(tx, DROPPED)?.unwrap_or_default(),
             })
         })

@@ -38,6 +38,7 @@ mod space;
 mod stored;
 mod targets;
 mod trace;
+mod turns;
 mod uploads;
 mod votes;
 mod writer;
@@ -68,7 +69,7 @@ pub use numbers::{Asking, Registered};
 pub use outbox::{
     DeliveryState, Enqueued, NewPart, OutboundRequest, PartState, Repeats, RequestId,
 };
-pub use pacing::{Paced, Restriction, Turn, Turns};
+pub use pacing::{Paced, Restriction, Turn};
 pub use pairing::{Applicant, CODE_LIFETIME, Decided, PAIRING_CODE};
 pub use peers::{Peer, PeerKey};
 pub use pending::{Again, MessageName};
@@ -81,6 +82,7 @@ pub use sending::{Heads, Outgoing, Receipt};
 pub use space::{RESERVE, Space, available};
 pub use stored::Stored;
 pub use trace::{Dropped, Explained, Gate, Ruling, Trace};
+pub use turns::Turns;
 pub use uploads::{StagedName, Unsynced, Uploaded};
 pub use votes::{Cast, Standing};
 pub use writer::Pending;

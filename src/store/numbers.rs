@@ -19,6 +19,8 @@ const NO: i64 = 3600;
 const QUESTIONS: i64 = 20;
 /// Seconds.
 const WINDOW: i64 = 60;
+/// An answer is on its way no longer than this, seconds; see `session::lookup`.
+const ON_ITS_WAY: i64 = 20;
 
 /// What to do before a first message to a number.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +32,19 @@ pub enum Asking {
     /// Ask for this number; that it is asked is noted.
     Ask(Address),
     /// Too much was asked lately.
+    Later,
+}
+
+/// How the question stands who has a peer's number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Question {
+    /// There is none.
+    Needless,
+    /// It is asked before something goes to them, or the answer says at once that nothing does.
+    Due,
+    /// It was asked just now.
+    Asked,
+    /// It was asked in vain, or too much was asked; not before long again.
     Later,
 }
 
@@ -54,10 +69,7 @@ impl Store {
             if answer(tx, phone, now - NO)? == Some(false) {
                 return Ok(Asking::NotRegistered);
             }
-            let lately: i64 = tx
-                .prepare_cached("SELECT count(*) FROM number WHERE asked > ?1")?
-                .query_row([now - WINDOW], |row| row.get(0))?;
-            if lately >= QUESTIONS {
+            if may_ask(tx, now)? <= 0 {
                 return Ok(Asking::Later);
             }
             tx.prepare_cached(
@@ -171,6 +183,34 @@ pub(super) fn question<'a>(
         true => Ok(Some(&peer.route)),
         false => Ok(None),
     }
+}
+
+/// How the question stands who has this peer's number.
+pub(super) fn stands(tx: &Tx<'_>, key: PeerKey, now: i64) -> rusqlite::Result<Question> {
+    let peer = peers::load(tx, key)?;
+    let Some(phone) = question(tx, &peer, now)? else {
+        return Ok(Question::Needless);
+    };
+    let last: Option<(i64, Option<bool>)> = tx
+        .prepare_cached("SELECT coalesce(asked, 0), registered FROM number WHERE phone = ?1")?
+        .query_row([phone.to_string()], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    Ok(match last {
+        Some((_, Some(_))) => Question::Due,
+        // One that lies ahead was written by a clock that was.
+        Some((asked, None)) if asked > now - ON_ITS_WAY && asked <= now => Question::Asked,
+        Some((asked, None)) if asked > now - WINDOW && asked <= now => Question::Later,
+        _ if may_ask(tx, now)? <= 0 => Question::Later,
+        _ => Question::Due,
+    })
+}
+
+/// How many questions may be asked now.
+pub(super) fn may_ask(tx: &Tx<'_>, now: i64) -> rusqlite::Result<i64> {
+    let lately: i64 = tx
+        .prepare_cached("SELECT count(*) FROM number WHERE asked > ?1")?
+        .query_row([now - WINDOW], |row| row.get(0))?;
+    Ok(QUESTIONS - lately)
 }
 
 /// Has a number be that of who has this LID, or of whoever it was known for; who that is. None if the number is another

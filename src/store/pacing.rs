@@ -8,17 +8,16 @@
 //! in microseconds, since they outlive the process; what lies further ahead than the limits can have put it was written
 //! by a clock that has been set back since, and is drawn in.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
-use super::outbox::RequestId;
+use super::numbers::{self, Question};
 use super::rate::{Limits, Pace, SECOND};
-use super::{PAIRING_CODE, PeerKey, Pending, Store, Tx, meta, peers};
+use super::turns::{ACCOUNT, BY_THEM, Book, Chat, UNOPENED, first_messages, simulate, waiting};
+use super::{PAIRING_CODE, PeerKey, Pending, Store, Tx, meta, sending};
 
-/// A day in microseconds.
-pub(super) const DAY: i64 = 24 * 3600 * SECOND;
 /// Whether a message may leave.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Turn {
@@ -43,17 +42,6 @@ pub struct Restriction {
     pub kind: String,
 }
 
-/// When waiting messages have their turn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Turns {
-    /// The first of them, Unix microseconds.
-    pub first: i64,
-    /// The last of them; [`i64::MAX`] for never.
-    pub last: i64,
-    /// Whether it is too many first messages to strangers that it waits for.
-    pub stranger: bool,
-}
-
 /// What an operator is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Paced {
@@ -67,135 +55,10 @@ pub struct Paced {
 
 /// What a message has taken, in `part.place`, which is 0 before it is handed over.
 const ORDINARY: i64 = 1;
-/// Also one of the first messages to strangers.
+/// Also one of the first messages to strangers. A negative value is that too, and how the chat had begun before, in
+/// vain: what is taken back has to leave the refusal that counts.
 const STRANGER: i64 = 2;
 
-/// How a direct chat began, in `peer.opened`: not yet. Any smaller value is when we tried and WhatsApp refused it, as
-/// negative Unix microseconds: it counts against the day, and the chat has not begun.
-const UNOPENED: i64 = 0;
-/// They wrote first. Any larger value is when we did, Unix microseconds.
-pub(super) const BY_THEM: i64 = 1;
-
-/// A chat, as far as it matters here.
-#[derive(Debug, Clone, Copy)]
-struct Chat {
-    key: i64,
-    /// When its burst is whole again.
-    whole: i64,
-    /// Whether the message at hand is a first one to a stranger.
-    stranger: bool,
-    /// Whether WhatsApp would take it for that too. Who gets a code wrote first.
-    cold: bool,
-}
-
-impl Chat {
-    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
-        Self::new(row, &row.get::<_, String>(4)?, row.get(8)?)
-    }
-
-    /// An answer goes to who has turned to us, if only by a call.
-    fn new(row: &Row<'_>, kind: &str, answer: bool) -> rusqlite::Result<Self> {
-        let (opened, direct): (i64, bool) = (row.get(2)?, peers::address(row, 3)?.is_user());
-        let cold = direct && opened <= UNOPENED && !answer;
-        Ok(Self {
-            key: row.get(0)?,
-            whole: row.get(1)?,
-            stranger: cold || direct && opened == BY_THEM && kind == PAIRING_CODE,
-            cold,
-        })
-    }
-}
-
-/// What the limits leave, now and after messages that are thought of as gone.
-struct Book {
-    limits: Limits,
-    now: i64,
-    /// When the account's burst is whole again.
-    account: i64,
-    /// The same of chats, where it differs from what is stored.
-    chats: HashMap<i64, i64>,
-    /// When the first messages of the last day went, the oldest first.
-    strangers: Vec<i64>,
-}
-
-impl Book {
-    /// The strangers are looked up only for who asks about one.
-    fn open(tx: &Tx<'_>, pace: Pace, strangers: bool) -> rusqlite::Result<Self> {
-        let Pace { limits, now } = pace;
-        let account: i64 = meta::get(tx, ACCOUNT)?.unwrap_or_default();
-        let strangers = match strangers {
-            true => first_messages(tx, now)?,
-            false => Vec::new(),
-        };
-        Ok(Self {
-            limits,
-            now,
-            account: account.min(limits.account.furthest(now)),
-            chats: HashMap::new(),
-            strangers,
-        })
-    }
-
-    fn whole(&self, chat: Chat) -> i64 {
-        let stored = || chat.whole.min(self.limits.chat.furthest(self.now));
-        self.chats.get(&chat.key).copied().unwrap_or_else(stored)
-    }
-
-    /// When a message to this chat may go, as far as the rates are concerned.
-    fn rates(&self, chat: Chat) -> i64 {
-        let Limits {
-            chat: rate,
-            account,
-            ..
-        } = self.limits;
-        let account = account.next(self.account, self.now);
-        account.max(rate.next(self.whole(chat), self.now))
-    }
-
-    /// When a first message to one more stranger may go.
-    fn stranger(&self) -> i64 {
-        let most = self.limits.strangers as usize;
-        match self.strangers.len().checked_sub(most) {
-            _ if most == 0 => i64::MAX,
-            None => self.now,
-            Some(nth) => self.now.max(self.strangers[nth].saturating_add(DAY)),
-        }
-    }
-
-    /// Whether this is a first message to one more stranger: the second to the same one is not.
-    fn is_first(&self, chat: Chat) -> bool {
-        chat.stranger && !self.chats.contains_key(&chat.key)
-    }
-
-    /// When a message to this chat may go.
-    fn turn(&self, chat: Chat) -> i64 {
-        match self.is_first(chat) {
-            true => self.rates(chat).max(self.stranger()),
-            false => self.rates(chat),
-        }
-    }
-
-    /// A message to this chat goes at its turn.
-    fn goes(&mut self, chat: Chat, turn: i64) {
-        let Limits {
-            chat: rate,
-            account,
-            ..
-        } = self.limits;
-        if self.is_first(chat) {
-            let nth = self.strangers.partition_point(|at| *at <= turn);
-            self.strangers.insert(nth, turn);
-        }
-        self.chats
-            .insert(chat.key, rate.after(self.whole(chat), turn));
-        // While its chat holds it back, the account's place is another's.
-        let at = account.next(self.account, self.now);
-        self.account = account.after(self.account, at);
-    }
-}
-
-/// Key of when the account's burst is whole again.
-const ACCOUNT: &str = "pace";
 /// Key of the limits that were used last.
 const LIMITS: &str = "limits";
 /// Key of the restriction.
@@ -208,27 +71,6 @@ macro_rules! they_wrote {
     };
 }
 
-/// The start of a query about waiting messages and their chats.
-macro_rules! waiting {
-    ($of:literal, $which:literal) => {
-        concat!(
-            "SELECT e.key, e.pace, e.opened, e.public_id, p.kind, p.pos, p.place, p.request,
-                    r.reply_stanza IS NOT NULL AND r.reply_chat IS p.chat
-             FROM part p ",
-            $of,
-            " JOIN peer e ON e.key = p.chat JOIN request r ON r.id = p.request WHERE ",
-            $which,
-            " ORDER BY p.pos"
-        )
-    };
-}
-
-/// All that have no place yet. The index is named, since it holds only what is open.
-const WITHOUT_PLACE: &str = waiting!(
-    "INDEXED BY part_open",
-    "p.open = 1 AND p.state IN (0, 2) AND p.place = 0"
-);
-
 impl Store {
     /// The limits that were used last.
     pub fn limits(&self) -> Pending<Limits> {
@@ -240,33 +82,6 @@ impl Store {
         self.submit_patient(move |tx| match meta::get(tx, LIMITS)? == Some(limits) {
             true => Ok(()),
             false => meta::set(tx, LIMITS, Some(&limits)),
-        })
-    }
-
-    /// When the messages of this request have their turn that still wait for it; nothing if none does.
-    pub fn turns(&self, request: RequestId, pace: Pace) -> Pending<Option<Turns>> {
-        self.look(move |tx| turns(tx, request, pace))
-    }
-
-    /// When so many further messages to this chat would have their turn, after those that wait.
-    pub fn turns_of_more(&self, chat: PeerKey, messages: usize, pace: Pace) -> Pending<Turns> {
-        self.look(move |tx| {
-            let mut book = simulate(tx, pace, i64::MAX, |_| {})?;
-            let chat = tx
-                .prepare_cached("SELECT key, pace, opened, public_id FROM peer WHERE key = ?1")?
-                .query_row([chat.0], |row| Chat::new(row, "", false))?;
-            let first = book.turn(chat);
-            let stranger = first > book.rates(chat);
-            let mut last = first;
-            for _ in 0..messages {
-                last = book.turn(chat);
-                book.goes(chat, last);
-            }
-            Ok(Turns {
-                first,
-                last,
-                stranger,
-            })
         })
     }
 
@@ -287,10 +102,15 @@ impl Store {
         })
     }
 
-    /// WhatsApp refused this first message: it is not handed over again while a restriction holds, and its chat has not
+    /// WhatsApp refused this first message: it is over, for this reason until another is found, and its chat has not
     /// begun, unless they have written there. Until it is known why, the account counts as restricted like this, or as
     /// it was if that lasts longer.
-    pub fn refused_first(&self, message_id: String, provisional: Restriction) -> Pending<()> {
+    pub fn refused_first(
+        &self,
+        message_id: String,
+        code: &'static str,
+        provisional: Restriction,
+    ) -> Pending<()> {
         self.submit(move |tx| {
             tx.prepare_cached(concat!(
                 "UPDATE peer SET opened = -opened
@@ -298,8 +118,7 @@ impl Store {
                 they_wrote!()
             ))?
             .execute([&message_id])?;
-            tx.prepare_cached("UPDATE part SET place = 0 WHERE message_id = ?1 AND state = 1")?
-                .execute([&message_id])?;
+            sending::reject(tx, &message_id, code)?;
             let known = restriction(tx, provisional.since * SECOND)?;
             let longer = known.filter(|known| known.until > provisional.until);
             meta::set(tx, RESTRICTED, Some(&longer.unwrap_or(provisional)))
@@ -338,9 +157,10 @@ pub(super) fn take(
     meta::set(tx, ACCOUNT, Some(&book.account))?;
     tx.prepare_cached("UPDATE peer SET pace = ?2, opened = iif(?3, ?4, opened) WHERE key = ?1")?
         .execute(params![chat.key, book.whole(chat), chat.stranger, pace.now])?;
-    Ok(Ok(match chat.stranger {
-        true => STRANGER,
-        false => ORDINARY,
+    Ok(Ok(match (chat.stranger, chat.opened) {
+        (false, _) => ORDINARY,
+        (true, refused) if refused < UNOPENED => refused,
+        (true, _) => STRANGER,
     }))
 }
 
@@ -348,7 +168,7 @@ pub(super) fn take(
 pub(super) fn give_back(tx: &Tx<'_>, limits: Limits, message_id: &str) -> rusqlite::Result<()> {
     let taken: Option<(i64, String, i64)> = tx
         .prepare_cached(
-            "SELECT chat, kind, place FROM part WHERE message_id = ?1 AND state = 1 AND attempts = 1 AND place > 0",
+            "SELECT chat, kind, place FROM part WHERE message_id = ?1 AND state = 1 AND attempts = 1 AND place <> 0",
         )?
         .query_row([message_id], |row| {
             Ok((row.get(0)?, row.get(1)?, row.get(2)?))
@@ -362,16 +182,24 @@ pub(super) fn give_back(tx: &Tx<'_>, limits: Limits, message_id: &str) -> rusqli
     let account: i64 = meta::get(tx, ACCOUNT)?.unwrap_or_default();
     meta::set(tx, ACCOUNT, Some(&(account - limits.account.every)))?;
     // Who gets a code wrote first, and others may have written meanwhile.
+    let before = match place {
+        refused if refused < UNOPENED => refused,
+        _ if kind == PAIRING_CODE => BY_THEM,
+        _ => UNOPENED,
+    };
     tx.prepare_cached(concat!(
-        "UPDATE peer SET pace = pace - ?2, opened = iif(?3, ?4 OR ",
+        "UPDATE peer SET pace = pace - ?2,
+                opened = CASE WHEN NOT ?3 THEN opened WHEN ",
         they_wrote!(),
-        ", opened) WHERE key = ?1"
+        " THEN max(?5, -?4) ELSE ?4 END
+         WHERE key = ?1"
     ))?
     .execute(params![
         chat,
         limits.chat.every,
-        place == STRANGER,
-        kind == PAIRING_CODE
+        place != ORDINARY,
+        before,
+        BY_THEM
     ])?;
     Ok(())
 }
@@ -401,6 +229,7 @@ pub(super) fn heads(
     let restricted = restriction(tx, pace.now)?.is_some();
     let furthest = pace.limits.chat.furthest(pace.now);
     let (mut ready, mut next) = (Vec::new(), None);
+    let mut asked = 0;
     let mut statement = tx.prepare_cached(waiting!(
         "",
         "p.pos IN (SELECT min(pos) FROM part WHERE open = 1 GROUP BY chat) AND p.state <> 1"
@@ -417,7 +246,16 @@ pub(super) fn heads(
         }
         // Who tries a first message in spite of a restriction is told at once that it is refused.
         let free = row.get::<_, i64>(6)? != 0 || chat.cold && restricted;
-        let turn = if free { pace.now } else { book.turn(chat) };
+        let mut turn = if free { pace.now } else { book.turn(chat) };
+        // Whoever sends it asks whose number it is, and finds out so that it is nobody new, or that it has to wait.
+        if !free
+            && turn > book.rates(chat)
+            && numbers::stands(tx, PeerKey(chat.key), pace.now / SECOND)? == Question::Due
+            && asked < numbers::may_ask(tx, pace.now / SECOND)?
+        {
+            asked += 1;
+            turn = book.rates(chat);
+        }
         if turn > pace.now {
             next = Some(next.map_or(turn, |next: i64| next.min(turn)));
         } else if ready.len() < limit {
@@ -425,73 +263,6 @@ pub(super) fn heads(
         }
     }
     Ok((ready, next))
-}
-
-/// A message that waits, as [`simulate`] tells of it.
-struct Told {
-    request: i64,
-    turn: i64,
-    /// Whether it is too many first messages that it waits for.
-    stranger: bool,
-}
-
-/// Lets all that wait go in thought, up to this request, each at its turn, in their order. A first message that has to wait for others to be
-/// a day old takes nothing from those behind it.
-fn simulate(
-    tx: &Tx<'_>,
-    pace: Pace,
-    up_to: i64,
-    mut tell: impl FnMut(Told),
-) -> rusqlite::Result<Book> {
-    let mut book = Book::open(tx, pace, true)?;
-    let mut statement = tx.prepare_cached(WITHOUT_PLACE)?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        let request = row.get(7)?;
-        if request > up_to {
-            break;
-        }
-        let chat = Chat::read(row)?;
-        let turn = book.turn(chat);
-        let stranger = turn > book.rates(chat);
-        tell(Told {
-            request,
-            turn,
-            stranger,
-        });
-        if !stranger {
-            book.goes(chat, turn);
-        }
-    }
-    Ok(book)
-}
-
-pub(super) fn turns(
-    tx: &Tx<'_>,
-    request: RequestId,
-    pace: Pace,
-) -> rusqlite::Result<Option<Turns>> {
-    let mut turns: Option<Turns> = None;
-    simulate(tx, pace, request.0, |told| {
-        if told.request == request.0 {
-            turns = Some(Turns {
-                first: turns.map_or(told.turn, |turns| turns.first),
-                last: told.turn,
-                stranger: told.stranger,
-            });
-        }
-    })?;
-    Ok(turns)
-}
-
-/// When the first messages of the last day went, the oldest first.
-fn first_messages(tx: &Tx<'_>, now: i64) -> rusqlite::Result<Vec<i64>> {
-    tx.prepare_cached(
-        "SELECT opened FROM peer WHERE opened > 1 AND opened > ?1
-         UNION ALL SELECT -opened FROM peer WHERE opened < 0 AND opened < -?1 ORDER BY 1",
-    )?
-    .query_map([now - DAY], |row| Ok(now.min(row.get(0)?)))?
-    .collect()
 }
 
 /// What a clock has written that was ahead of this one would hold everything up until it is reached.

@@ -8,7 +8,7 @@ use rusqlite::types::Type;
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::rate::SECOND;
-use super::{Pending, Store, Tx, numbers, pacing, pairing};
+use super::{Pending, Store, Tx, numbers, pairing, turns};
 use crate::identity::{Address, ChatKind};
 
 /// Key of a person or chat within this store. Lower is older.
@@ -249,11 +249,11 @@ pub(super) fn seen(
 
 /// Notes that they wrote in their own chat at `at`, Unix seconds. When we did before them is kept while it counts.
 pub(super) fn opened(tx: &Tx<'_>, key: PeerKey, at: i64) -> rusqlite::Result<()> {
-    let counts = at.saturating_mul(SECOND).saturating_sub(pacing::DAY);
+    let counts = at.saturating_mul(SECOND).saturating_sub(turns::DAY);
     tx.prepare_cached(
         "UPDATE peer SET opened = max(?2, -opened) WHERE key = ?1 AND (opened < ?2 OR opened > ?2 AND opened < ?3)",
     )?
-    .execute([key.0, pacing::BY_THEM, counts])?;
+    .execute([key.0, turns::BY_THEM, counts])?;
     Ok(())
 }
 
@@ -287,7 +287,8 @@ pub(super) fn merge(tx: &Tx<'_>, into: PeerKey, from: PeerKey) -> rusqlite::Resu
             read_upto = max(w.read_upto, l.read_upto),
             read_due = max(w.read_due, l.read_due),
             pace = max(w.pace, l.pace),
-            opened = max(w.opened, l.opened),
+            opened = CASE WHEN max(w.opened, l.opened) > 0
+                THEN max(w.opened, l.opened, -min(w.opened, l.opened)) ELSE min(w.opened, l.opened) END,
             answered = max(w.answered, l.answered),
             last_inbound = nullif(max(coalesce(l.last_inbound, 0), coalesce(w.last_inbound, 0)), 0)
          FROM peer AS l WHERE w.key = ?1 AND l.key = ?2",

@@ -299,6 +299,10 @@ const MIGRATIONS: &[&str] = &["
 ", "
     -- Below 0: when we wrote first and WhatsApp refused it.
     CREATE INDEX peer_refused ON peer (opened) WHERE opened < 0;
+", "
+    -- What expired is counted too.
+    DROP INDEX part_trouble;
+    CREATE INDEX part_trouble ON part (state) WHERE state IN (2, 4, 8, 9);
 "];
 
 /// Opens or creates the file and brings its schema up to date.

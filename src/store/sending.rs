@@ -11,7 +11,9 @@ use super::counters::Counter;
 use super::outbox::{self, DeliveryState, Enqueued, OutboundRequest};
 use super::pacing::{self, Turn};
 use super::rate::{Limits, Pace};
-use super::{Foreseen, Peer, PeerKey, Pending, RequestId, StagedName, Store, Tx, numbers, peers};
+use super::{
+    Foreseen, Peer, PeerKey, Pending, RequestId, StagedName, Store, Tx, numbers, peers, turns,
+};
 use crate::identity::Address;
 
 /// So often is a message handed over before the chat goes on without knowing.
@@ -109,7 +111,7 @@ impl Store {
             let mut head = None;
             if let (Enqueued::New { request, parts, .. }, Some(by)) = (&mut entered, whole_by)
                 && parts.len() > 1
-                && pacing::turns(tx, *request, pace)?.is_some_and(|turns| turns.last > by)
+                && turns::turns(tx, *request, pace)?.is_some_and(|turns| turns.last > by)
             {
                 *parts = outbox::withdraw(tx, *request)?;
             } else if let Enqueued::New {
@@ -233,16 +235,9 @@ impl Store {
         )
     }
 
-    /// The message was refused, with this error code.
+    /// The message was refused, with this error code; what was said before of why is replaced.
     pub fn mark_rejected(&self, message_id: String, code: String) -> Pending<()> {
-        self.submit(move |tx| {
-            tx.prepare_cached(
-                "UPDATE part SET state = 8, open = 0, error = ?2 WHERE message_id = ?1 AND state < 3",
-            )?
-            .execute(params![message_id, code])?;
-            tx.outbound_changed();
-            Ok(())
-        })
+        self.submit(move |tx| reject(tx, &message_id, &code))
     }
 
     /// The message was handed over and no answer came. It is tried again under its id, three times in all.
@@ -326,6 +321,16 @@ impl Store {
             Ok(())
         })
     }
+}
+
+/// The message was refused, with this error code.
+pub(super) fn reject(tx: &Tx<'_>, message_id: &str, code: &str) -> rusqlite::Result<()> {
+    tx.prepare_cached(
+        "UPDATE part SET state = 8, open = 0, error = ?2 WHERE message_id = ?1 AND (state < 3 OR state = 8)",
+    )?
+    .execute([message_id, code])?;
+    tx.outbound_changed();
+    Ok(())
 }
 
 /// Takes back what waits of this kind in a chat: what was not tried does not go, and what was tried is not tried again,

@@ -238,6 +238,40 @@ async fn a_reply_that_must_wait_is_queued_and_goes_by_itself() {
     assert_eq!(arrivals(&world).len(), 3);
 }
 
+/// For what waits and for what comes, whatever the configuration of the call says.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reloaded_limits_hold_at_once() {
+    let world = World::linked().await;
+    let anna = world.person("Anna").await;
+    let mut slow = pacing(json!({"account_per_minute": 1, "account_burst": 1}));
+    slow["send_timeout_secs"] = json!(1);
+    slow["deliver_errors"] = json!("degrade");
+    let mut fast = slow.clone();
+    fast["pacing"] = common::unhurried();
+    let reload = async |config: &Value| {
+        let file = world.home.path().join("config.json");
+        std::fs::write(&file, config.to_string()).expect("write");
+        let mut reload = world.command();
+        reload.args(["reload", "--config", file.to_str().expect("path")]);
+        assert!(reload.status().await.expect("reload").success());
+    };
+    let mut host = world.host();
+    host.ask("start_ingress", json!({"config": slow})).await;
+    online(&world).await;
+    let mut push = async |text: &str| {
+        let answer = host.ask("push", to(&anna, &fast, text)).await;
+        answer["delivery"]["metadata"]["delivery_state"].clone()
+    };
+    assert_eq!(push("one").await, "sent");
+    assert_eq!(push("two").await, "queued");
+    reload(&fast).await;
+    anna.wait_text("two").await.expect("at once");
+    assert_eq!(push("three").await, "sent");
+    reload(&slow).await;
+    assert_eq!(push("four").await, "queued", "a minute from the first");
+    assert_eq!(arrivals(&world).len(), 3);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_so_many_strangers_are_written_to() {
     let world = World::linked().await;
@@ -264,20 +298,51 @@ async fn only_so_many_strangers_are_written_to() {
     assert_eq!(health["health"]["metadata"]["strangers_left"], "0");
     host.end();
     assert!(host.exit().await.success());
-    // Another process knows of it; who asked for degraded answers is told when it goes.
+    // Another process knows of it; who asked for degraded answers is told when it goes, or that it would have expired.
     let mut degrade = config.clone();
     degrade["deliver_errors"] = json!("degrade");
-    let result = world.ok("push", to(&cleo, &degrade, "tomorrow")).await;
-    let metadata = &result["delivery"]["metadata"];
-    assert_eq!(metadata["delivery_state"], "queued");
-    let after: u64 = metadata["retry_after_ms"]
-        .as_str()
-        .expect("when")
-        .parse()
-        .expect("number");
-    assert!(after <= day && after > day - 60_000, "{after}");
+    for (ttl, state, error) in [
+        (3600, "rejected", json!("rate_limited")),
+        (2 * 24 * 3600, "queued", Value::Null),
+    ] {
+        degrade["queue_ttl_secs"] = json!(ttl);
+        let result = world.ok("push", to(&cleo, &degrade, state)).await;
+        let metadata = &result["delivery"]["metadata"];
+        assert_eq!(metadata["delivery_state"], state, "{result}");
+        assert_eq!(metadata["error_code"], error, "{result}");
+        let after: u64 = metadata["retry_after_ms"]
+            .as_str()
+            .expect("when")
+            .parse()
+            .expect("number");
+        assert!(after <= day && after > day - 60_000, "{after}");
+    }
+    let health = world.ok("health", json!({"config": config})).await["health"].clone();
+    for (key, count) in [("outbox_queued", "1"), ("rejected", "1"), ("expired", "0")] {
+        assert_eq!(health["metadata"][key], count, "{key}: {health}");
+    }
     let reached: Vec<_> = arrivals(&world).into_iter().map(|(to, _)| to).collect();
     assert_eq!(reached.len(), 3);
+}
+
+/// Whom we know by their LID is no stranger by a number that nobody has asked about.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_number_of_somebody_known_is_no_strangers() {
+    let world = World::linked().await;
+    let (bob, cleo) = (world.person("Bob").await, world.person("Cleo").await);
+    let config = pacing(json!({"strangers_per_day": 1}));
+    let mut host = world.host();
+    host.ask("start_ingress", json!({"config": config})).await;
+    online(&world).await;
+    let by_lid = json!({"conversation_id": bob.lid().to_string()});
+    let first = json!({"config": config, "message": message("by LID", by_lid)});
+    host.ask("push", first).await;
+    host.ask("push", to(&bob, &config, "by number")).await;
+    bob.wait_text("by number").await.expect("arrives");
+    host.send(&request("push", to(&cleo, &config, "too many")))
+        .await;
+    assert_eq!(code(&host.answer().await), "rate_limited");
+    assert_eq!(arrivals(&world).len(), 2);
 }
 
 /// The stranger waits with a code that the operator can see, though there is no place for the message with it.
@@ -426,6 +491,39 @@ async fn while_whatsapp_restricts_new_chats_the_others_go_on() {
     tokio::time::sleep(Duration::from_millis(after)).await;
     host.ask("push", to(&cleo, &config, "hello")).await;
     cleo.wait_text("hello").await.expect("arrives");
+}
+
+/// The process dies between the refusal and what WhatsApp says of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_refused_is_not_tried_again_after_a_crash() {
+    let world = World::linked().await;
+    let anna = world.person("Anna").await;
+    world
+        .fault(Fault::Nack {
+            code: 463,
+            times: 1,
+        })
+        .await;
+    let mut command = world.command();
+    command.env("CHANNEL_WHATSAPP_CRASH", "after_refusal");
+    let mut dying = Host::new(command);
+    dying
+        .send(&request("push", to(&anna, &open(), "hello")))
+        .await;
+    assert!(!dying.exit().await.success());
+    let health = world.ok("health", json!({"config": open()})).await["health"].clone();
+    for (key, count) in [
+        ("outbox_queued", "0"),
+        ("outbox_unknown", "0"),
+        ("rejected", "1"),
+    ] {
+        assert_eq!(health["metadata"][key], count, "{key}: {health}");
+    }
+    assert!(health["metadata"]["new_chats_restricted_until"].is_string());
+    // The next process sends what waits, and that is not it.
+    let again = world.call("push", to(&anna, &open(), "hello")).await;
+    assert_eq!(code(&again), "new_chats_restricted");
+    assert_eq!(arrivals(&world).len(), 1);
 }
 
 /// The same refusal of an account that is not restricted is about the recipient alone.

@@ -4,7 +4,7 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::super::inbox::state;
-use super::super::pacing::BY_THEM;
+use super::super::turns::BY_THEM;
 use crate::identity::Address;
 
 /// Makes the rows of our tables fit each other again.

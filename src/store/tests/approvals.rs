@@ -54,11 +54,7 @@ impl TestStore {
     }
 
     fn queued(&self) -> usize {
-        self.next_to_send(100, HashSet::new(), PACE)
-            .wait()
-            .unwrap()
-            .ready
-            .len()
+        heads(self, PACE).len()
     }
 }
 
@@ -253,32 +249,18 @@ fn a_code_that_has_not_gone_out_does_not_once_it_was_decided() {
 /// What was handed over may have arrived, and is not handed over once more.
 #[test]
 fn a_code_that_was_tried_is_not_tried_again_once_it_was_decided() {
-    let tries = |store: &TestStore| {
-        store
-            .next_to_send(100, HashSet::new(), PACE)
-            .wait()
-            .unwrap()
-            .ready
-            .len()
-    };
     for (let_in, known) in [(true, true), (true, false), (false, true), (false, false)] {
         let store = TestStore::new();
         store.put(direct(ANN, "M1"));
         assert_eq!(store.hold_all(ANN, CODE, NOW), 1);
-        let id = store
-            .next_to_send(1, HashSet::new(), PACE)
-            .wait()
-            .unwrap()
-            .ready[0]
-            .message_id
-            .clone();
+        let id = heads(&store, PACE).remove(0);
         assert_eq!(
             store.mark_handed(id.clone(), PACE).wait().unwrap(),
             Turn::Now
         );
         if known {
             assert!(store.mark_unknown(id.clone()).wait().unwrap());
-            assert_eq!(tries(&store), 1);
+            assert_eq!(heads(&store, PACE).len(), 1);
         }
         let decided = match let_in {
             true => store.approve(CODE.to_owned(), NOW + 1),
@@ -291,7 +273,11 @@ fn a_code_that_was_tried_is_not_tried_again_once_it_was_decided() {
             false if let_in => assert!(!store.mark_unknown(id.clone()).wait().unwrap()),
             false => store.mark_not_handed(id.clone(), FREE).wait().unwrap(),
         }
-        assert_eq!(tries(&store), 0, "approved: {let_in}, unknown: {known}");
+        assert_eq!(
+            heads(&store, PACE).len(),
+            0,
+            "approved: {let_in}, unknown: {known}"
+        );
         let part = store.part(id).wait().unwrap().unwrap();
         assert_eq!((part.state, part.open), (DeliveryState::Unknown, false));
     }

@@ -166,3 +166,34 @@ pub(super) fn message(chat: &[&str], sender: &[&str], id: &str) -> NewInbound {
 pub(super) fn direct(from: &str, id: &str) -> NewInbound {
     message(&[from], &[from], id)
 }
+
+/// A call for the outbox, of texts with these ids.
+pub(super) fn call(to: &str, ids: &[&str]) -> OutboundRequest {
+    let parts = ids.iter().map(|id| NewPart {
+        message_id: (*id).to_owned(),
+        payload: id.as_bytes().to_vec(),
+        kind: "text".to_owned(),
+        file: None,
+    });
+    OutboundRequest {
+        idempotency_key: None,
+        content_hash: format!("hash of {ids:?}"),
+        reply_to: None,
+        marks_read: false,
+        chat: addresses(&[to]),
+        parts: parts.collect(),
+        expires_at: NOW + 3600,
+    }
+}
+
+/// What may be sent.
+pub(super) fn next(store: &Store, pace: Pace) -> Heads {
+    let heads = store.next_to_send(100, HashSet::new(), pace);
+    heads.wait().unwrap()
+}
+
+/// The ids of it.
+pub(super) fn heads(store: &Store, pace: Pace) -> Vec<String> {
+    let ready = next(store, pace).ready.into_iter();
+    ready.map(|head| head.message_id).collect()
+}

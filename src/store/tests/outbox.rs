@@ -1,25 +1,5 @@
 use super::*;
 
-fn call(to: &str, ids: &[&str]) -> OutboundRequest {
-    OutboundRequest {
-        idempotency_key: None,
-        content_hash: format!("hash of {ids:?}"),
-        reply_to: None,
-        marks_read: false,
-        chat: addresses(&[to]),
-        parts: ids
-            .iter()
-            .map(|id| NewPart {
-                message_id: (*id).to_owned(),
-                payload: id.as_bytes().to_vec(),
-                kind: "text".to_owned(),
-                file: None,
-            })
-            .collect(),
-        expires_at: NOW + 3600,
-    }
-}
-
 fn keyed(key: &str, ids: &[&str]) -> OutboundRequest {
     OutboundRequest {
         idempotency_key: Some(key.to_owned()),
@@ -46,15 +26,6 @@ fn ids(outcome: &Enqueued) -> (bool, Vec<&str>) {
         Enqueued::Conflict => panic!("conflict"),
     };
     (new, parts.iter().map(|p| p.message_id.as_str()).collect())
-}
-
-fn heads(store: &Store) -> Vec<String> {
-    let heads = store
-        .next_to_send(100, HashSet::new(), PACE)
-        .wait()
-        .unwrap()
-        .ready;
-    heads.into_iter().map(|m| m.message_id).collect()
 }
 
 fn hand(store: &Store, id: &str) -> bool {
@@ -133,17 +104,17 @@ fn each_chat_has_one_head_and_keeps_its_order() {
     enqueue(&store, call(ANN, &["A1", "A2"]));
     enqueue(&store, call(BOB, &["B1"]));
     enqueue(&store, call(ANN, &["A3"]));
-    assert_eq!(heads(&store), ["A1", "B1"]);
+    assert_eq!(heads(&store, PACE), ["A1", "B1"]);
     assert!(hand(&store, "A1"));
     assert!(!hand(&store, "A1"), "it is with the connection");
-    assert_eq!(heads(&store), ["B1"]);
+    assert_eq!(heads(&store, PACE), ["B1"]);
     store.mark_sent("A1".to_owned(), NOW).wait().unwrap();
-    assert_eq!(heads(&store), ["A2", "B1"]);
+    assert_eq!(heads(&store, PACE), ["A2", "B1"]);
     store
         .mark_rejected("A2".to_owned(), "not_on_whatsapp".to_owned())
         .wait()
         .unwrap();
-    assert_eq!(heads(&store), ["B1", "A3"]);
+    assert_eq!(heads(&store, PACE), ["B1", "A3"]);
     let refused = store.part("A2".to_owned()).wait().unwrap().unwrap();
     assert_eq!(refused.error.as_deref(), Some("not_on_whatsapp"));
     let counts = store.counts().wait().unwrap();
@@ -155,11 +126,11 @@ fn an_unanswered_message_is_tried_three_times_and_then_lets_the_chat_go_on() {
     let store = TestStore::new();
     enqueue(&store, call(ANN, &["A1", "A2"]));
     for _ in 0..3 {
-        assert_eq!(heads(&store), ["A1"]);
+        assert_eq!(heads(&store, PACE), ["A1"]);
         assert!(hand(&store, "A1"));
         store.mark_unknown("A1".to_owned()).wait().unwrap();
     }
-    assert_eq!(heads(&store), ["A2"]);
+    assert_eq!(heads(&store, PACE), ["A2"]);
     assert_eq!(state(&store, "A1"), DeliveryState::Unknown);
     // The answer may still come.
     store.mark_sent("A1".to_owned(), NOW).wait().unwrap();
@@ -173,15 +144,7 @@ fn a_message_that_the_connection_refused_was_not_tried() {
     assert!(hand(&store, "A1"));
     store.mark_not_handed("A1".to_owned(), FREE).wait().unwrap();
     assert_eq!(state(&store, "A1"), DeliveryState::Queued);
-    assert_eq!(
-        store
-            .next_to_send(1, HashSet::new(), PACE)
-            .wait()
-            .unwrap()
-            .ready[0]
-            .attempts,
-        0
-    );
+    assert_eq!(next(&store, PACE).ready[0].attempts, 0);
 }
 
 #[test]
@@ -190,15 +153,10 @@ fn the_next_owner_goes_on_under_the_same_ids() {
     enqueue(&store, call(ANN, &["A1", "A2"]));
     assert!(hand(&store, "A1"));
     let store = store.reopen();
-    assert!(heads(&store).is_empty());
+    assert!(heads(&store, PACE).is_empty());
     store.recover_outbox().wait().unwrap();
-    assert_eq!(heads(&store), ["A1"]);
-    let head = store
-        .next_to_send(1, HashSet::new(), PACE)
-        .wait()
-        .unwrap()
-        .ready
-        .remove(0);
+    assert_eq!(heads(&store, PACE), ["A1"]);
+    let head = next(&store, PACE).ready.remove(0);
     assert_eq!(
         (head.payload.as_slice(), head.attempts),
         (b"A1".as_slice(), 1)
@@ -380,7 +338,7 @@ fn receipts_only_move_forward() {
         .unwrap();
     assert_eq!(receipt(Receipt::Played), ["A1", "A2"]);
     assert_eq!(state(&store, "A2").as_str(), "played");
-    assert_eq!(heads(&store), ["A3"]);
+    assert_eq!(heads(&store, PACE), ["A3"]);
 }
 
 #[test]
@@ -397,9 +355,9 @@ fn a_merge_takes_the_outbox_along() {
     let store = TestStore::new();
     enqueue(&store, call(ANN_LID, &["A1"]));
     enqueue(&store, call(ANN, &["A2"]));
-    assert_eq!(heads(&store), ["A1", "A2"]);
+    assert_eq!(heads(&store, PACE), ["A1", "A2"]);
     store.resolve(addresses(&[ANN, ANN_LID])).wait().unwrap();
-    assert_eq!(heads(&store), ["A1"]);
+    assert_eq!(heads(&store, PACE), ["A1"]);
 }
 
 #[test]
@@ -410,19 +368,14 @@ fn a_call_repeated_under_its_key_sends_what_was_given_up() {
     };
     sent(&store, "A1");
     store.withdraw(request).wait().unwrap();
-    assert!(heads(&store).is_empty());
+    assert!(heads(&store, PACE).is_empty());
     let again = store
         .enqueue(keyed("k", &["X", "Y"]), NOW + 5000)
         .wait()
         .unwrap();
     assert_eq!(ids(&again), (false, vec!["A1", "A2"]));
     assert_eq!(state(&store, "A1"), DeliveryState::Sent);
-    let head = store
-        .next_to_send(9, HashSet::new(), PACE)
-        .wait()
-        .unwrap()
-        .ready
-        .remove(0);
+    let head = next(&store, PACE).ready.remove(0);
     assert_eq!(
         (head.message_id.as_str(), head.payload.as_slice()),
         ("A2", b"A2".as_slice())
@@ -441,7 +394,7 @@ fn the_same_call_is_entered_once() {
     let wire = serde_json::to_string(&call(ANN, &["A", "B"])).unwrap();
     let again = enqueue(&store, serde_json::from_str(&wire).unwrap());
     assert_eq!(ids(&again), (false, vec!["A", "B"]));
-    assert_eq!(heads(&store), ["B"]);
+    assert_eq!(heads(&store, PACE), ["B"]);
     let Enqueued::Joined { request, .. } = again else {
         panic!("{again:?}")
     };
@@ -466,7 +419,7 @@ fn who_is_connected_enters_and_hands_over_in_one_step() {
     assert_eq!(state(&store, "A2"), DeliveryState::Queued);
     // Nobody else may take it, and nothing of the chat goes before it.
     assert!(!hand(&store, "A1"));
-    assert!(heads(&store).is_empty());
+    assert!(heads(&store, PACE).is_empty());
     assert!(enter(call(ANN, &["A3"])).1.is_none());
     // The same call again is no second message, and one that has expired is not sent.
     assert!(enter(call(ANN, &["A1", "A2"])).1.is_none());
@@ -478,7 +431,7 @@ fn who_is_connected_enters_and_hands_over_in_one_step() {
     // Not taken by the connection, it waits as if it had never been tried.
     store.mark_not_handed("A1".to_owned(), FREE).wait().unwrap();
     assert_eq!(state(&store, "A1"), DeliveryState::Queued);
-    assert_eq!(heads(&store)[0], "A1");
+    assert_eq!(heads(&store, PACE)[0], "A1");
 }
 
 #[test]
@@ -496,7 +449,7 @@ fn an_owner_that_dies_in_between_leaves_it_to_the_next() {
     let store = store.reopen();
     store.recover_outbox().wait().unwrap();
     assert_eq!(state(&store, "A1"), DeliveryState::Unknown);
-    assert_eq!(heads(&store), ["A1"]);
+    assert_eq!(heads(&store, PACE), ["A1"]);
 }
 
 #[test]

@@ -1,7 +1,5 @@
 //! The limits against a simple model, and what takes a place and what does not.
 
-use std::collections::HashSet;
-
 use proptest::prelude::*;
 
 use super::*;
@@ -20,23 +18,11 @@ fn only(limits: impl FnOnce(&mut Limits)) -> Limits {
     free
 }
 
-fn request(to: &str, ids: &[&str], kind: &str) -> OutboundRequest {
+/// A call that may wait for days.
+fn patient(to: &str, ids: &[&str]) -> OutboundRequest {
     OutboundRequest {
-        idempotency_key: None,
-        content_hash: format!("hash of {ids:?}"),
-        reply_to: None,
-        marks_read: false,
-        chat: addresses(&[to]),
-        parts: ids
-            .iter()
-            .map(|id| NewPart {
-                message_id: (*id).to_owned(),
-                payload: Vec::new(),
-                kind: kind.to_owned(),
-                file: None,
-            })
-            .collect(),
         expires_at: NOW + 30 * 24 * 3600,
+        ..call(to, ids)
     }
 }
 
@@ -47,7 +33,7 @@ fn try_send(store: &Store, to: &str, id: &str, pace: Pace) -> Turn {
 }
 
 fn enter(store: &Store, to: &str, ids: &[&str]) -> RequestId {
-    match store.enqueue(request(to, ids, "text"), NOW).wait().unwrap() {
+    match store.enqueue(patient(to, ids), NOW).wait().unwrap() {
         Enqueued::New { request, .. } | Enqueued::Joined { request, .. } => request,
         Enqueued::Conflict => panic!("conflict"),
     }
@@ -146,26 +132,12 @@ fn the_account_and_each_chat_have_limits_of_their_own() {
     assert_eq!(try_send(&store, &person(2), "D", now), Turn::Now);
     assert_eq!(try_send(&store, &person(3), "E", now), later, "the account");
     let then = at(limits, START + SECOND);
-    let heads = store.next_to_send(9, HashSet::new(), then).wait().unwrap();
+    let heads = next(&store, then);
     let ids: Vec<_> = heads.ready.iter().map(|head| &head.message_id).collect();
     assert_eq!(ids, ["B", "E"]);
     assert_eq!(heads.next, None);
-    assert!(
-        store
-            .next_to_send(9, HashSet::new(), now)
-            .wait()
-            .unwrap()
-            .ready
-            .is_empty()
-    );
-    assert_eq!(
-        store
-            .next_to_send(9, HashSet::new(), now)
-            .wait()
-            .unwrap()
-            .next,
-        Some(START + SECOND)
-    );
+    assert!(next(&store, now).ready.is_empty());
+    assert_eq!(next(&store, now).next, Some(START + SECOND));
     assert_eq!(hand(&store, "B", then), Turn::Now);
     assert_eq!(hand(&store, "E", then), Turn::At(START + 2 * SECOND));
 }
@@ -203,6 +175,7 @@ fn only_so_many_strangers_a_day() {
     let limits = only(|limits| limits.strangers = 3);
     store.put(direct(ANN, "HELLO"));
     store.put(message(&[GROUP], &[BOB], "IN A GROUP"));
+    store.on_whatsapp(&person(3));
     let hour = 3600 * SECOND;
     for n in 0..3 {
         let pace = at(limits, START + n as i64 * hour);
@@ -249,7 +222,8 @@ fn a_code_counts_as_a_first_message() {
     let pace = at(only(|limits| limits.strangers = 1), START);
     for (to, id) in [(ANN, "CODE A"), (BOB, "CODE B")] {
         store.put(direct(to, id));
-        let code = request(to, &[id], PAIRING_CODE);
+        let mut code = patient(to, &[id]);
+        code.parts[0].kind = PAIRING_CODE.to_owned();
         store.enqueue(code, NOW).wait().unwrap();
     }
     assert_eq!(hand(&store, "CODE A", pace), Turn::Now);
@@ -266,14 +240,18 @@ fn a_code_counts_as_a_first_message() {
     assert_eq!(hand(&store, "CODE A", pace), Turn::Now);
 }
 
+fn refused(store: &Store, id: &str, provisional: Restriction) {
+    let refused = store.refused_first(id.to_owned(), "new_chats_restricted", provisional);
+    refused.wait().unwrap();
+}
+
 fn restrict(store: &Store, until: i64) {
     let restriction = Restriction {
         since: NOW,
         until,
         kind: String::new(),
     };
-    let refused = store.refused_first("REFUSED".to_owned(), restriction.clone());
-    refused.wait().unwrap();
+    refused(store, "REFUSED", restriction.clone());
     store.restrict(Some(restriction)).wait().unwrap();
 }
 
@@ -288,15 +266,7 @@ fn while_whatsapp_restricts_the_account_nobody_is_written_to_first() {
     assert_eq!(try_send(&store, ANN, "A", pace), Turn::Now);
     assert_eq!(try_send(&store, BOB, "B", pace), Turn::Restricted);
     // Who sends is told of it, to refuse it.
-    assert_eq!(
-        store
-            .next_to_send(9, HashSet::new(), pace)
-            .wait()
-            .unwrap()
-            .ready[0]
-            .message_id,
-        "B"
-    );
+    assert_eq!(next(&store, pace).ready[0].message_id, "B");
     let store = store.reopen();
     assert_eq!(
         hand(&store, "B", at(FREE, START + 60 * SECOND - 1)),
@@ -332,10 +302,7 @@ fn a_clock_that_was_ahead_locks_nobody_out() {
     }
     enter(&store, ANN, &["A2"]);
     enter(&store, &person(0), &["S"]);
-    let heads = store
-        .next_to_send(9, HashSet::new(), at(limits, START))
-        .wait()
-        .unwrap();
+    let heads = next(&store, at(limits, START));
     assert!(heads.ready.is_empty());
     let next = heads.next.unwrap();
     assert!(next <= START + SECOND, "{next}");
@@ -358,6 +325,7 @@ fn what_is_said_about_a_turn_comes_true() {
         limits.account = Rate::per_minute(30, 3);
         limits.strangers = 0;
     });
+    store.on_whatsapp(&person(9));
     enter(&store, &person(9), &["NEVER"]);
     let mut requests = Vec::new();
     for n in 0..6 {
@@ -379,10 +347,7 @@ fn what_is_said_about_a_turn_comes_true() {
     let mut went = [0; 6];
     let mut clock = START;
     while went.contains(&0) {
-        let heads = store
-            .next_to_send(99, HashSet::new(), at(limits, clock))
-            .wait()
-            .unwrap();
+        let heads = next(&store, at(limits, clock));
         let Some(head) = heads.ready.first() else {
             clock = heads.next.unwrap();
             continue;
@@ -407,7 +372,7 @@ fn what_cannot_go_as_a_whole_is_taken_back_as_it_is_entered() {
     store.put(direct(ANN, "HELLO"));
     let pace = at(only(|limits| limits.chat = Rate::per_second(1, 2)), START);
     let enter = |ids: &[&str], by| {
-        let call = request(ANN, ids, "text");
+        let call = patient(ANN, ids);
         store.enqueue_handed(call, pace, by, NOW).wait().unwrap()
     };
     let soon = Some(START + SECOND);
@@ -507,26 +472,42 @@ fn who_has_written_meanwhile_stays_known() {
 }
 
 #[test]
-fn an_answer_is_no_first_message() {
+fn who_calls_is_no_stranger_and_an_invented_answer_is_no_answer() {
     let store = TestStore::new();
     let pace = at(only(|limits| limits.strangers = 0), START);
-    store.resolve(addresses(&[ANN])).wait().unwrap();
     let answer = |id: &str, to: &str| OutboundRequest {
         reply_to: Some((jid(ANN), "CALL".to_owned())),
-        ..request(to, &[id], "text")
+        ..patient(to, &[id])
     };
     restrict(&store, NOW + 60);
+    store.resolve(addresses(&[ANN])).wait().unwrap();
     store.enqueue(answer("A", ANN), NOW).wait().unwrap();
+    assert_eq!(hand(&store, "A", pace), Turn::Restricted);
+    let happens = |event_type: &str| {
+        let happened = Happened {
+            chat: addresses(&[ANN]),
+            sender: addresses(&[ANN]),
+            name: "call:CALL:incoming".to_owned(),
+            stanza_id: "CALL".to_owned(),
+            timestamp: NOW,
+            draft: Draft {
+                event_type: event_type.to_owned(),
+                ..Draft::default()
+            },
+        };
+        store.introduce(happened).wait().unwrap();
+    };
+    happens("presence.available");
+    assert_eq!(hand(&store, "A", pace), Turn::Restricted);
+    happens("call.incoming");
     assert_eq!(hand(&store, "A", pace), Turn::Now);
-    sent(&store, "A");
-    // Quoted to somebody else, or not an answer.
+    // Quoted to somebody else.
     store.enqueue(answer("B", BOB), NOW).wait().unwrap();
     assert_eq!(hand(&store, "B", pace), Turn::Restricted);
-    assert_eq!(try_send(&store, ANN, "C", pace), Turn::Restricted);
 }
 
 #[test]
-fn what_was_refused_does_not_go_again_though_the_process_ends_before_it_is_known_why() {
+fn what_was_refused_is_over_though_the_process_ends_before_it_is_known_why() {
     let store = TestStore::new();
     let pace = at(FREE, START);
     let provisional = |until| Restriction {
@@ -536,12 +517,134 @@ fn what_was_refused_does_not_go_again_though_the_process_ends_before_it_is_known
     };
     assert_eq!(try_send(&store, BOB, "A", pace), Turn::Now);
     for until in [NOW + 60, NOW + 9] {
-        let refused = store.refused_first("A".to_owned(), provisional(until));
-        refused.wait().unwrap();
+        refused(&store, "A", provisional(until));
     }
     let store = store.reopen();
     store.recover_outbox().wait().unwrap();
-    assert_eq!(hand(&store, "A", pace), Turn::Restricted);
     let known = store.paced(START).wait().unwrap().restricted;
     assert_eq!(known, Some(provisional(NOW + 60)), "the longer one");
+    let part = |id: &str| store.part(id.to_owned()).wait().unwrap().unwrap();
+    assert_eq!(part("A").state, DeliveryState::Rejected);
+    assert_eq!(part("A").error.as_deref(), Some("new_chats_restricted"));
+    // Not when the restriction has ended either.
+    let later = at(FREE, START + 61 * SECOND);
+    assert!(heads(&store, later).is_empty());
+    assert_eq!(hand(&store, "A", later), Turn::Gone);
+    // Why it was is said when it is known.
+    let why = store.mark_rejected("A".to_owned(), "contact_token_missing".to_owned());
+    why.wait().unwrap();
+    assert_eq!(part("A").error.as_deref(), Some("contact_token_missing"));
+}
+
+/// Somebody whom we know by their LID, or who wrote by it, is no stranger by a number that nobody has asked about.
+#[test]
+fn whose_number_it_is_is_asked_before_they_wait_as_a_stranger() {
+    let store = TestStore::new();
+    let limits = only(|limits| limits.strangers = 0);
+    let pace = at(limits, START);
+    store.put(direct(ANN_LID, "HELLO"));
+    let request = enter(&store, ANN, &["A"]);
+    let turns = |request, pace| store.turns(request, pace).wait().unwrap().unwrap();
+    assert!(turns(request, pace).asking);
+    assert_eq!(turns(request, pace).last, START);
+    assert_eq!(store.paced(START).wait().unwrap().waiting, 0);
+    assert_eq!(heads(&store, pace), ["A"]);
+    // It takes no place by that.
+    assert_eq!(hand(&store, "A", pace), Turn::At(i64::MAX));
+    let ask = |address: &str| {
+        let peer = store.peer(jid(address)).wait().unwrap().unwrap();
+        store.before_first(peer, NOW).wait().unwrap()
+    };
+    assert_eq!(ask(ANN), Asking::Ask(jid(ANN)));
+    assert!(heads(&store, pace).is_empty(), "the answer is on its way");
+    assert!(turns(request, pace).asking);
+    // Nobody says it: then a stranger, and asked again later.
+    let vain = at(limits, START + 20 * SECOND);
+    assert!(turns(request, vain).stranger);
+    assert!(heads(&store, vain).is_empty());
+    assert_eq!(heads(&store, at(limits, START + 60 * SECOND)), ["A"]);
+    let answer = |phone: &str, lid: &str| {
+        let registered = Registered {
+            phone: jid(phone),
+            lid: Some(jid(lid)),
+        };
+        let answered = store.answered(jid(phone), Some(registered), NOW);
+        assert!(answered.wait().unwrap().is_some());
+    };
+    answer(ANN, ANN_LID);
+    assert_eq!(hand(&store, "A", pace), Turn::Now);
+    // A stranger indeed.
+    let request = enter(&store, BOB, &["B"]);
+    assert_eq!(ask(BOB), Asking::Ask(jid(BOB)));
+    answer(BOB, BOB_LID);
+    let told = turns(request, pace);
+    assert!(told.stranger && told.last == i64::MAX && !told.asking);
+    assert!(heads(&store, pace).is_empty());
+    // No more is asked at once than may be.
+    for n in 0..30 {
+        enter(&store, &person(n), &[&format!("S{n}")]);
+    }
+    assert_eq!(heads(&store, pace).len(), 18, "of 20 two were asked");
+}
+
+#[test]
+fn a_refusal_counts_although_they_are_one_with_somebody_or_a_later_message_is_taken_back() {
+    let store = TestStore::new();
+    let limits = only(|limits| limits.strangers = 2);
+    let left = |now| store.paced(now).wait().unwrap().strangers_left;
+    store.set_limits(limits).wait().unwrap();
+    assert_eq!(
+        try_send(&store, BOB, "REFUSED", at(limits, START)),
+        Turn::Now
+    );
+    restrict(&store, NOW);
+    assert_eq!(left(START), 1);
+    // The next one to them is a first message again; the connection does not take it.
+    let then = START + SECOND;
+    assert_eq!(try_send(&store, BOB, "B", at(limits, then)), Turn::Now);
+    let back = store.mark_not_handed("B".to_owned(), limits);
+    back.wait().unwrap();
+    assert_eq!(left(then), 1);
+    assert_eq!(left(START + DAY), 2, "since it was refused");
+    store.resolve(addresses(&[BOB_LID])).wait().unwrap();
+    store.resolve(addresses(&[BOB, BOB_LID])).wait().unwrap();
+    assert_eq!(left(then), 1);
+    // One with somebody who wrote, it counts, and they are known.
+    let cleo = "100000000000003@lid";
+    assert_eq!(try_send(&store, ANN, "A", at(limits, then)), Turn::Now);
+    let nothing = Restriction {
+        since: NOW,
+        until: NOW,
+        kind: String::new(),
+    };
+    refused(&store, "A", nothing);
+    assert_eq!(left(then), 0);
+    store.put(direct(cleo, "HELLO"));
+    store.resolve(addresses(&[ANN, cleo])).wait().unwrap();
+    assert_eq!(left(then), 0);
+    assert_eq!(try_send(&store, ANN, "A2", at(limits, then)), Turn::Now);
+}
+
+#[test]
+fn what_expires_before_its_turn_is_known_to() {
+    let store = TestStore::new();
+    store.on_whatsapp(ANN);
+    store.on_whatsapp(BOB);
+    let pace = at(only(|limits| limits.strangers = 1), START);
+    assert_eq!(try_send(&store, BOB, "B", pace), Turn::Now);
+    let turns = |expires_at, id: &str| {
+        let call = OutboundRequest {
+            expires_at,
+            ..call(ANN, &[id])
+        };
+        let Enqueued::New { request, .. } = store.enqueue(call, NOW).wait().unwrap() else {
+            panic!("new");
+        };
+        store.turns(request, pace).wait().unwrap().unwrap()
+    };
+    let day = DAY / SECOND;
+    assert!(turns(NOW + day, "A").come_too_late());
+    assert!(!turns(NOW + day + 1, "C").come_too_late());
+    let expired = || store.counts().wait().unwrap().expired;
+    assert_eq!((store.expire(NOW + day).wait().unwrap(), expired()), (1, 1));
 }

@@ -1,20 +1,20 @@
 use super::*;
 
-fn call(key: &str, ids: &[(&str, Option<&str>)]) -> OutboundRequest {
-    let parts = ids.iter().map(|(id, file)| NewPart {
-        message_id: (*id).to_owned(),
-        payload: id.as_bytes().to_vec(),
+/// A call for pictures, some with files that are not uploaded yet.
+fn pictures(key: &str, ids: &[(&str, Option<&str>)]) -> OutboundRequest {
+    let plain = call(ANN, &ids.iter().map(|(id, _)| *id).collect::<Vec<_>>());
+    let parts = plain.parts.into_iter().zip(ids);
+    let parts = parts.map(|(part, (_, file))| NewPart {
         kind: "image".to_owned(),
         file: file.map(|name| name.to_owned().try_into().unwrap()),
+        ..part
     });
     OutboundRequest {
         idempotency_key: Some(key.to_owned()),
         content_hash: "same".to_owned(),
-        reply_to: None,
-        marks_read: false,
-        chat: vec![ANN.parse().unwrap()],
         parts: parts.collect(),
         expires_at: NOW + 60,
+        ..call(ANN, &[])
     }
 }
 
@@ -49,7 +49,7 @@ fn a_file_is_its_messages_until_it_is_uploaded() {
     let store = TestStore::new();
     let (_, head) = store
         .enqueue_handed(
-            call("k", &[("A", Some("fa")), ("B", Some("fb"))]),
+            pictures("k", &[("A", Some("fa")), ("B", Some("fb"))]),
             PACE,
             None,
             NOW,
@@ -58,12 +58,7 @@ fn a_file_is_its_messages_until_it_is_uploaded() {
         .unwrap();
     assert_eq!(head, None, "it has to be uploaded before it is handed over");
     assert_eq!(awaited(&store), ["fa", "fb"]);
-    let head = store
-        .next_to_send(9, HashSet::new(), PACE)
-        .wait()
-        .unwrap()
-        .ready
-        .remove(0);
+    let head = next(&store, PACE).ready.remove(0);
     assert_eq!(head.file.as_ref().map(StagedName::as_str), Some("fa"));
     let payload = b"with its place".to_vec();
     let place = uploaded(1, "/p");
@@ -73,12 +68,7 @@ fn a_file_is_its_messages_until_it_is_uploaded() {
         .wait()
         .unwrap();
     assert_eq!(awaited(&store), ["fb"]);
-    let head = store
-        .next_to_send(9, HashSet::new(), PACE)
-        .wait()
-        .unwrap()
-        .ready
-        .remove(0);
+    let head = next(&store, PACE).ready.remove(0);
     assert_eq!(
         (head.message_id, head.file, head.payload),
         (id, None, payload)
@@ -107,7 +97,7 @@ fn a_file_is_its_messages_until_it_is_uploaded() {
 #[test]
 fn what_will_not_go_leaves_its_file() {
     let store = TestStore::new();
-    let entered = store.enqueue(call("k", &[("A", Some("fa")), ("B", Some("fb"))]), NOW);
+    let entered = store.enqueue(pictures("k", &[("A", Some("fa")), ("B", Some("fb"))]), NOW);
     let Enqueued::New { request, .. } = entered.wait().unwrap() else {
         panic!("new");
     };
@@ -132,15 +122,10 @@ fn what_will_not_go_leaves_its_file() {
         .unwrap();
     assert!(left(&store).is_empty());
     // Asked for again it goes with the files that come with it, under its old ids.
-    let again = store.enqueue(call("k", &[("C", Some("fc")), ("D", Some("fd"))]), NOW);
+    let again = store.enqueue(pictures("k", &[("C", Some("fc")), ("D", Some("fd"))]), NOW);
     assert!(matches!(again.wait().unwrap(), Enqueued::Joined { .. }));
     assert_eq!(awaited(&store), ["fc", "fd"]);
-    let head = store
-        .next_to_send(9, HashSet::new(), PACE)
-        .wait()
-        .unwrap()
-        .ready
-        .remove(0);
+    let head = next(&store, PACE).ready.remove(0);
     assert_eq!(
         (head.message_id.as_str(), head.payload.as_slice()),
         ("A", &b"C"[..])
@@ -164,7 +149,7 @@ fn a_file_is_doubtful_until_it_is_synced() {
             .collect::<Vec<_>>()
     };
     let entered = store.enqueue(
-        call("k", &[("A", Some("fa")), ("B", Some("fb")), ("C", None)]),
+        pictures("k", &[("A", Some("fa")), ("B", Some("fb")), ("C", None)]),
         NOW,
     );
     let Enqueued::New { request, .. } = entered.wait().unwrap() else {
@@ -177,7 +162,7 @@ fn a_file_is_doubtful_until_it_is_synced() {
     store.withdraw(request).wait().unwrap();
     assert!(doubtful().is_empty());
     // Other files are doubtful anew.
-    let again = call("k", &[("D", Some("fd")), ("E", Some("fe")), ("F", None)]);
+    let again = pictures("k", &[("D", Some("fd")), ("E", Some("fe")), ("F", None)]);
     store.enqueue(again, NOW).wait().unwrap();
     assert_eq!(doubtful(), [b"D", b"E"]);
 }
