@@ -1,8 +1,8 @@
 //! Where the files that people sent are kept: on the account's shelf, or in an object store. A place says which of them:
 //! a name is on the shelf, a URL is an object.
 //!
-//! Invariant: what is read here was compared with the hash that it is known by; a file that somebody changed where it lies
-//! is lost, and never passed on.
+//! Invariant: what is read here was compared with the hash that it is known by, or is by who opened it; a file that
+//! somebody changed where it lies is lost, and never passed on.
 
 use std::fs::File;
 use std::io::{self, Read, Seek};
@@ -87,9 +87,10 @@ impl Depot {
         Ok(slot.insert(opened).clone())
     }
 
-    /// Opens a file, from its first byte. An object is brought into a file without a name, which is gone with its reader.
-    pub fn read(&self, place: &str, sha256: &ContentHash, size: u64) -> Result<File, DepotError> {
-        let mut file = if is_object(place) {
+    /// Opens a file, from its first byte, for who compares what it reads with the hash. An object is brought into a file
+    /// without a name, which is gone with its reader.
+    pub fn open_unchecked(&self, place: &str, size: u64) -> Result<File, DepotError> {
+        if is_object(place) {
             let mut part = self.shelf.unnamed()?;
             let free = fs4::available_space(self.shelf.path()).unwrap_or(u64::MAX);
             if free < RESERVE + size {
@@ -97,16 +98,17 @@ impl Depot {
             }
             self.bucket(place)?.read(place, size, &mut part)?;
             part.rewind()?;
-            part
-        } else {
-            match self.shelf.read(place) {
-                Ok(file) => file,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    return Err(DepotError::Lost);
-                }
-                Err(error) => return Err(error.into()),
-            }
-        };
+            return Ok(part);
+        }
+        self.shelf.read(place).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => DepotError::Lost,
+            _ => error.into(),
+        })
+    }
+
+    /// Opens a file, from its first byte, that is what it was.
+    pub fn read(&self, place: &str, sha256: &ContentHash, size: u64) -> Result<File, DepotError> {
+        let mut file = self.open_unchecked(place, size)?;
         let mut hash = Sha256::new();
         let mut block = vec![0; BLOCK];
         loop {

@@ -74,8 +74,8 @@ fn seal_with(
     let keys = DownloadUtils::get_media_keys(&media_key, media).map_err(SealError::Failed)?;
     let (iv, cipher_key, mac_key) = keys;
     let sealing = Sealing {
-        // What is too large was found to be so before it was encrypted; hashed it is here.
-        to: staging.create_unhashed()?,
+        // What is too large was found to be so before it was encrypted.
+        to: staging.create(u64::MAX)?,
         hash: Sha256::new(),
         mac: mac(&mac_key, &iv)?,
         sidecar: matches!(media, MediaType::Audio | MediaType::Video).then(|| Sidecar {
@@ -92,12 +92,12 @@ fn seal_with(
     });
     let panicked = |_| SealError::Failed(anyhow::anyhow!("a thread of it has failed"));
     // What stops the writing stops the reading too.
-    let (staged, sidecar) = written.map_err(panicked)??;
+    let (staged, file_enc_sha256, sidecar) = written.map_err(panicked)??;
     let (file_sha256, file_length) = read.map_err(SealError::Failed)?;
     let info = EncryptedMediaInfo {
         media_key,
         file_sha256,
-        file_enc_sha256: *staged.sha256(),
+        file_enc_sha256,
         file_length,
         streaming_sidecar: sidecar,
     };
@@ -148,11 +148,11 @@ struct Sealing {
 }
 
 impl Sealing {
-    /// Writes what comes, and the code of it all; the file and its sidecar.
+    /// Writes what comes, and the code of it all; the file, its hash and its sidecar.
     fn take(
         mut self,
         encrypted: Receiver<Vec<u8>>,
-    ) -> Result<(Staged, Option<Vec<u8>>), SealError> {
+    ) -> Result<(Staged, [u8; 32], Option<Vec<u8>>), SealError> {
         for block in encrypted {
             self.mac.update(&block);
             self.append(&block)?;
@@ -160,7 +160,7 @@ impl Sealing {
         let code = code(&mut self.mac)?;
         self.append(&code)?;
         let sidecar = self.sidecar.map(Sidecar::finish).transpose()?;
-        Ok((self.to.finish_as(self.hash.finalize().into()), sidecar))
+        Ok((self.to.finish(), self.hash.finalize().into(), sidecar))
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<(), SealError> {

@@ -1,8 +1,8 @@
 //! Files on their way out: whatever the source, the bytes of an attachment are written here before anything looks at
 //! them, so that memory does not grow with them.
 //!
-//! Invariant: a staged file is this user's alone, was counted and hashed as it was written, never grew beyond its limit,
-//! and is removed when its owner is dropped, unless that owner gave it away with [`Staged::keep`] after the outbox had
+//! Invariant: a staged file is this user's alone, was counted as it was written, never grew beyond its limit, and is
+//! removed when its owner is dropped, unless that owner gave it away with [`Staged::keep`] after the outbox had
 //! noted it. What a killed process left is removed by [`Staging::sweep`].
 
 use std::collections::HashSet;
@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use sha2::{Digest, Sha256};
 use tempfile::{NamedTempFile, TempPath};
 
 use crate::platform::{private_directory, private_file};
@@ -126,12 +125,20 @@ impl Staging {
     /// # Errors
     /// When it cannot be created, or the disk is nearly full.
     pub fn create(&self, limit: u64) -> Result<StageWriter, StageError> {
-        self.begin(limit, Some(Sha256::new()))
-    }
-
-    /// The same for who hashes what it writes.
-    pub(super) fn create_unhashed(&self) -> Result<StageWriter, StageError> {
-        self.begin(u64::MAX, None)
+        room(&self.directory)?;
+        let file = tempfile::Builder::new()
+            .prefix("")
+            .rand_bytes(16)
+            .tempfile_in(&self.directory)
+            .map_err(failed(&self.directory))?;
+        Ok(StageWriter {
+            file,
+            size: 0,
+            looked: 0,
+            limit,
+            lock: Arc::clone(&self.lock),
+            meter: Arc::clone(&self.meter),
+        })
     }
 
     /// Makes sure that these files of the folder outlive a power cut; who has removed one meanwhile has no need of that.
@@ -153,24 +160,6 @@ impl Staging {
             folder.map_err(failed(&self.directory))?;
         }
         Ok(())
-    }
-
-    fn begin(&self, limit: u64, hash: Option<Sha256>) -> Result<StageWriter, StageError> {
-        room(&self.directory)?;
-        let file = tempfile::Builder::new()
-            .prefix("")
-            .rand_bytes(16)
-            .tempfile_in(&self.directory)
-            .map_err(failed(&self.directory))?;
-        Ok(StageWriter {
-            file,
-            hash,
-            size: 0,
-            looked: 0,
-            limit,
-            lock: Arc::clone(&self.lock),
-            meter: Arc::clone(&self.meter),
-        })
     }
 
     /// Decodes `text` into a new file, a small block at a time. White space, as in wrapped base64, is skipped, and
@@ -210,8 +199,6 @@ fn failed(path: &Path) -> impl FnOnce(io::Error) -> StageError {
 #[derive(Debug)]
 pub struct StageWriter {
     file: NamedTempFile,
-    /// None where the writer knows the hash by itself.
-    hash: Option<Sha256>,
     size: u64,
     /// The size at which the disk was looked at last.
     looked: u64,
@@ -233,9 +220,6 @@ impl StageWriter {
             self.looked = self.size;
             room(self.file.path())?;
         }
-        if let Some(hash) = &mut self.hash {
-            hash.update(bytes);
-        }
         self.meter.store(self.size, Ordering::Relaxed);
         let written = self.file.write_all(bytes);
         written.map_err(failed(self.file.path()))
@@ -253,31 +237,23 @@ impl StageWriter {
     }
 
     /// The finished file.
-    pub fn finish(mut self) -> Staged {
-        let hash = self.hash.take().unwrap_or_default();
-        self.finish_as(hash.finalize().into())
-    }
-
-    /// The finished file, whose hash is this.
-    pub(super) fn finish_as(self, sha256: [u8; 32]) -> Staged {
+    pub fn finish(self) -> Staged {
         let (file, path) = self.file.into_parts();
         Staged {
             file,
             path,
             size: self.size,
-            sha256,
             _lock: self.lock,
         }
     }
 }
 
-/// A file of ours with its size and hash. It is removed when this is dropped.
+/// A file of ours with its size. It is removed when this is dropped.
 #[derive(Debug)]
 pub struct Staged {
     file: File,
     path: TempPath,
     size: u64,
-    sha256: [u8; 32],
     _lock: Arc<File>,
 }
 
@@ -299,11 +275,6 @@ impl Staged {
     /// How many bytes it has.
     pub fn size(&self) -> u64 {
         self.size
-    }
-
-    /// The SHA-256 of its bytes.
-    pub fn sha256(&self) -> &[u8; 32] {
-        &self.sha256
     }
 
     /// Gives the file to whoever noted its path; from now on it is theirs to remove. To be called after the note was
@@ -337,7 +308,6 @@ mod tests {
         let staging = Staging::open(media.path()).unwrap();
         let mut first = staged(&staging);
         assert_eq!((first.size(), files(media.path())), (3, 1));
-        assert_eq!(first.sha256()[..2], [0xba, 0x78]);
         let mut text = String::new();
         first.open().unwrap().read_to_string(&mut text).unwrap();
         assert_eq!(text, "abc");

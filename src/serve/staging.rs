@@ -21,7 +21,7 @@ use crate::media::{name, reason};
 use crate::outbound::{self, Attachment, SentAs, Wish};
 use crate::protocol::jsonrpc::WireError;
 use crate::protocol::request::OutboundAttachment;
-use crate::store::{HeldMedia, Store, Uploaded};
+use crate::store::{ContentHash, HeldMedia, Store, Uploaded};
 
 /// Longest silence of a server that an attachment is fetched from.
 const SILENCE: Duration = Duration::from_secs(15);
@@ -68,23 +68,18 @@ pub(super) fn ready(work: &Work, mut source: Source) -> Result<Ready, WireError>
     let mut probed = probe::probe(&mut source.plain.open()?, &wanted)
         .map_err(|error| WireError::new(error.code(), error))?;
     let media = media_type(probed.kind);
-    let word = outbound::encrypted_as(probed.kind);
-    let (sha256, now) = (source.plain.sha256().to_vec(), crate::clock::now());
-    let lately = work.store.uploaded(sha256.clone(), word.to_owned(), now);
+    let sealed = seal(source.plain.open()?, &work.staging, media, &work.stop);
+    let (sealed, info) = sealed.map_err(|error| WireError::new(error.code(), error))?;
+    source.plain.check(&info.file_sha256, &work.store)?;
+    let (now, media) = (crate::clock::now(), outbound::encrypted_as(probed.kind));
+    let sha256 = info.file_sha256.to_vec();
+    let lately = work.store.uploaded(sha256.clone(), media.to_owned(), now);
     let (file, sealed) = match lately.wait()? {
         Some(uploaded) => (uploaded, None),
         None => {
-            let sealed = seal(source.plain.open()?, &work.staging, media, &work.stop);
-            let (sealed, info) = sealed.map_err(|error| WireError::new(error.code(), error))?;
-            if info.file_sha256[..] != sha256[..] {
-                return Err(WireError::new(
-                    "attachment_not_here",
-                    "the file was changed while it was read; send it again",
-                ));
-            }
             let file = Uploaded {
                 sha256,
-                media: word.to_owned(),
+                media: media.to_owned(),
                 url: String::new(),
                 direct_path: String::new(),
                 media_key: info.media_key.to_vec(),
@@ -124,12 +119,18 @@ pub(super) struct Source {
     document: bool,
 }
 
-/// The bytes of an attachment, of which the hash is known.
+/// The bytes of an attachment.
 enum Plain {
     /// A file of this call.
     Staged(Staged),
-    /// A file of the media store, compared with its hash.
-    Kept(File, [u8; 32]),
+    /// A file of the media store, and what it must be.
+    Kept(File, HeldFile),
+}
+
+/// Where a file of the media store lies, and the hash that it is known by.
+struct HeldFile {
+    place: String,
+    sha256: ContentHash,
 }
 
 impl Plain {
@@ -142,10 +143,14 @@ impl Plain {
         opened.map_err(|error| WireError::new("store_failed", error))
     }
 
-    fn sha256(&self) -> &[u8; 32] {
+    /// Compares what was read with what it must be. A file that was changed where it lies is lost.
+    fn check(&self, read: &ContentHash, store: &Store) -> Result<(), WireError> {
         match self {
-            Self::Staged(staged) => staged.sha256(),
-            Self::Kept(_, sha256) => sha256,
+            Self::Kept(_, held) if held.sha256 != *read => {
+                store.media_lost(vec![held.place.clone()]).wait()?;
+                Err(unreadable(&DepotError::Lost))
+            }
+            _ => Ok(()),
         }
     }
 }
@@ -224,16 +229,11 @@ fn kept(
         return Err(refused(StageError::TooLarge { limit: work.limit }));
     }
     let depot = Depot::open(&work.media).map_err(DepotError::from);
-    let file = depot.and_then(|depot| depot.read(&medium.place, &medium.sha256, medium.size));
+    let file = depot.and_then(|depot| depot.open_unchecked(&medium.place, medium.size));
     if let Err(DepotError::Lost) = &file {
-        work.store.media_lost(vec![medium.place]).wait()?;
+        work.store.media_lost(vec![medium.place.clone()]).wait()?;
     }
-    let file = file.map_err(|error| {
-        WireError::new(
-            "attachment_not_here",
-            format_args!("the file of this storage key cannot be read: {error}"),
-        )
-    })?;
+    let file = file.map_err(|error| unreadable(&error))?;
     // What its sender called it was never checked, and must not keep the file from being sent on. A host that repeats
     // what the event said claims nothing of its own.
     let hint = Hint {
@@ -244,13 +244,24 @@ fn kept(
             .unwrap_or_default(),
         mime_type: medium.mime_type.unwrap_or_default(),
     };
+    let held = HeldFile {
+        place: medium.place,
+        sha256: medium.sha256,
+    };
     Ok(Source {
-        plain: Plain::Kept(file, medium.sha256),
+        plain: Plain::Kept(file, held),
         name: name.filter(|name| *name != hint.name),
         mime_type: mime_type.filter(|mime_type| *mime_type != hint.mime_type),
         hint,
         document: medium.kind == "document",
     })
+}
+
+fn unreadable(error: &DepotError) -> WireError {
+    WireError::new(
+        "attachment_not_here",
+        format_args!("the file of this storage key cannot be read: {error}"),
+    )
 }
 
 fn media_type(kind: Kind) -> MediaType {

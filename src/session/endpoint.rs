@@ -18,6 +18,7 @@ use wacore::net::{WHATSAPP_WEB_ORIGIN, WHATSAPP_WEB_WS_URL};
 use whatsapp_rust_tokio_transport::{default_tls_connector, from_websocket};
 use whatsapp_rust_ureq_http_client::UreqHttpClient;
 
+use super::ahead::Ahead;
 use super::barrier::Barrier;
 
 /// Points the session elsewhere, for proxies and tests.
@@ -244,7 +245,10 @@ impl HttpClient for Http {
 
     fn execute_streaming(&self, request: HttpRequest) -> anyhow::Result<StreamingHttpResponse> {
         Self::admit(&request)?;
-        self.0.execute_streaming(request)
+        let StreamingHttpResponse { status_code, body } = self.0.execute_streaming(request)?;
+        // Who reads it decrypts it, on the thread that asks.
+        let body = Box::new(Ahead::of(body)?);
+        Ok(StreamingHttpResponse { status_code, body })
     }
 
     fn supports_upload_streaming(&self) -> bool {

@@ -195,6 +195,7 @@ async fn attempt(
         media_type: media_type(&file.kind),
     };
     let sink = Sink::new(writing, most, guard.meter.clone(), guard.room());
+    let sink = sink.map_err(|error| Failure::kept(&error.into()).not_counted())?;
     let sink = BufWriter::with_capacity(BUFFER, sink);
     let downloading = client.download_to_writer(&params, sink);
     let size = match fill(downloading, &file.source.sha256, &guard.meter).await {
@@ -321,7 +322,8 @@ async fn fill(
     let sink = sink
         .into_inner()
         .map_err(|error| Failure::kept(&error.into_error().into()))?;
-    let (sha256, size) = sink.finish();
+    let finished = sink.finish();
+    let (sha256, size) = finished.map_err(|error| Failure::kept(&error.into()))?;
     match sha256 == *announced {
         true => Ok(size),
         false => Err(Failure::last("corrupt", "its hash is another one")),
@@ -454,7 +456,8 @@ mod tests {
                     LARGE,
                     meter.clone(),
                     Box::new(|| true),
-                );
+                )
+                .unwrap();
                 let downloading = async {
                     let sink = BufWriter::with_capacity(BUFFER, sink);
                     Ok(downloader.download_to_writer(&*params, sink).await?)

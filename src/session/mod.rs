@@ -8,6 +8,7 @@
 
 mod addressed;
 mod again;
+mod ahead;
 mod attempt;
 mod backend;
 mod barrier;

@@ -88,12 +88,14 @@ impl MediaStore {
             }
         };
         let mut body = request.into_body();
-        if body.size_hint().lower() > self.state().limits.blob {
+        let announced = body.size_hint().lower();
+        if announced > self.state().limits.blob {
             return Ok(refusal(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "the file is too large",
             ));
         }
+        upload.expect(announced);
         let cut = self.state().faults.cut(MediaOp::Upload);
         while let Some(frame) = timeout(PATIENCE, body.frame()).await? {
             let Ok(mut data) = frame.map_err(io::Error::other)?.into_data() else {

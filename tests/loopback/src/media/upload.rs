@@ -11,6 +11,8 @@ pub(super) struct Upload<'a> {
     store: &'a MediaStore,
     hash: Hash,
     data: Vec<u8>,
+    /// Of `data`.
+    sum: Sha256,
     /// Bytes of this request alone.
     pub(super) received: u64,
 }
@@ -34,12 +36,20 @@ impl<'a> Upload<'a> {
             }
         }
         drop(state);
+        let mut sum = Sha256::new();
+        sum.update(&data);
         Ok(Self {
             store,
             hash,
             data,
+            sum,
             received: 0,
         })
+    }
+
+    /// So many bytes are said to come.
+    pub(super) fn expect(&mut self, bytes: u64) {
+        self.data.reserve_exact(usize::try_from(bytes).unwrap_or(0));
     }
 
     pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), StatusCode> {
@@ -49,6 +59,7 @@ impl<'a> Upload<'a> {
         let full = StatusCode::INSUFFICIENT_STORAGE;
         self.store.state().reserve(bytes.len() as u64).ok_or(full)?;
         self.received += bytes.len() as u64;
+        self.sum.update(bytes);
         self.data.extend_from_slice(bytes);
         Ok(())
     }
@@ -57,7 +68,7 @@ impl<'a> Upload<'a> {
         let data = std::mem::take(&mut self.data);
         let length = data.len() as u64;
         let mut state = self.store.state();
-        if Sha256::digest(&data)[..] != self.hash {
+        if self.sum.finalize_reset()[..] != self.hash {
             state.release(length);
             return Err(StatusCode::BAD_REQUEST);
         }
