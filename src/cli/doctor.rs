@@ -4,6 +4,8 @@
 //! What it prints is made to be pasted: numbers are shortened, the home directory is `~`, nobody's words are in it.
 //! A problem is something that the operator has to act upon, and says how; a note is something to know.
 
+mod print;
+
 use std::fmt::Display;
 use std::io::Write;
 use std::path::Path;
@@ -12,6 +14,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
+use self::print::{Found, told};
 use super::args::DoctorArgs;
 use crate::account::{InUse, OwnerLock, Paths, Role};
 use crate::clock::{now, now_us};
@@ -102,23 +105,14 @@ fn print(report: &Report, json: bool) -> std::io::Result<()> {
             json!({"ok": well, "facts": facts, "problems": report.problems, "notes": report.notes});
         return writeln!(out, "{report}");
     }
-    for (name, value) in &report.facts {
-        match value {
-            Value::String(text) => writeln!(out, "{name:<24} {text}")?,
-            other => writeln!(out, "{name:<24} {other}")?,
-        }
-    }
-    writeln!(out)?;
-    for note in &report.notes {
-        writeln!(out, "- {note}")?;
-    }
-    for problem in &report.problems {
-        writeln!(out, "! {problem}")?;
-    }
-    if well {
-        writeln!(out, "all is well")?;
-    }
-    Ok(())
+    let found = Found {
+        facts: &report.facts,
+        problems: &report.problems,
+        notes: &report.notes,
+    };
+    // A pipe gets each sentence in one line.
+    let width = terminal_size::terminal_size_of(&out).map(|(width, _)| width.0.into());
+    write!(out, "{}", told(&found, chrono::Utc::now(), width))
 }
 
 fn repair(paths: &Paths, report: &mut Report) -> anyhow::Result<()> {

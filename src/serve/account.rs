@@ -63,7 +63,7 @@ pub(super) struct Account {
     pub ingress: Running,
     /// A persistent session is over for good: the process leaves, after what it has said was written.
     pub fatal: Box<dyn Fn() + Send + Sync>,
-    open: Mutex<Option<Open>>,
+    open: Mutex<Option<Held>>,
     /// Where other processes ask, while this one owns the connection.
     reception: Mutex<Option<Reception>>,
     store: Mutex<Option<Store>>,
@@ -76,6 +76,13 @@ pub(super) struct Open {
     pub store: Store,
     pub session: Arc<Session>,
     pub lock: Arc<OwnerLock>,
+}
+
+/// The connection while this process owns it.
+struct Held {
+    open: Open,
+    /// It was made for `health` alone, and ends with the question unless somebody comes to use it.
+    for_probe: bool,
 }
 
 impl Desk {
@@ -236,13 +243,28 @@ impl Account {
         }
     }
 
-    /// The recorded state that keeps this account from connecting now.
-    pub(super) async fn holding_terminal(&self) -> Result<Option<Terminal>, WireError> {
-        let recorded = self.store().await?.terminal().await?;
+    /// The recorded state that keeps this account from connecting now, or from connecting for `health` alone.
+    pub(super) async fn holding_terminal(
+        &self,
+        for_probe: bool,
+    ) -> Result<Option<Terminal>, WireError> {
+        let store = self.store().await?;
+        let Some(terminal) = store.terminal().await?.and_then(Terminal::recorded) else {
+            return Ok(None);
+        };
         let now = crate::clock::now();
-        Ok(recorded
-            .and_then(Terminal::recorded)
-            .filter(|terminal| terminal.holds(now)))
+        let holds = match for_probe {
+            true => terminal.holds_unasked(now, store.connections().await?.connected),
+            false => terminal.holds(now),
+        };
+        Ok(holds.then_some(terminal))
+    }
+
+    async fn check_not_ended(&self, for_probe: bool) -> Result<(), WireError> {
+        match self.holding_terminal(for_probe).await? {
+            Some(terminal) => Err(SessionError::Ended(terminal).into()),
+            None => Ok(()),
+        }
     }
 
     /// The connection, which this process comes to own until `until` at the latest, or for long if its role is
@@ -253,16 +275,44 @@ impl Account {
         role: Role,
         until: Instant,
     ) -> Result<Open, NotOpened> {
-        let mut slot = self.open.lock().await;
         let role = match self.process.is_persistent() {
             true => Role::Persistent,
             false => role,
         };
-        if let Some(open) = &*slot {
+        self.hold(config, role, until, false).await
+    }
+
+    /// The same for `health` alone, to be let go by [`end_probe`](Self::end_probe). Whoever comes to use it meanwhile
+    /// takes it over.
+    pub(super) async fn open_to_probe(
+        &self,
+        config: &Config,
+        until: Instant,
+    ) -> Result<Open, NotOpened> {
+        self.hold(config, Role::OneShot, until, true).await
+    }
+
+    async fn hold(
+        &self,
+        config: &Config,
+        role: Role,
+        until: Instant,
+        for_probe: bool,
+    ) -> Result<Open, NotOpened> {
+        let mut slot = self.open.lock().await;
+        if let Some(Held {
+            open,
+            for_probe: only_probed,
+        }) = &mut *slot
+        {
             if let Connection::Banned(terminal) | Connection::Ended(terminal) =
                 &*open.session.connection().borrow()
             {
                 return Err(SessionError::Ended(terminal.clone()).into());
+            }
+            if *only_probed && !for_probe {
+                *only_probed = false;
+                open.session.behave(manners(config));
             }
             if role == Role::Persistent {
                 open.lock.become_owner(role, None);
@@ -270,9 +320,7 @@ impl Account {
             return Ok(open.clone());
         }
         let linked = self.linked()?;
-        if let Some(terminal) = self.holding_terminal().await? {
-            return Err(SessionError::Ended(terminal).into());
-        }
+        self.check_not_ended(for_probe).await?;
         let until = (role == Role::OneShot).then(|| unix(until));
         // Without a socket the connection is as good; only nobody else can use it.
         let name = socket::name(&self.paths)
@@ -282,12 +330,18 @@ impl Account {
             .ok();
         let lock = OwnerLock::try_take(&self.paths, role, until, name.clone());
         let lock = Arc::new(lock.map_err(NotOpened::InUse)?);
-        // Who had the lock may have unlinked the account.
+        // Who had the lock may have unlinked the account, or met its end.
         if !self.paths.exists() {
             return Err(SessionError::NotLinked.into());
         }
+        self.check_not_ended(for_probe).await?;
         let store = self.store().await?;
-        let (manners, version) = (manners(config), config.web_version);
+        let version = config.web_version;
+        // What a probe asks is all that it does for others to see.
+        let manners = Manners {
+            reads: config.read_receipts != ReadReceipts::Off && !for_probe,
+            ..manners(config)
+        };
         let session = Session::open(&self.paths, store.clone(), manners, version).await?;
         let open = Open {
             linked,
@@ -295,6 +349,11 @@ impl Account {
             session: Arc::new(session),
             lock,
         };
+        // From here on it is closed before the lock goes, whatever becomes of who asked.
+        *slot = Some(Held {
+            open: open.clone(),
+            for_probe,
+        });
         if let Some(name) = name {
             match Listener::bind(&name) {
                 Ok(listener) => {
@@ -309,8 +368,16 @@ impl Account {
                 Err(error) => tracing::warn!(%error, "other processes cannot use this connection"),
             }
         }
-        *slot = Some(open.clone());
         Ok(open)
+    }
+
+    /// Ends a connection that was made for `health`, unless somebody has come to use it.
+    pub(super) async fn end_probe(&self) {
+        let mut slot = self.open.lock().await;
+        if slot.as_ref().is_some_and(|held| held.for_probe) {
+            self.dismiss(CLOSE).await;
+            let_go(&mut slot, Instant::now() + CLOSE).await;
+        }
     }
 
     /// The connection for an ingress: waits for an owner that serves one call, and for no other.
@@ -341,7 +408,8 @@ impl Account {
 
     /// The connection, if this process owns it.
     pub(super) async fn opened(&self) -> Option<Open> {
-        self.open.lock().await.clone()
+        let slot = self.open.lock().await;
+        slot.as_ref().map(|held| held.open.clone())
     }
 
     /// Takes nothing more from other processes; what they have under way may finish.
@@ -356,18 +424,29 @@ impl Account {
     /// Ends ingress and connection and lets the next owner in.
     pub(super) async fn close(&self, budget: Duration) {
         let deadline = Instant::now() + budget;
+        self.dismiss(budget).await;
+        if let Some(ingress) = self.ingress.lock().await.take() {
+            ingress.stop().await;
+        }
+        let_go(&mut *self.open.lock().await, deadline).await;
+    }
+
+    /// Takes nothing more from other processes, and tells those that wait to go elsewhere, well within this budget.
+    async fn dismiss(&self, budget: Duration) {
         if let Some(reception) = self.reception.lock().await.take() {
             reception
                 .close(Instant::now() + (budget / 2).min(LAST_VISITS))
                 .await;
         }
-        if let Some(ingress) = self.ingress.lock().await.take() {
-            ingress.stop().await;
-        }
-        if let Some(open) = self.open.lock().await.take() {
-            open.session.close(deadline).await;
-        }
     }
+}
+
+/// Ends the connection, and only then lets the next owner in, also if this is cut short and done again.
+async fn let_go(slot: &mut Option<Held>, deadline: Instant) {
+    if let Some(held) = slot {
+        held.open.session.close(deadline).await;
+    }
+    *slot = None;
 }
 
 /// Why this process does not come to own the connection.

@@ -10,7 +10,7 @@ use super::answer::call_deadline;
 use super::outgoing;
 use super::passing::{self, Asked, Said, Way};
 use crate::config::{Config, Typing};
-use crate::identity::Address;
+use crate::identity::{Address, ChatKind};
 use crate::outbound::{self, Chatstate};
 use crate::protocol::jsonrpc::WireError;
 use crate::protocol::request::StatusFrame;
@@ -31,7 +31,8 @@ pub(super) async fn status(
     };
     let composing = chatstate == Chatstate::Composing;
     match pass_on(account, config, &frame, composing).await {
-        Ok(()) => Ok(accepted(match chatstate {
+        Ok(false) => Ok(accepted("none")),
+        Ok(true) => Ok(accepted(match chatstate {
             Chatstate::Composing => "composing",
             Chatstate::Paused => "paused",
         })),
@@ -39,17 +40,22 @@ pub(super) async fn status(
     }
 }
 
+/// Whether it was shown: in a newsletter nobody would see it.
 async fn pass_on(
     account: &Arc<Account>,
     config: &Config,
     frame: &StatusFrame,
     composing: bool,
-) -> Result<(), WireError> {
+) -> Result<bool, WireError> {
     let conversation = frame.conversation_id.as_deref();
     let conversation = conversation.or(frame.metadata.get("conversation_id").map(String::as_str));
     let target = outgoing::destination(config, conversation)?;
     account.check_linked()?;
-    let to = outgoing::admitted(account, config, &target).await?.route;
+    let peer = outgoing::admitted(account, config, &target).await?;
+    if !matches!(peer.kind(), ChatKind::Private | ChatKind::Group) {
+        return Ok(false);
+    }
+    let to = peer.route;
     // The host has one request in flight: a typing indicator must not hold up the answer behind it.
     let deadline = match account.process.is_persistent() {
         true => Instant::now() + PATIENCE,
@@ -60,10 +66,11 @@ async fn pass_on(
         composing,
     };
     match passing::way(account, config, deadline, &asked).await? {
-        Way::Own(open) => show(&open, &to, composing, deadline).await,
-        Way::Passed(Said::Failed(error)) => Err(error),
-        Way::Passed(_) => Ok(()),
+        Way::Own(open) => show(&open, &to, composing, deadline).await?,
+        Way::Passed(Said::Failed(error)) => return Err(error),
+        Way::Passed(_) => {}
     }
+    Ok(true)
 }
 
 /// Shows it on the connection that this process owns.
@@ -74,7 +81,7 @@ pub(super) async fn show(
     deadline: Instant,
 ) -> Result<(), WireError> {
     open.session.online_now(deadline).await?;
-    Ok(open.session.show_frame(to, composing).await?)
+    Ok(open.session.show_frame(to, composing, deadline).await?)
 }
 
 fn accepted(activity: &str) -> StatusAcceptance {

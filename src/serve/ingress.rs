@@ -159,6 +159,7 @@ fn follow(account: &Arc<Account>, open: Open, config: Arc<Config>, begun: Begun)
     let (settings, settings_seen) = watch::channel(config);
     let (stopping, stopping_seen) = watch::channel(false);
     let (told, told_seen) = watch::channel(begun.cursor);
+    let session = open.session.clone();
     let typing = typing::follow(open.clone(), settings_seen.clone());
     let emitter = Emitter {
         account: account.clone(),
@@ -177,8 +178,9 @@ fn follow(account: &Arc<Account>, open: Open, config: Arc<Config>, begun: Begun)
             (account.fatal)();
         }
         typing.abort();
-        // What it shows is taken back with it.
+        // What it shows is taken back with it; who sent status frames is gone as well.
         let _ = typing.await;
+        session.end_frames();
     });
     Ingress {
         settings,

@@ -341,6 +341,13 @@ impl Sending {
         )
     }
 
+    /// The chat in which the agent says something with it. With a reaction it may be about to.
+    fn says_in(&self) -> Option<&Address> {
+        let mut parts = self.request.parts.iter();
+        let says = parts.any(|part| part.kind != "reaction");
+        self.request.chat.first().filter(|_| says)
+    }
+
     /// What the outbox says of it.
     async fn entered(&self, store: &Store, enqueued: Enqueued) -> Result<Entered, WireError> {
         let joined = matches!(enqueued, Enqueued::Joined { .. });
@@ -386,6 +393,12 @@ pub(super) async fn carry_out(
     let budget = deadline.saturating_duration_since(Instant::now());
     // Where nothing may stay queued, nothing leaves of what cannot leave as a whole.
     let whole_by = (!sending.degrade).then_some(budget);
+    // Before it proves anything: what is shown from then on is for the next event.
+    if let Some(chat) = sending.says_in()
+        && let Some(peer) = open.store.peer(chat.clone()).await?
+    {
+        open.session.answered(&peer.route);
+    }
     let enqueued = open
         .session
         .enter(sending.request.clone(), whole_by)

@@ -5,19 +5,17 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::account::{Account, CLOSE, Open, manners, unix};
+use super::account::{Account, CLOSE, NotOpened, Open};
 use super::answer::call_deadline;
 use super::passing::{self, Asked, Said};
 use crate::access::Policy;
-use crate::account::{InUse, OwnerLock, Role};
+use crate::account::{InUse, OwnerLock};
 use crate::clock::{now, now_us, rfc3339};
 use crate::config::Config;
 use crate::protocol::StringMap;
 use crate::protocol::jsonrpc::WireError;
 use crate::protocol::response::{Configuration, HealthReport, Response, RuntimeSnapshot};
-use crate::session::{
-    Connection, Manners, Session, SessionError, Silence, Terminal, TerminalKind, restricted_until,
-};
+use crate::session::{Connection, SessionError, Silence, Terminal, restricted_until};
 use crate::store::{Applicant, Linked, Store, StoreError};
 
 /// How long the owner of the connection may take to say how it stands.
@@ -171,7 +169,7 @@ async fn stand(
     if let Some(store) = account.existing_store().await? {
         numbers(&store, report).await?;
         if account.opened().await.is_none()
-            && let Some(terminal) = account.holding_terminal().await?
+            && let Some(terminal) = account.holding_terminal(config.health_probe).await?
         {
             put_end(report, &terminal);
             return Err(SessionError::Ended(terminal).into());
@@ -198,44 +196,21 @@ async fn stand(
 }
 
 /// What WhatsApp says to a connection that is made for this question alone, or the owner if there is one. What arrives
-/// meanwhile is received as always, and what waits in the outbox goes.
+/// meanwhile is received as always, and what waits in the outbox goes; whoever comes to use the connection keeps it.
 async fn probed(
     account: &Arc<Account>,
     config: &Config,
     report: &mut HealthReport,
 ) -> Result<(String, String), WireError> {
     let deadline = call_deadline(&account.process, config).min(Instant::now() + PROBE);
-    let until = unix(deadline + CLOSE);
-    // Without a socket: nobody else is to begin something over it.
-    let lock = match OwnerLock::try_take(&account.paths, Role::OneShot, Some(until), None) {
-        Err(error @ InUse::Owned { .. }) => return owned(error, report).await,
-        lock => lock?,
+    let open = match account.open_to_probe(config, deadline + CLOSE).await {
+        Err(NotOpened::InUse(error @ InUse::Owned { .. })) => return owned(error, report).await,
+        open => open?,
     };
-    // Who had the lock may have unlinked the account.
-    account.linked()?;
-    let store = account.store().await?;
-    // A probe of a session that was taken over would throw out who has it now.
-    let terminal = store.terminal().await?.and_then(Terminal::recorded);
-    let connected = store.connections().await?.connected;
-    if let Some(terminal) = terminal.filter(|terminal| {
-        terminal.holds(now())
-            || terminal.kind == TerminalKind::Replaced && connected <= Some(terminal.since)
-    }) {
-        put_end(report, &terminal);
-        return Err(SessionError::Ended(terminal).into());
-    }
-    // What it asks is all that it does for others to see.
-    let manners = Manners {
-        reads: false,
-        ..manners(config)
-    };
-    let version = config.web_version;
-    let session = Session::open(&account.paths, store.clone(), manners, version).await?;
-    let heard = session.heard();
-    let reached = session.online_now(deadline).await;
-    session.close(Instant::now() + CLOSE).await;
-    drop(lock);
-    numbers(&store, report).await?;
+    let heard = open.session.heard();
+    let reached = open.session.online_now(deadline).await;
+    account.end_probe().await;
+    numbers(&open.store, report).await?;
     let (status, what_to_do) = match reached {
         Ok(()) => ("ok", "WhatsApp was reached; nothing to do".to_owned()),
         Err(SessionError::Unreachable { .. }) if heard.has_changed().unwrap_or(false) => (

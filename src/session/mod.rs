@@ -205,7 +205,7 @@ impl Shared {
 /// A running session. [`Session::close`] ends it; dropped without that, its tasks end with their runtime.
 pub struct Session {
     shared: Arc<Shared>,
-    tasks: Mutex<Option<Tasks>>,
+    tasks: tokio::sync::Mutex<Option<Tasks>>,
 }
 
 struct Tasks {
@@ -285,7 +285,7 @@ impl Session {
         };
         Ok(Self {
             shared,
-            tasks: Mutex::new(Some(tasks)),
+            tasks: tokio::sync::Mutex::new(Some(tasks)),
         })
     }
 
@@ -413,48 +413,40 @@ impl Session {
     }
 
     /// Disconnects, letting what is under way finish until `deadline`. Whatever is cut short is safe: it was not
-    /// acknowledged, or is still in the outbox.
+    /// acknowledged, or is still in the outbox. If this itself is cut short, the next call goes on with it.
     pub async fn close(&self, deadline: Instant) {
-        let tasks = self
-            .tasks
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        let Some(Tasks {
-            supervisor,
-            outbox,
-            keeping,
-            downloads,
-            typing,
-            reading,
-            asking,
-        }) = tasks
-        else {
+        let mut slot = self.tasks.lock().await;
+        let Some(tasks) = &mut *slot else {
             return;
         };
         let shared = &self.shared;
         let last = async { tokio::join!(reading::mark_all(shared), shared.typing.act()) };
         // What does not get out any more ends by itself, or is done by who connects next.
         let _ = tokio::time::timeout_at(deadline.min(Instant::now() + FAREWELL), last).await;
-        self.shared.closing.send_replace(true);
-        typing.abort();
-        reading.abort();
-        asking.abort();
-        outbox.abort();
-        self.shared.lanes.stop();
-        keeping.abort();
-        downloads.abort();
-        let abort = supervisor.abort_handle();
-        if tokio::time::timeout_at(deadline, supervisor).await.is_err() {
-            abort.abort();
+        shared.closing.send_replace(true);
+        tasks.typing.abort();
+        tasks.reading.abort();
+        tasks.asking.abort();
+        tasks.outbox.abort();
+        shared.lanes.stop();
+        tasks.keeping.abort();
+        tasks.downloads.abort();
+        if !ends(&mut tasks.supervisor, deadline).await {
+            tasks.supervisor.abort();
             tracing::warn!("the connection did not close in time and was dropped");
         }
         // What was being fetched is gone when this is.
-        let _ = tokio::time::timeout_at(deadline, downloads).await;
+        ends(&mut tasks.downloads, deadline).await;
         // The next owner must not take for unknown what was sent.
-        let _ = tokio::time::timeout_at(deadline, self.shared.store.flush()).await;
+        let _ = tokio::time::timeout_at(deadline, shared.store.flush()).await;
+        *slot = None;
         self.shared.set(Connection::Closed);
     }
+}
+
+/// Whether a task is at its end by then.
+async fn ends(task: &mut tokio::task::JoinHandle<()>, deadline: Instant) -> bool {
+    task.is_finished() || tokio::time::timeout_at(deadline, task).await.is_ok()
 }
 
 /// Runs a part of the session until it ends by itself. A panic in it, or in the library below, is an error in the log

@@ -41,17 +41,11 @@ pub(super) fn allow(shared: &Shared, reads: bool) {
 /// Marks all that is wanted by now, if there is a connection and this session may.
 pub(super) async fn mark_all(shared: &Shared) -> Result<(), SessionError> {
     while let Some(client) = outbox::online(shared).filter(|_| *shared.reads.borrow()) {
-        let wanted = shared.store.wanted_read().await?;
-        if wanted.is_empty() {
+        let Some((chat, unread)) = shared.store.wanted_read().await? else {
             break;
-        }
-        for (chat, unread) in wanted {
-            if !*shared.reads.borrow() {
-                return Ok(());
-            }
-            mark(&client, &unread).await?;
-            shared.store.marked_read(chat, unread.upto).await?;
-        }
+        };
+        mark(&client, &unread).await?;
+        shared.store.marked_read(chat, unread.upto).await?;
     }
     Ok(())
 }

@@ -165,6 +165,13 @@ impl Terminal {
         }
     }
 
+    /// Whether this keeps a session from connecting that nobody asked to receive or send. One that was taken over since
+    /// it last `connected` stays away then: it would throw the other one out.
+    pub fn holds_unasked(&self, now: i64, connected: Option<i64>) -> bool {
+        let taken_over = self.kind == TerminalKind::Replaced && connected <= Some(self.since);
+        taken_over || self.holds(now)
+    }
+
     /// The sentence of the state, with what the server said and when it ends.
     pub fn sentence(&self) -> String {
         let mut text = self.kind.sentence().to_owned();

@@ -2,7 +2,8 @@
 //!
 //! Invariants: a chat is marked up to a message of it and never back; what is marked by itself was given to the agent,
 //! so nobody who was refused learns that they were heard. A wish to mark is kept until it was done, by whichever
-//! process connects next that may, or until nothing is to be marked any more.
+//! process connects next that may, or until nothing is to be marked any more. What came before the first wish since then
+//! is never marked by itself.
 
 use rusqlite::{OptionalExtension, params};
 use serde::{Deserialize, Serialize};
@@ -11,7 +12,7 @@ use super::inbox::{RowId, state};
 use super::ledger;
 use super::messages::form_in;
 use super::peers;
-use super::{PeerKey, Pending, Store, Tx};
+use super::{PeerKey, Pending, Store, Tx, meta};
 use crate::identity::{Address, ChatKind};
 
 /// What has not been marked as read.
@@ -27,8 +28,8 @@ pub struct Unread {
 
 /// So many messages are marked as read at once, the latest.
 const MARKED: i64 = 512;
-/// So many chats.
-const CHATS: i64 = 64;
+/// Where it is kept from which message on anything is marked by itself.
+const FROM: &str = "reads_from";
 
 /// What the agent may ask to have marked: all that was not refused, and is not ours.
 const NOT_REFUSED: &str = "state NOT IN (3, 8, 10)";
@@ -49,7 +50,7 @@ impl Store {
                 ))?
                 .query_row(params![chat.0, stanza_id], |row| row.get(0))
                 .optional()?;
-            upto.map(|upto| unread(tx, chat, upto, NOT_REFUSED)).transpose()
+            upto.map(|upto| unread(tx, chat, 0, upto, NOT_REFUSED)).transpose()
         })
     }
 
@@ -84,25 +85,26 @@ impl Store {
                 "UPDATE peer SET read_due = read_upto WHERE read_due > read_upto AND read_due > 0",
             )?
             .execute([])?;
-            Ok(())
+            meta::set(tx, FROM, None::<&i64>)
         })
     }
 
-    /// Chats that are to be marked as read, at most [`CHATS`]. To be told by [`marked_read`](Self::marked_read) when
-    /// they are.
-    pub fn wanted_read(&self) -> Pending<Vec<(PeerKey, Unread)>> {
+    /// The chat that has waited longest to be marked as read. To be told by [`marked_read`](Self::marked_read) when it
+    /// is.
+    pub fn wanted_read(&self) -> Pending<Option<(PeerKey, Unread)>> {
         self.look(|tx| {
-            let wanted: Vec<(i64, i64)> = tx
+            let wanted: Option<(i64, i64)> = tx
                 .prepare_cached(
-                    "SELECT key, read_due FROM peer WHERE read_due > read_upto ORDER BY read_due LIMIT ?1",
+                    "SELECT key, read_due FROM peer WHERE read_due > read_upto ORDER BY read_due LIMIT 1",
                 )?
-                .query_map([CHATS], |row| Ok((row.get(0)?, row.get(1)?)))?
-                .collect::<rusqlite::Result<_>>()?;
-            let wanted = wanted.into_iter().map(|(chat, upto)| {
+                .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
+                .optional()?;
+            let from = meta::get(tx, FROM)?.unwrap_or(0);
+            let wanted = wanted.map(|(chat, upto)| {
                 let chat = PeerKey(chat);
-                Ok((chat, unread(tx, chat, upto, GIVEN)?))
+                Ok((chat, unread(tx, chat, from, upto, GIVEN)?))
             });
-            wanted.collect()
+            wanted.transpose()
         })
     }
 
@@ -119,14 +121,21 @@ fn marked(tx: &Tx<'_>, chat: PeerKey, upto: RowId) -> rusqlite::Result<()> {
 }
 
 pub(super) fn want(tx: &Tx<'_>, first: i64, last: i64) -> rusqlite::Result<()> {
-    let latest: Vec<(i64, i64)> = tx
+    let latest: Vec<(i64, i64, i64)> = tx
         .prepare_cached(
-            "SELECT i.chat, max(i.id) FROM emission e CROSS JOIN inbox i ON i.id = e.event
+            "SELECT i.chat, min(i.id), max(i.id) FROM emission e CROSS JOIN inbox i ON i.id = e.event
              WHERE e.number BETWEEN ?1 AND ?2 GROUP BY i.chat",
         )?
-        .query_map([first, last], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .query_map([first, last], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })?
         .collect::<rusqlite::Result<_>>()?;
-    for (chat, upto) in latest {
+    if let Some(oldest) = latest.iter().map(|(_, first, _)| first).min()
+        && meta::get::<i64>(tx, FROM)?.is_none()
+    {
+        meta::set(tx, FROM, Some(oldest))?;
+    }
+    for (chat, _, upto) in latest {
         // Elsewhere there is nobody who would see it.
         let kind = peers::load(tx, PeerKey(chat))?.kind();
         if matches!(kind, ChatKind::Private | ChatKind::Group) {
@@ -138,16 +147,22 @@ pub(super) fn want(tx: &Tx<'_>, first: i64, last: i64) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// What came up to here in a chat and was not marked as read.
-fn unread(tx: &Tx<'_>, chat: PeerKey, upto: i64, which: &str) -> rusqlite::Result<Unread> {
+/// What came in a chat from one message to the other and was not marked as read.
+fn unread(
+    tx: &Tx<'_>,
+    chat: PeerKey,
+    from: i64,
+    upto: i64,
+    which: &str,
+) -> rusqlite::Result<Unread> {
     let peer = peers::load(tx, chat)?;
     let group = peer.kind() != ChatKind::Private;
     let mut statement = tx.prepare_cached(&format!(
         "SELECT stanza, sender FROM inbox
-         WHERE chat = ?1 AND id <= ?2 AND id > (SELECT read_upto FROM peer WHERE key = ?1) AND {which}
-         ORDER BY id DESC LIMIT ?3"
+         WHERE chat = ?1 AND id BETWEEN ?2 AND ?3 AND id > (SELECT read_upto FROM peer WHERE key = ?1) AND {which}
+         ORDER BY id DESC LIMIT ?4"
     ))?;
-    let mut rows = statement.query(params![chat.0, upto, MARKED])?;
+    let mut rows = statement.query(params![chat.0, from, upto, MARKED])?;
     let mut ids: Vec<(Option<Address>, Vec<String>)> = Vec::new();
     while let Some(row) = rows.next()? {
         let sender = match group {

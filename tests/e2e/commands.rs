@@ -67,12 +67,14 @@ fn alike(world: &World) -> insta::internals::SettingsBindDropGuard {
     settings.add_filter(r"\b20[0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z", "[TIME]");
     settings.add_filter(r"process [0-9]+", "process [PID]");
     // How long the disk takes, and how often it was asked, is not what is held here.
-    settings.add_filter(r#"(commit[a-z_]*"?[: ]+"?)[0-9.]+"#, "${1}[N]");
+    settings.add_filter(r#"(commit[a-z_ ]*"?[: ]+"?)[0-9.]+"#, "${1}[N]");
     settings.add_filter(r#""(png_data_url|text)":"[^"]+""#, r#""$1":"[CODE]""#);
     settings.add_filter(r#"("expires_in":)[0-9]+"#, "${1}[SECONDS]");
     settings.add_filter(r"in [0-9]+ ms", "in [N] ms");
     settings.add_filter(r#"(system[": ]+)[a-z]+ [a-z0-9_]+"#, "${1}[SYSTEM]");
-    settings.add_filter(r#"(free_bytes"?[: ]+)[0-9]+"#, "${1}[BYTES]");
+    settings.add_filter(r#"(free_bytes":)[0-9]+"#, "${1}[BYTES]");
+    settings.add_filter(r"(free +)[0-9.]+ [KMGT]iB", "${1}[SIZE]");
+    settings.add_filter(r"\([0-9]+ [a-z]+ ago\)|\(now\)", "([AGO])");
     settings.add_filter(
         r"ws://127\.0\.0\.1:[0-9]+\S*|127\.0\.0\.1:[0-9]+",
         "[SERVER]",

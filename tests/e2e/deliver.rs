@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use common::{Host, World, message, open, proxy::Proxy, request};
 use serde_json::{Value, json};
-use wacore::types::presence::ChatPresence;
 use whatsapp_loopback::Fault;
 use whatsapp_loopback::people::Person;
 
@@ -294,41 +293,6 @@ async fn the_same_key_is_the_same_message() {
     );
     anna.wait_text("once").await.expect("arrives");
     assert_eq!(anna.seen(|seen| seen.count_text("once")), 1);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn typing_is_seen_by_the_other_side() {
-    let world = World::linked().await;
-    let anna = world.person("Anna").await;
-    anna.available(true).await.expect("available");
-    let frame = |kind: &str, to: &str| json!({"config": open(), "update": {"kind": kind, "message": "", "conversation_id": to, "metadata": {}}});
-    let to = anna.pn().to_string();
-    let mut host = world.host();
-    host.ask("start_ingress", json!({"config": open()})).await;
-    for (kind, expected) in [
-        ("processing", ChatPresence::Composing),
-        ("completed", ChatPresence::Paused),
-    ] {
-        let accepted = host.ask("status", frame(kind, &to)).await;
-        assert_eq!(accepted["status"]["accepted"], true, "{accepted}");
-        anna.wait_for("typing", |seen| {
-            seen.chatstates
-                .iter()
-                .rev()
-                .find(|told| told.state == expected)
-                .cloned()
-        })
-        .await
-        .expect("typing");
-    }
-    let accepted = host.ask("status", frame("approval_needed", &to)).await;
-    assert_eq!(accepted["status"]["accepted"], true);
-    let refused = host.ask("status", frame("processing", "nobody")).await;
-    assert_eq!(refused["status"]["accepted"], false);
-    assert_eq!(
-        refused["status"]["metadata"]["reason_code"],
-        "invalid_destination"
-    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -28,6 +28,8 @@ mod owner;
 mod pacing;
 mod poll;
 mod polls;
+mod probe;
+mod reads;
 mod state;
 mod table;
 mod uploads;

@@ -1,4 +1,4 @@
-//! What others see the agent do: writing, recording, reading, being there; and `health` with a connection of its own.
+//! What others see the agent do: writing, recording, being there.
 
 use crate::common;
 
@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use common::room::Room;
 use common::{Host, World, eventually, files, message, open};
 use serde_json::{Value, json};
-use wacore::types::presence::{ChatPresence, ChatPresenceMedia, ReceiptType};
+use wacore::types::presence::{ChatPresence, ChatPresenceMedia};
 use waproto::whatsapp as wa;
 use whatsapp_loopback::Fault;
 use whatsapp_loopback::media::MediaOp;
@@ -17,7 +17,7 @@ use whatsapp_loopback::people::{Person, Seen};
 use whatsapp_rust::Jid;
 
 /// Everybody may write, groups too.
-fn config(more: Value) -> Value {
+pub fn config(more: Value) -> Value {
     let mut config = open();
     config["allow_group_messages"] = json!(true);
     config["allowed_conversation_ids"] = json!(["*"]);
@@ -27,7 +27,7 @@ fn config(more: Value) -> Value {
     config
 }
 
-async fn started(world: &World, more: Value) -> Host {
+pub async fn started(world: &World, more: Value) -> Host {
     let mut host = world.host();
     let params = json!({"config": config(more)});
     host.ask("start_ingress", params).await;
@@ -35,14 +35,14 @@ async fn started(world: &World, more: Value) -> Host {
 }
 
 /// Other settings for the ingress that is running.
-async fn configure(host: &mut Host, more: Value) {
+pub async fn configure(host: &mut Host, more: Value) {
     let params = json!({"config": config(more)});
     let answer = host.ask("configure", params).await;
     assert_eq!(answer["configuration"]["metadata"]["applied"], "true");
 }
 
 /// The host's answer to an event.
-fn answer(event: &Value, text: &str, more: Value) -> Value {
+pub fn answer(event: &Value, text: &str, more: Value) -> Value {
     let metadata = json!({
         "conversation_id": event["conversation"]["id"],
         "reply_to_message_id": event["message"]["id"],
@@ -79,20 +79,19 @@ async fn sees(person: &Person, expected: &[ChatPresence]) -> (Jid, Jid) {
     (told.source.chat, told.source.sender)
 }
 
-/// Longer than it takes until somebody is shown writing.
-async fn a_while() {
-    tokio::time::sleep(Duration::from_millis(700)).await;
-}
-
-fn is_read(person: &Person, id: &str) -> bool {
-    person.seen(|seen| {
-        let mut receipts = seen.receipts_for(id);
-        receipts.any(|receipt| receipt.r#type == ReceiptType::Read)
-    })
+/// Lets pass what it takes until somebody is shown writing, and then a message over the same connection: what this person
+/// was to be shown before it has been shown.
+pub async fn nothing_more(host: &mut Host, person: &Person, more: Value) {
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    let to = json!({"conversation_id": person.pn().to_string()});
+    let marker = json!({"config": config(more), "message": message("marker", to)});
+    let sent = host.ask("push", marker).await;
+    let id = sent["delivery"]["message_id"].as_str().expect("id");
+    person.wait_id(id).await.expect("the marker");
 }
 
 /// Somebody mentions the plugin in the group.
-async fn asks(room: &Room, person: &Person, question: &str) -> String {
+pub async fn asks(room: &Room, person: &Person, question: &str) -> String {
     let plugin = room.plugin();
     let message = wa::Message {
         extended_text_message: wa::message::ExtendedTextMessage {
@@ -158,12 +157,15 @@ async fn writing_is_shown_where_and_when_it_is_wished() {
     let mut host = started(&world, json!({"typing": "off"})).await;
     anna.text(world.jid(), "well?").await.expect("text");
     let first = host.event().await;
-    host.ask("status", frame(&first, "processing", "off")).await;
-    a_while().await;
+    for kind in ["processing", "completed"] {
+        let told = host.ask("status", frame(&first, kind, "off")).await;
+        assert_eq!(told["status"]["accepted"], true, "{told}");
+    }
+    nothing_more(&mut host, &anna, json!({"typing": "off"})).await;
     assert_eq!(shown(&anna), []);
     // By frames alone.
     configure(&mut host, json!({"typing": "status"})).await;
-    a_while().await;
+    nothing_more(&mut host, &anna, json!({"typing": "status"})).await;
     assert_eq!(shown(&anna), []);
     host.ask("status", frame(&first, "processing", "status"))
         .await;
@@ -172,14 +174,11 @@ async fn writing_is_shown_where_and_when_it_is_wished() {
         .await;
     sees(&anna, &[WRITES, STOPS]).await;
     // Where no answer may go; the next event's turn is not shown before this one's is over.
-    configure(
-        &mut host,
-        json!({"outbound_recipient_ids": [bert.pn().to_string()]}),
-    )
-    .await;
+    let to_bert = json!({"outbound_recipient_ids": [bert.pn().to_string()]});
+    configure(&mut host, to_bert.clone()).await;
     bert.text(world.jid(), "and mine?").await.expect("text");
     let second = host.event().await;
-    a_while().await;
+    nothing_more(&mut host, &bert, to_bert).await;
     assert_eq!((shown(&anna).len(), shown(&bert).len()), (2, 0));
     // By itself.
     configure(&mut host, json!({})).await;
@@ -192,7 +191,7 @@ async fn writing_is_shown_where_and_when_it_is_wished() {
     host.ask("status", frame(&second, "cancelled", "auto"))
         .await;
     sees(&bert, &[WRITES, STOPS]).await;
-    a_while().await;
+    nothing_more(&mut host, &bert, json!({})).await;
     assert_eq!(shown(&bert).len(), 2);
     bert.text(world.jid(), "please").await.expect("text");
     let third = host.event().await;
@@ -204,6 +203,120 @@ async fn writing_is_shown_where_and_when_it_is_wished() {
     host.ask("stop_ingress", json!({"config": config(json!({}))}))
         .await;
     sees(&bert, &[WRITES, STOPS, WRITES, STOPS]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn status_frames_are_shown_or_refused_and_never_an_error() {
+    let world = World::linked().await;
+    let anna = world.person("Anna").await;
+    let mut host = started(&world, json!({})).await;
+    let mut told = async |kind: &str, to: Option<&str>| {
+        let update = json!({"kind": kind, "message": "", "conversation_id": to, "metadata": {}});
+        let settings = config(
+            json!({"outbound_recipient_ids": [anna.pn().to_string(), "120363000000000001@newsletter"]}),
+        );
+        let told = host
+            .ask("status", json!({"config": settings, "update": update}))
+            .await;
+        let metadata = &told["status"]["metadata"];
+        let what = metadata["activity"]
+            .as_str()
+            .or(metadata["reason_code"].as_str());
+        (
+            told["status"]["accepted"].clone(),
+            what.expect("what").to_owned(),
+        )
+    };
+    let to = anna.pn().to_string();
+    let mut expected = Vec::new();
+    for (begins, ends) in [
+        ("processing", "completed"),
+        ("delivering", "cancelled"),
+        ("operation_started", "operation_finished"),
+    ] {
+        for (kind, activity, state) in [(begins, "composing", WRITES), (ends, "paused", STOPS)] {
+            assert_eq!(
+                told(kind, Some(&to)).await,
+                (json!(true), activity.to_owned())
+            );
+            expected.push(state);
+            sees(&anna, &expected).await;
+        }
+    }
+    for (kind, to, accepted, what) in [
+        ("approval_needed", Some(to.as_str()), true, "none"),
+        ("of_tomorrow", Some(to.as_str()), true, "none"),
+        (
+            "processing",
+            Some("120363000000000001@newsletter"),
+            true,
+            "none",
+        ),
+        ("processing", Some("nobody"), false, "invalid_destination"),
+        (
+            "processing",
+            Some("+15551239999"),
+            false,
+            "unauthorized_destination",
+        ),
+        ("processing", None, false, "missing_destination"),
+    ] {
+        let told = told(kind, to).await;
+        assert_eq!(told, (json!(accepted), what.to_owned()), "{kind} {to:?}");
+    }
+    assert_eq!(shown(&anna), expected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_switched_off_or_stopped_ends() {
+    let world = World::linked().await;
+    let anna = world.person("Anna").await;
+    let typing = |how: &str| json!({"typing": how});
+    let mut host = started(&world, json!({})).await;
+    anna.text(world.jid(), "well?").await.expect("text");
+    let event = host.event().await;
+    sees(&anna, &[WRITES]).await;
+    configure(&mut host, typing("off")).await;
+    let mut expected = vec![WRITES, STOPS];
+    sees(&anna, &expected).await;
+    let (off, stop) = (
+        ("configure", typing("off")),
+        ("stop_ingress", typing("status")),
+    );
+    for (kind, settings) in [off, stop] {
+        configure(&mut host, typing("status")).await;
+        host.ask("status", frame(&event, "processing", "status"))
+            .await;
+        expected.push(WRITES);
+        sees(&anna, &expected).await;
+        host.ask(kind, json!({"config": config(settings)})).await;
+        expected.push(STOPS);
+        sees(&anna, &expected).await;
+    }
+}
+
+/// Also by a message that is not said to be the answer, so that nothing proves the event.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_answered_is_not_seen_writing() {
+    let world = World::linked().await;
+    let anna = world.person("Anna").await;
+    let mut host = started(&world, json!({})).await;
+    let asked = anna.text(world.jid(), "well?").await.expect("text");
+    let event = host.event().await;
+    sees(&anna, &[WRITES]).await;
+    let push = |content: &str, metadata: Value| json!({"config": config(json!({})), "message": message(content, metadata)});
+    let chat = event["conversation"]["id"].clone();
+    // Who reacts may be about to.
+    let react = json!({"conversation_id": chat, "action": "react", "target_message_id": asked, "emoji": "👀"});
+    let reacted = host.ask("push", push("", react)).await;
+    let id = reacted["delivery"]["message_id"].as_str().expect("id");
+    anna.wait_id(id).await.expect("the reaction");
+    assert_eq!(shown(&anna), [WRITES]);
+    let to = json!({"conversation_id": chat});
+    host.ask("push", push("so so", to)).await;
+    anna.wait_text("so so").await.expect("arrives");
+    nothing_more(&mut host, &anna, json!({})).await;
+    assert_eq!(shown(&anna), [WRITES, STOPS]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -297,217 +410,4 @@ async fn presence_follows_the_settings_without_a_new_connection() {
     })
     .await;
     eventually("unavailable", || is("unavailable")).await;
-}
-
-async fn messages_are_marked_as_read(by_lid: bool) {
-    let room = Room::open(by_lid).await;
-    let (world, anna, bob) = (&room.world, &room.anna, &room.bob);
-    let only_anna =
-        json!({"dm_policy": "allowlist", "allowed_sender_ids": [anna.pn().to_string()]});
-    let with = |setting: &str| {
-        let mut more = only_anna.clone();
-        more["read_receipts"] = json!(setting);
-        more
-    };
-    let mut host = started(world, with("off")).await;
-    let off = anna.text(room.plugin(), "one").await.expect("text");
-    let event = host.event().await;
-    host.ask("deliver", answer(&event, "1", with("off"))).await;
-    anna.wait_text("1").await.expect("arrives");
-    // When it is given to the host; what came before it in the chat too, and nobody's who was refused.
-    configure(&mut host, with("received")).await;
-    let refused = bob.text(room.plugin(), "me too").await.expect("text");
-    bob.wait_receipt(&refused, ReceiptType::Delivered)
-        .await
-        .expect("ticks");
-    assert!(!is_read(anna, &off));
-    let two = anna.text(room.plugin(), "two").await.expect("text");
-    host.event().await;
-    for id in [&off, &two] {
-        anna.wait_receipt(id, ReceiptType::Read)
-            .await
-            .expect("read");
-    }
-    // In a group the server has to know whose it is.
-    let talk = bob.text(room.group.clone(), "lunch?").await.expect("text");
-    let asked = asks(&room, anna, "hungry?").await;
-    host.event().await;
-    bob.wait_receipt(&talk, ReceiptType::Read)
-        .await
-        .expect("read");
-    let receipt = anna
-        .wait_receipt(&asked, ReceiptType::Read)
-        .await
-        .expect("read");
-    assert_eq!(receipt.source.chat, room.group);
-    // When it is answered.
-    configure(&mut host, with("replied")).await;
-    let three = anna.text(room.plugin(), "three").await.expect("text");
-    host.event().await;
-    let four = anna.text(room.plugin(), "four").await.expect("text");
-    let event = host.event().await;
-    a_while().await;
-    assert!(!is_read(anna, &three) && !is_read(anna, &four));
-    host.ask("deliver", answer(&event, "4", with("replied")))
-        .await;
-    for id in [&three, &four] {
-        anna.wait_receipt(id, ReceiptType::Read)
-            .await
-            .expect("read");
-    }
-    assert!(!is_read(bob, &refused));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn messages_are_marked_as_read_when_that_is_wished() {
-    messages_are_marked_as_read(false).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn messages_are_marked_as_read_by_lid() {
-    messages_are_marked_as_read(true).await;
-}
-
-/// A poller's batch is given when its connection is gone: the next process marks it. A reply in a process of its own
-/// marks what it answers.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn calls_of_their_own_mark_what_earlier_ones_have_left() {
-    let world = World::linked().await;
-    let anna = world.person("Anna").await;
-    let reads = |setting: &str| json!({"read_receipts": setting});
-    let says = async |text: &str| {
-        let id = anna.text(world.jid(), text).await.expect("text");
-        anna.wait_ack(&id).await.expect("ack");
-        id
-    };
-    let one = says("one").await;
-    let events = world.poll(config(reads("received"))).await;
-    assert_eq!(events.len(), 1);
-    assert!(!is_read(&anna, &one));
-    world.poll(config(reads("received"))).await;
-    anna.wait_receipt(&one, ReceiptType::Read)
-        .await
-        .expect("read");
-    let two = says("two").await;
-    let events = world.poll(config(reads("replied"))).await;
-    world.poll(config(reads("replied"))).await;
-    assert!(!is_read(&anna, &two));
-    world
-        .ok("deliver", answer(&events[0], "2", reads("replied")))
-        .await;
-    anna.wait_receipt(&two, ReceiptType::Read)
-        .await
-        .expect("read");
-}
-
-/// What was to be marked when nothing is to be any more is not, neither then nor by a session that only looks.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_not_marked_before_it_is_switched_off_never_is() {
-    let world = World::linked().await;
-    let anna = world.person("Anna").await;
-    let reads = |setting: &str| json!({"read_receipts": setting, "health_probe": true});
-    let says = async |text: &str| {
-        let id = anna.text(world.jid(), text).await.expect("text");
-        anna.wait_ack(&id).await.expect("ack");
-        id
-    };
-    let one = says("one").await;
-    assert_eq!(world.poll(config(reads("received"))).await.len(), 1);
-    let probe = json!({"config": config(reads("received"))});
-    let health = world.ok("health", probe).await["health"].clone();
-    assert_eq!(health["status"], "ok", "{health}");
-    let push = |text: &str, setting: &str| {
-        let to = json!({"conversation_id": anna.pn().to_string()});
-        json!({"config": config(reads(setting)), "message": message(text, to)})
-    };
-    world.ok("push", push("off", "off")).await;
-    anna.wait_text("off").await.expect("arrives");
-    assert!(!is_read(&anna, &one));
-    world.poll(config(reads("off"))).await;
-    world.ok("push", push("on", "received")).await;
-    anna.wait_text("on").await.expect("arrives");
-    assert!(!is_read(&anna, &one));
-    // A reply that is not taken reads nothing; the same over a running ingress.
-    let mut host = started(&world, reads("replied")).await;
-    let two = says("two").await;
-    let event = host.event().await;
-    let mut reply = answer(&event, "see", reads("replied"));
-    let nowhere =
-        json!({"name": "a.jpg", "mime_type": "image/jpeg", "source_path": "/nowhere/a.jpg"});
-    reply["message"]["attachments"] = json!([nowhere]);
-    reply["config"]["deliver_errors"] = json!("fail");
-    host.ask_refused("deliver", reply).await;
-    configure(&mut host, reads("off")).await;
-    configure(&mut host, reads("replied")).await;
-    assert!(!is_read(&anna, &two));
-    host.ask("deliver", answer(&event, "so so", reads("replied")))
-        .await;
-    for id in [&one, &two] {
-        anna.wait_receipt(id, ReceiptType::Read)
-            .await
-            .expect("read");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn health_connects_when_it_is_asked_to() {
-    let mut world = World::unlinked().await;
-    let probe = json!({"config": {"health_probe": true}});
-    let health = async |world: &World| world.ok("health", probe.clone()).await["health"].clone();
-    assert_eq!(health(&world).await["status"], "not_linked");
-    let summary = world.link(&[]).await;
-    world.is(&summary);
-    let anna = world.person("Anna").await;
-    let logins = |world: &World| world.server.core().counters().logins;
-    // Not without being asked to.
-    let before = logins(&world);
-    let silent = world.ok("health", json!({"config": {}})).await;
-    assert_eq!(
-        (silent["health"]["status"].as_str(), logins(&world)),
-        (Some("ok"), before)
-    );
-    // What arrives meanwhile is kept.
-    let id = anna.text(world.jid(), "well?").await.expect("text");
-    anna.wait_ack(&id).await.expect("ack");
-    let report = health(&world).await;
-    assert_eq!(
-        (&report["status"], &report["ok"]),
-        (&json!("ok"), &json!(true)),
-        "{report}"
-    );
-    assert_eq!(logins(&world), before + 1);
-    assert_eq!(report["metadata"]["inbox_waiting"], "1", "{report}");
-    assert!(world.unacknowledged().is_empty());
-    let events = world.poll(config(json!({}))).await;
-    assert_eq!(events[0]["message"]["id"], id);
-    // An owner is asked, and keeps its connection.
-    let mut host = started(&world, json!({})).await;
-    eventually("online", || world.presence().is_some()).await;
-    let before = logins(&world);
-    assert_eq!(health(&world).await["status"], "ok");
-    assert_eq!(
-        host.ask("health", probe.clone()).await["health"]["status"],
-        "ok"
-    );
-    assert_eq!(logins(&world), before);
-    host.end();
-    host.exit().await;
-    // A server that is not there.
-    let mut lost = world.command();
-    lost.env("CHANNEL_WHATSAPP_WS_URL", "ws://127.0.0.1:9/ws/chat");
-    let mut lost = Host::new(lost);
-    let report = lost.ask("health", probe.clone()).await["health"].clone();
-    assert_eq!(
-        (&report["status"], &report["ok"]),
-        (&json!("reconnecting"), &json!(false)),
-        "{report}"
-    );
-    // The phone has removed the device.
-    assert!(
-        world
-            .server
-            .core()
-            .logout_device(&world.phone, world.device)
-    );
-    assert_eq!(health(&world).await["status"], "logged_out");
 }

@@ -1,7 +1,14 @@
 use super::*;
 
-fn wanted(store: &TestStore) -> Vec<(PeerKey, Unread)> {
-    store.wanted_read().wait().unwrap()
+/// What is to be marked, by chat; it counts as marked then.
+fn marks(store: &TestStore) -> Vec<Unread> {
+    let next = || store.wanted_read().wait().unwrap();
+    let marked = std::iter::from_fn(|| {
+        let (chat, unread) = next()?;
+        store.marked_read(chat, unread.upto).wait().unwrap();
+        Some(unread)
+    });
+    marked.collect()
 }
 
 fn ids(unread: &Unread) -> Vec<&str> {
@@ -59,22 +66,19 @@ fn what_was_given_is_marked_and_nothing_that_was_refused() {
         .unwrap();
     let session = store.begin(Mode::Websocket, None).session;
     store.emit_all(session);
-    assert_eq!(wanted(&store), []);
+    assert_eq!(marks(&store), []);
     assert!(!signal.has_changed().unwrap());
     store.want_read(1, 2).wait().unwrap();
     assert!(signal.has_changed().unwrap());
     signal.mark_unchanged();
-    let found = wanted(&store);
-    let (group, direct) = (&found[0].1, &found[1].1);
+    // It is kept until it is done, by whoever does it.
+    let store = store.reopen();
+    let found = marks(&store);
+    let (group, direct) = (&found[0], &found[1]);
     assert_eq!((&group.chat, ids(group)), (&jid(GROUP), vec!["G2"]));
     assert_eq!(group.ids[0].0, Some(jid(ANN)));
     assert_eq!((&direct.chat, ids(direct)), (&jid(ANN), vec!["A1"]));
-    // It is kept until it is done, by whoever does it.
-    let store = store.reopen();
-    for (chat, unread) in wanted(&store) {
-        store.marked_read(chat, unread.upto).wait().unwrap();
-    }
-    assert_eq!(wanted(&store), []);
+    assert_eq!(marks(&store), []);
     // A reply marks what it answers; one to what was never given, nothing.
     for id in ["A2", "A1", "nothing"] {
         store
@@ -82,7 +86,7 @@ fn what_was_given_is_marked_and_nothing_that_was_refused() {
             .wait()
             .unwrap();
     }
-    assert_eq!(ids(&wanted(&store)[0].1), ["A2"]);
+    assert_eq!(ids(&marks(&store)[0]), ["A2"]);
 }
 
 #[test]
@@ -93,9 +97,9 @@ fn a_chat_is_marked_by_the_address_that_was_used_last() {
     store.emit_all(session);
     store.want_read(1, 1).wait().unwrap();
     store.put(message(&[ANN_LID, ANN], &[ANN_LID, ANN], "M2"));
-    let found = wanted(&store);
+    let found = marks(&store);
     assert_eq!(
-        (&found[0].1.chat, ids(&found[0].1)),
+        (&found[0].chat, ids(&found[0])),
         (&jid(ANN_LID), vec!["M1"])
     );
 }
@@ -109,7 +113,28 @@ fn two_that_turn_out_to_be_one_are_marked_as_one() {
     store.emit_all(session);
     store.want_read(1, 2).wait().unwrap();
     store.resolve(addresses(&[ANN, ANN_LID])).wait().unwrap();
-    let found = wanted(&store);
+    let found = marks(&store);
     assert_eq!(found.len(), 1);
-    assert_eq!(ids(&found[0].1), ["M2", "M1"]);
+    assert_eq!(ids(&found[0]), ["M2", "M1"]);
+}
+
+#[test]
+fn what_was_given_before_marking_was_wished_is_not_marked() {
+    let store = TestStore::new();
+    let session = store.begin(Mode::Websocket, None).session;
+    let give = |id: &str| {
+        store.put(direct(ANN, id));
+        store.emit_all(session);
+        store.last()
+    };
+    for (off, on, later) in [("M1", "M2", "M3"), ("M4", "M5", "M6")] {
+        give(off);
+        let first = give(on);
+        store.want_read(first, first).wait().unwrap();
+        assert_eq!(ids(&marks(&store)[0]), [on]);
+        let then = give(later);
+        store.want_read(then, then).wait().unwrap();
+        assert_eq!(ids(&marks(&store)[0]), [later]);
+        store.forget_reads().wait().unwrap();
+    }
 }

@@ -59,9 +59,8 @@ impl Proxy {
     /// Closes everything that is open; new connections are served. Returns once it is closed.
     pub async fn cut(&self) {
         self.down();
-        // Every connection listens to `up`, and so does who accepts them.
         let closed = async {
-            while self.up.receiver_count() > 1 {
+            while self.is_used() {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
@@ -69,6 +68,12 @@ impl Proxy {
             .await
             .expect("connections that close");
         self.up();
+    }
+
+    /// Whether a connection is open.
+    pub fn is_used(&self) -> bool {
+        // Every connection listens to `up`, and so does who accepts them.
+        self.up.receiver_count() > 1
     }
 
     /// From now on nothing that the client says reaches the server; the other direction goes on.
