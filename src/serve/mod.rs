@@ -25,6 +25,7 @@ mod reading;
 mod reload;
 mod report;
 mod router;
+mod sending;
 mod staging;
 mod typing;
 mod wait;

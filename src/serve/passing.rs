@@ -17,8 +17,8 @@ use tokio::time::Instant;
 use super::account::{Account, NotOpened, Open, look_again};
 use super::answer::SharedProcess;
 use super::ingress::Running;
-use super::outgoing::{self, Sending};
 use super::reload::{self, Reloaded};
+use super::sending::{self, Sending};
 use super::{exchange, fetching, reading, report};
 use crate::account::socket::{self, Listener, Stream};
 use crate::account::{InUse, Role};
@@ -344,7 +344,7 @@ async fn heard(stream: &Stream, owner: &Owner) -> io::Result<Option<Said>> {
     }
     let deadline = Instant::now() + Duration::from_millis(left);
     let said = match asked {
-        Asked::Send(sending) => outgoing::carry_out(open, process, &sending, deadline)
+        Asked::Send(sending) => sending::carry_out(open, process, &sending, deadline)
             .await
             .map(Said::Sent),
         Asked::Chatstate { to, composing } => exchange::show(open, &to, composing, deadline)

@@ -3,7 +3,7 @@
 //! A session belongs to one account whose owner lock this process holds. It keeps the connection (`supervisor`),
 //! puts what arrives into `channel.db` before WhatsApp hears that it arrived (`receive`), keeps what is known of groups
 //! up to date (`groups`), passes on what else happens (`happenings`), sends what waits in the outbox, under the ids
-//! it was stored with (`outbox`), and shows others what they are to see of us (`typing`, `reading`). It runs on the account's own thread, a current-thread
+//! it was stored with (`outbox`, `handing`), and shows others what they are to see of us (`typing`, `reading`). It runs on the account's own thread, a current-thread
 //! tokio runtime; other rooms talk to it through [`Session`].
 
 mod addressed;
@@ -18,6 +18,7 @@ mod endpoint;
 mod fate;
 mod fetch;
 mod groups;
+mod handing;
 mod happenings;
 mod in_vain;
 mod keeping;

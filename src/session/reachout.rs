@@ -10,7 +10,7 @@ use std::time::Duration;
 use whatsapp_rust::{Client, ReachoutTimelock};
 
 use super::Shared;
-use super::outbox::Outcome;
+use super::handing::Outcome;
 use crate::clock::{now, rfc3339};
 use crate::store::Restriction;
 

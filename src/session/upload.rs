@@ -21,7 +21,7 @@ use whatsapp_rust::{Client, ErrorChainExt};
 
 use super::Shared;
 use super::fate::Fate;
-use super::outbox::Outcome;
+use super::handing::Outcome;
 use super::state::Connection;
 use super::transfers::Transfer;
 use crate::clock::now;

@@ -30,6 +30,7 @@ mod reader;
 mod reads;
 mod remains;
 mod repair;
+mod repeats;
 mod retention;
 mod schema;
 mod sealed;
@@ -66,9 +67,7 @@ pub use media::{
 pub use messages::{Kept, Search};
 pub use meta::{Connections, Counts, Dated, Linked, Terminal};
 pub use numbers::{Asking, Registered};
-pub use outbox::{
-    DeliveryState, Enqueued, NewPart, OutboundRequest, PartState, Repeats, RequestId,
-};
+pub use outbox::{DeliveryState, Enqueued, NewPart, OutboundRequest, PartState, RequestId};
 pub use pacing::{Paced, Restriction, Turn};
 pub use pairing::{Applicant, CODE_LIFETIME, Decided, PAIRING_CODE};
 pub use peers::{Peer, PeerKey};
@@ -77,6 +76,7 @@ pub use people::Named;
 pub use rate::{Limits, Pace, Rate};
 pub use reads::Unread;
 pub use repair::{Repaired, repair};
+pub use repeats::Repeats;
 pub use retention::Swept;
 pub use sending::{Heads, Outgoing, Receipt};
 pub use space::{RESERVE, Space, available};

@@ -27,6 +27,8 @@ pub enum Turn {
     At(i64),
     /// WhatsApp takes no first messages from this account for now.
     Restricted,
+    /// The same, and it was tried before: whether it arrived stays unknown.
+    Doubtful,
     /// It was withdrawn, expired or answered meanwhile.
     Gone,
 }
@@ -162,6 +164,24 @@ pub(super) fn take(
         (true, refused) if refused < UNOPENED => refused,
         (true, _) => STRANGER,
     }))
+}
+
+/// Whether a message that has this place, and may go once more under its id, is one that WhatsApp takes for a first one
+/// while it takes none.
+pub(super) fn is_restricted(
+    tx: &Tx<'_>,
+    pace: Pace,
+    message_id: &str,
+    place: i64,
+) -> rusqlite::Result<bool> {
+    if place == ORDINARY || restriction(tx, pace.now)?.is_none() {
+        return Ok(false);
+    }
+    tx.prepare_cached(concat!(
+        "SELECT 1 FROM peer WHERE key = (SELECT chat FROM part WHERE message_id = ?1) AND NOT ",
+        they_wrote!()
+    ))?
+    .exists([message_id])
 }
 
 /// Gives back the place of a message whose first handing over came to nothing.

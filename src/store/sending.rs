@@ -159,6 +159,12 @@ impl Store {
             let place = match place {
                 None => Err(Turn::Gone),
                 Some(0) => pacing::take(tx, pace, &message_id)?,
+                Some(place) if pacing::is_restricted(tx, pace, &message_id, place)? => {
+                    tx.prepare_cached("UPDATE part SET open = 0 WHERE message_id = ?1")?
+                        .execute([&message_id])?;
+                    tx.outbound_changed();
+                    Err(Turn::Doubtful)
+                }
                 Some(place) => Ok(place),
             };
             let place = match place {

@@ -17,6 +17,7 @@ pub(super) mod plan;
 mod reads;
 mod repair;
 mod retention;
+mod strangers;
 mod trace;
 mod uploads;
 mod votes;
