@@ -15,9 +15,10 @@ use super::args::LinkArgs;
 use super::qr;
 use crate::account::{OwnerLock, Paths, Role, private_file};
 use crate::clock::now;
+use crate::media::depot::is_object;
 use crate::platform;
 use crate::session::{self, LinkError, LinkProgress, LinkRequest, Terminal, TerminalKind};
-use crate::store::{Linked, Store, linked_device};
+use crate::store::{Linked, Remnant, Store, linked_device};
 
 /// Links an account, or says in one line why it did not.
 pub fn run(args: &LinkArgs) -> ExitCode {
@@ -84,12 +85,21 @@ fn link(args: &LinkArgs) -> anyhow::Result<Value> {
         // Whom the operator has let in is the operator's, not the number's.
         let approvals = store.approvals().wait()?;
         let passed_on = store.passed_on().wait()?;
+        // Files on the disk are found by the next sweep; of those in an object store nobody would know any more.
+        let mut remains = store.remains().wait()?;
+        let objects = store.places().wait()?.into_iter();
+        remains.extend(
+            objects
+                .filter(|place| is_object(place))
+                .map(Remnant::object),
+        );
         drop(store);
         paths.set_aside(&paths.channel(), now())?;
         paths.prepare()?;
         store = Store::open(&paths.channel())?;
         store.take_passed_on(passed_on).wait()?;
         store.take_approvals(approvals).wait()?;
+        store.take_remains(remains).wait()?;
     }
     paths.prepare()?;
     let only = store.linked().wait()?.map(|linked| linked.phone);

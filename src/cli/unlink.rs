@@ -3,7 +3,7 @@
 //! Invariant: nothing is removed before WhatsApp has taken the device off its list, unless the operator said that it
 //! need not hear of it. A device that is only forgotten here goes on being encrypted for by everybody.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::account::{OwnerLock, Paths, Role};
 use crate::clock::now;
 use crate::media::depot::{Depot, folder, is_object};
 use crate::session::{self, SessionError, Terminal, TerminalKind};
-use crate::store::{Linked, Store, linked_device};
+use crate::store::{Linked, Remnant, Store, linked_device};
 
 /// Connecting, logging in and one question, on a bad line.
 const PATIENCE: Duration = Duration::from_secs(45);
@@ -122,32 +122,27 @@ fn empty_object_store(paths: &Paths) -> Result<(), String> {
     let unknown = |_| UNKNOWN.to_owned();
     let places = store.places().wait().map_err(unknown)?;
     let remains = store.remains().wait().map_err(unknown)?;
-    let objects: Vec<(String, Option<String>)> = places
-        .into_iter()
-        .filter(|place| is_object(place))
-        .map(|place| (place, None))
-        .chain(remains)
-        .collect();
+    let objects = places.into_iter().filter(|place| is_object(place));
+    let objects: Vec<Remnant> = objects.map(Remnant::object).chain(remains).collect();
     if objects.is_empty() {
         return Ok(());
     }
     let depot = Depot::open(&paths.media());
     // By folder: one that fails is not asked again, and the others are.
-    let mut left: BTreeMap<&str, usize> = BTreeMap::new();
-    for (place, upload) in &objects {
-        let folder = folder(place);
+    let mut left: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for what in &objects {
+        let folder = folder(&what.place);
         let removed = !left.contains_key(folder)
-            && depot
-                .as_ref()
-                .is_ok_and(|depot| depot.remove(place, upload.as_deref()).is_ok());
+            && depot.as_ref().is_ok_and(|depot| depot.remove(what).is_ok());
         if !removed {
-            *left.entry(folder).or_default() += 1;
+            left.entry(folder).or_default().insert(&what.place);
         }
     }
     if left.is_empty() {
         return Ok(());
     }
-    let say = |(folder, files): (&str, usize)| {
+    let say = |(folder, files): (&str, BTreeSet<&str>)| {
+        let files = files.len();
         format!(
             "{files} files are left in {folder}, which could not be removed; remove that folder"
         )

@@ -275,6 +275,7 @@ impl Config {
             ),
             ("media_download", self.media.download.as_str().to_owned()),
             ("media_max_bytes", self.media.max_bytes.to_string()),
+            ("media_store", self.media.store.clone()),
             ("max_event_age_secs", self.max_event_age_secs.to_string()),
             (
                 "outbound_recipient_count",

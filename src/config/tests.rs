@@ -431,6 +431,7 @@ fn settings_for_people_name_no_person() {
     let settings = config.resolved();
     assert_eq!(settings["allowed_sender_count"], "1");
     assert_eq!(settings["sqlite_store_path"], "/srv/x.db");
+    assert_eq!(settings["media_store"], "file");
     assert_eq!(settings["events"], "message,message.edited,message.revoked");
     assert!(!settings.values().any(|value| value.contains("1555")));
 }

@@ -20,10 +20,13 @@ use object_store::{
 use reqwest::Url;
 use tokio::runtime::Runtime;
 
-use super::depot::DepotError;
+use super::depot::{DepotError, Passage};
+use crate::store::Remnant;
 
 /// Bytes of one request. S3 takes no smaller part but the last, and ten thousand of them.
 const PART: u64 = 5 << 20;
+/// Files up to this size wait for nobody's turn: they are gone in a moment, and take no memory to speak of.
+const PASSES: u64 = 1 << 20;
 /// A store that is not there is noticed; whoever asked tries again later.
 const RETRIES: usize = 2;
 /// How long one request is tried.
@@ -63,6 +66,8 @@ pub fn folder(text: &str) -> Result<String, String> {
                 _
             ))
         ) && url.password().is_none()
+            // In Azure's own form this is the container.
+            && (url.username().is_empty() || url.scheme().starts_with("abfs"))
             && url.query().is_none()
             && url.fragment().is_none()
     };
@@ -142,30 +147,29 @@ impl Bucket {
         .map_err(|error| failed(&error))
     }
 
-    /// Puts a file in its place. `begun` is told the number of an upload in parts before the first of them goes; once
-    /// `stopped`, it ends with an error.
+    /// Puts a file in its place, a part at a time.
     pub fn put(
         &self,
         place: &str,
         mut file: &File,
         size: u64,
-        stopped: &dyn Fn() -> bool,
-        begun: &dyn Fn(String) -> io::Result<()>,
+        passage: &Passage<'_>,
     ) -> Result<(), DepotError> {
         let path = parsed(place)?.1;
         file.rewind()?;
         if size <= PART {
+            let _turn = (size > PASSES).then(|| self.wait(passage.turns.acquire()));
             let put = self.store.put(&path, part(file, size)?.into());
             return self.wait(put).map(drop).map_err(|error| failed(&error));
         }
         let upload = self
             .wait(self.store.create_multipart(&path))
             .map_err(|error| failed(&error))?;
-        begun(upload.clone())?;
-        let sent = self.put_parts(&path, &upload, file, stopped);
-        if sent.is_err() {
-            // If this fails too, it is done when the store is tidied.
-            let _ = self.wait(self.store.abort_multipart(&path, &upload));
+        (passage.begun)(&upload)?;
+        let sent = self.put_parts(&path, &upload, file, passage);
+        // What cannot be taken back now is, when the store is tidied.
+        if sent.is_ok() || self.abort(&path, &upload).is_ok() {
+            (passage.over)(&upload);
         }
         sent
     }
@@ -175,11 +179,13 @@ impl Bucket {
         path: &Path,
         upload: &String,
         file: &File,
-        stopped: &dyn Fn() -> bool,
+        passage: &Passage<'_>,
     ) -> Result<(), DepotError> {
         let mut parts = Vec::new();
         loop {
-            if stopped() {
+            // For one part: whoever has few parts does not wait for all of somebody's many.
+            let _turn = self.wait(passage.turns.acquire());
+            if (passage.stopped)() {
                 return Err(io::Error::other("the upload was stopped").into());
             }
             let bytes = part(file, PART)?;
@@ -214,17 +220,26 @@ impl Bucket {
         Ok(())
     }
 
-    /// Removes an object, and what an upload in parts has left of it. With its bucket it is gone, too.
-    pub(super) fn remove(&self, place: &str, upload: Option<&str>) -> Result<(), DepotError> {
+    /// Whether there is no such object. With its bucket it is gone, too.
+    pub(super) fn is_gone(&self, place: &str) -> Result<bool, DepotError> {
         let path = parsed(place)?.1;
-        let gone = |done: object_store::Result<()>| match done {
-            Err(Error::NotFound { .. }) => Ok(()),
-            done => done.map_err(|error| failed(&error)),
-        };
-        if let Some(upload) = upload {
-            gone(self.soon(self.store.abort_multipart(&path, &upload.to_owned())))?;
+        match self.soon(self.store.head(&path)) {
+            Err(Error::NotFound { .. }) => Ok(true),
+            found => found.map(|_| false).map_err(|error| failed(&error)),
         }
-        gone(self.soon(self.store.delete(&path)))
+    }
+
+    /// Removes an object, or what an upload in parts has left of it. What is not there is as good as removed.
+    pub(super) fn remove(&self, what: &Remnant) -> Result<(), DepotError> {
+        let path = parsed(&what.place)?.1;
+        match &what.upload {
+            Some(upload) => self.abort(&path, upload),
+            None => gone(self.soon(self.store.delete(&path))),
+        }
+    }
+
+    fn abort(&self, path: &Path, upload: &String) -> Result<(), DepotError> {
+        gone(self.soon(self.store.abort_multipart(path, upload)))
     }
 
     /// Waits for what carries no file.
@@ -259,6 +274,14 @@ impl Drop for Bucket {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
+    }
+}
+
+/// What is wanted to be gone.
+fn gone(done: object_store::Result<()>) -> Result<(), DepotError> {
+    match done {
+        Err(Error::NotFound { .. }) => Ok(()),
+        done => done.map_err(|error| failed(&error)),
     }
 }
 
@@ -381,6 +404,7 @@ mod tests {
                 Some("https://s3.eu-central-1.amazonaws.com/bucket/a"),
             ),
             ("s3://key:secret@bucket/a", None),
+            ("s3://key@bucket/a", None),
             ("s3://bucket/a?x=1", None),
             ("s3://bucket/a#x", None),
             ("https://example.com/a", None),

@@ -10,10 +10,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
 
 use super::bucket::Bucket;
 use super::shelf::{self, Shelf};
-use crate::store::{ContentHash, RESERVE};
+use crate::store::{ContentHash, RESERVE, Remnant};
 
 /// Bytes that are hashed at once.
 const BLOCK: usize = 64 << 10;
@@ -53,6 +54,18 @@ impl DepotError {
             Self::Refused(_) => "store_refused",
         }
     }
+}
+
+/// How a file goes into an object store.
+pub struct Passage<'a> {
+    /// One for each part that may be on its way, and in memory, at a time. They come in the order in which they are asked for.
+    pub turns: &'a Semaphore,
+    /// Whether it is to end with an error.
+    pub stopped: &'a dyn Fn() -> bool,
+    /// Told the number of an upload in parts before the first of them goes.
+    pub begun: &'a dyn Fn(&str) -> io::Result<()>,
+    /// Told it again once nothing is left of that upload but, if it went well, its object.
+    pub over: &'a dyn Fn(&str),
 }
 
 /// The files of one account.
@@ -124,12 +137,17 @@ impl Depot {
         Ok(file)
     }
 
-    /// Removes a file; one that is not there is as good. Of an object also what an upload in parts has left.
-    pub fn remove(&self, place: &str, upload: Option<&str>) -> Result<(), DepotError> {
+    /// Whether somebody has removed the file that should be in this place. Of an object its store is asked.
+    pub fn is_gone(&self, place: &str) -> Result<bool, DepotError> {
         match is_object(place) {
-            true => self.bucket(place)?.remove(place, upload),
-            false => Ok(self.shelf.remove(place)?),
+            true => self.bucket(place)?.is_gone(place),
+            false => Ok(self.shelf.is_gone(place)),
         }
+    }
+
+    /// Removes what is in an object store; what is not there is as good.
+    pub fn remove(&self, what: &Remnant) -> Result<(), DepotError> {
+        self.bucket(&what.place)?.remove(what)
     }
 }
 

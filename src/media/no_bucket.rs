@@ -1,9 +1,9 @@
 //! A build without the cargo feature `object-store`: there is no bucket, and what would need one says so.
 
 use std::fs::File;
-use std::io;
 
-use super::depot::DepotError;
+use super::depot::{DepotError, Passage};
+use crate::store::Remnant;
 
 /// There is none.
 #[derive(Debug)]
@@ -40,8 +40,7 @@ impl Bucket {
         _place: &str,
         _file: &File,
         _size: u64,
-        _stopped: &dyn Fn() -> bool,
-        _begun: &dyn Fn(String) -> io::Result<()>,
+        _passage: &Passage<'_>,
     ) -> Result<(), DepotError> {
         match *self {}
     }
@@ -50,7 +49,11 @@ impl Bucket {
         match *self {}
     }
 
-    pub(super) fn remove(&self, _place: &str, _upload: Option<&str>) -> Result<(), DepotError> {
+    pub(super) fn is_gone(&self, _place: &str) -> Result<bool, DepotError> {
+        match *self {}
+    }
+
+    pub(super) fn remove(&self, _what: &Remnant) -> Result<(), DepotError> {
         match *self {}
     }
 }

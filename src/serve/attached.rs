@@ -13,8 +13,9 @@ use super::emit::Court;
 use crate::access::{Policy, Verdict};
 use crate::clock::now;
 use crate::config::{Download, Media};
+use crate::media::depot::{self, is_object};
 use crate::media::key::StorageKey;
-use crate::media::{depot, reason};
+use crate::media::reason;
 use crate::protocol::event::InboundAttachment;
 use crate::session::{MediaLimits, Session};
 use crate::store::{Attached, Fetching, PeerKey, RowId, StoreError, Stored};
@@ -92,7 +93,7 @@ impl Attending {
         let chat = message.chat.key;
         let told = matches!(verdict, Verdict::Emit { .. })
             && court.config.emits(&message.draft.event_type);
-        let waits = !self.hurried && told && may_come(message, &court.config.media) && {
+        let waits = !self.hurried && told && may_come(court, message) && {
             let since = self.since.entry(message.id).or_insert_with(|| {
                 ask(court, message, &court.config.media);
                 Instant::now()
@@ -108,8 +109,13 @@ impl Attending {
     }
 }
 
-/// Asks for what the message carries and the configuration lets be fetched.
+/// Asks for what the message carries and the configuration lets be fetched, what somebody has removed from the folder too.
 fn ask(court: &Court<'_>, message: &Stored, media: &Media) {
+    let removed = message.media.iter().filter(|file| is_removed(court, file));
+    let removed: Vec<String> = removed.filter_map(|file| file.place.clone()).collect();
+    if !removed.is_empty() {
+        drop(court.store.media_lost(removed));
+    }
     let wanted = message.media.iter();
     let wanted = wanted.filter(|file| unwanted(file, media).is_none());
     let wanted = wanted.map(|file| file.nth).collect();
@@ -118,15 +124,23 @@ fn ask(court: &Court<'_>, message: &Stored, media: &Media) {
 }
 
 /// Whether something that the message carries may yet be here in time.
-fn may_come(message: &Stored, media: &Media) -> bool {
+fn may_come(court: &Court<'_>, message: &Stored) -> bool {
+    let media = &court.config.media;
     message.media.iter().any(|file| {
         let soon = match file.fetching {
             Fetching::Known => true,
             Fetching::Wanted => matches!(file.reason.as_deref(), None | Some("download_failed")),
-            Fetching::Here | Fetching::Failed => false,
+            Fetching::Here => is_removed(court, file),
+            Fetching::Failed => false,
         };
         soon && unwanted(file, media).is_none()
     })
+}
+
+/// Whether there is nothing any more in the place that the account's folder has for it. An object store is not asked.
+fn is_removed(court: &Court<'_>, file: &Attached) -> bool {
+    let place = file.place.as_deref().filter(|place| !is_object(place));
+    place.is_some_and(|place| !court.folder.join(place).is_file())
 }
 
 /// Why the configuration has this file left where it is.
@@ -183,11 +197,14 @@ pub(super) async fn fetch(court: &Court<'_>, deadline: Instant) -> Result<(), St
 /// Says of each attachment where it is, or why it is not here.
 pub(super) fn describe(court: &Court<'_>, message: &Stored, attachments: &mut [InboundAttachment]) {
     for (nth, attachment) in attachments.iter_mut().enumerate() {
-        let file = message.media.iter().find(|file| file.nth == nth);
+        let mut file = message.media.iter().find(|file| file.nth == nth).cloned();
+        if let Some(file) = file.as_mut().filter(|file| is_removed(court, file)) {
+            (file.fetching, file.place) = (Fetching::Wanted, None);
+        }
         let mut put = |key: &str, value: &str| {
             attachment.extras.insert(key.to_owned(), value.to_owned());
         };
-        let (state, error) = match file {
+        let (state, error) = match &file {
             None => ("unavailable", Some("incomplete")),
             Some(file) => standing(file, &court.config.media),
         };
@@ -196,7 +213,7 @@ pub(super) fn describe(court: &Court<'_>, message: &Stored, attachments: &mut [I
             put("media_error", code);
             put("media_error_text", reason(code));
         }
-        let Some(file) = file else { continue };
+        let Some(file) = &file else { continue };
         attachment.storage_key = file
             .token
             .map(|token| StorageKey::new(court.store.id(), token).to_string());

@@ -15,11 +15,11 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::Shared;
 use super::fetch::{NO_SPACE, fetch};
 use super::sink::{Meter, Room};
 use super::state::Connection;
-use super::tidy::{let_go, let_refused_go, sweep};
+use super::tidy::{clear, let_go, let_refused_go, sweep};
+use super::{AbortOnDrop, Shared, kept_up};
 use crate::clock::now;
 use crate::identity::Address;
 use crate::inbound::MediaSource;
@@ -38,10 +38,9 @@ const LOOKED_AT: usize = 256;
 const ASKED_AT_ONCE: usize = 2;
 /// Those that wait for that, without a place; more are tried later.
 const WAITING_FOR_PHONE: usize = 64;
-/// Large files at a time on their way into an object store: each has a part of itself in memory.
-const PUT_AT_ONCE: usize = 2;
-/// Files up to this size go there whenever they are here, past all large ones.
-pub(super) const PUT_PAST: u64 = 1 << 20;
+/// Parts at a time of large files on their way into an object store, each of them in memory. As many as files of few chats,
+/// so that no chat's large files fill them all.
+const PUT_AT_ONCE: usize = FEW;
 /// What stays free on the disk: the reserve, and room for what else is written meanwhile.
 const FREE: u64 = RESERVE + (16 << 20);
 /// Larger files WhatsApp does not have.
@@ -75,6 +74,10 @@ pub(super) struct Downloads {
     pub(super) asking: Semaphore,
     pub(super) waiting_for_phone: Semaphore,
     pub(super) putting: Semaphore,
+    /// Something in an object store belongs to no file.
+    pub(super) remain: Notify,
+    /// The content whose object is being removed, and whether a file of it waits for that.
+    removing: Mutex<Option<(ContentHash, bool)>>,
     /// A place was given back.
     freed: Notify,
     /// Held while a file gets or loses its name, so that its row says the same.
@@ -102,6 +105,8 @@ impl Downloads {
             asking: Semaphore::new(ASKED_AT_ONCE),
             waiting_for_phone: Semaphore::new(WAITING_FOR_PHONE),
             putting: Semaphore::new(PUT_AT_ONCE),
+            remain: Notify::new(),
+            removing: Mutex::default(),
             freed: Notify::new(),
             naming: tokio::sync::Mutex::default(),
         }
@@ -150,11 +155,20 @@ impl Downloads {
         known.clone().filter(|place| is_object(place))
     }
 
-    /// Whether a file of this content is on its way.
-    pub(super) fn under_way(&self, sha256: &ContentHash) -> bool {
-        self.running()
-            .values()
-            .any(|running| running.source.sha256 == *sha256)
+    /// Has files of this content wait while what an object store has of it is removed; nothing if one is on its way. Only one
+    /// is removed at a time. Content that nobody knows is no file's.
+    pub(super) fn begin_removal(&self, sha256: Option<ContentHash>) -> Option<Removal<'_>> {
+        let running = self.running();
+        let mut on_their_way = running.values().map(|one| one.source.sha256);
+        if on_their_way.any(|one| Some(one) == sha256) {
+            return None;
+        }
+        *self.removing() = sha256.map(|sha256| (sha256, false));
+        Some(Removal(self))
+    }
+
+    fn removing(&self) -> MutexGuard<'_, Option<(ContentHash, bool)>> {
+        self.removing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How large this file may be; none if it is not to be fetched.
@@ -175,6 +189,12 @@ impl Downloads {
     /// Whether this file may take a place.
     fn may_begin(&self, file: &ToFetch) -> bool {
         let running = self.running();
+        if let Some((sha256, waits)) = &mut *self.removing()
+            && *sha256 == file.source.sha256
+        {
+            *waits = true;
+            return false;
+        }
         let placed: Vec<&Running> = running.values().filter(|other| other.placed).collect();
         let placed_of_chat = placed.iter().filter(|other| other.chat == file.chat);
         let may = match placed_of_chat.count() {
@@ -230,6 +250,18 @@ fn others(running: &HashMap<AttachmentId, Running>, id: AttachmentId) -> u64 {
     others.map(|(_, other)| other.meter.outstanding()).sum()
 }
 
+/// An object is being removed. Dropped, it is not any more.
+pub(super) struct Removal<'a>(&'a Downloads);
+
+impl Drop for Removal<'_> {
+    fn drop(&mut self) {
+        let removed = self.0.removing().take();
+        if let Some((_, true)) = removed {
+            self.0.freed.notify_one();
+        }
+    }
+}
+
 /// Somebody waits for what he asked for by name. Dropped, he does no more.
 struct Asked<'a> {
     downloads: &'a Downloads,
@@ -263,6 +295,9 @@ pub(super) async fn fetch_wanted(shared: Arc<Shared>) {
     let mut swept = false;
     // A download that panicked has not taken itself out.
     shared.downloads.running().clear();
+    let clearing = shared.clone();
+    let clearing = kept_up("tidying", move || clear(clearing.clone()));
+    let _clearing = AbortOnDrop(tokio::spawn(clearing));
     loop {
         wanted.borrow_and_update();
         let limit = limits.borrow_and_update().clone();
@@ -463,6 +498,20 @@ mod tests {
         assert!(!downloads.may_begin(&claim));
         downloads.give_way(first.id);
         assert!(downloads.may_begin(&claim));
+    }
+
+    #[test]
+    fn no_object_goes_while_its_content_comes_and_none_comes_while_it_goes() {
+        let downloads = Downloads::new(std::path::PathBuf::new());
+        let file = file(1, 1, "1@lid");
+        begin(&downloads, &file);
+        assert!(downloads.begin_removal(Some([1; 32])).is_none());
+        drop(downloads.begin_removal(Some([2; 32])).unwrap());
+        downloads.running().clear();
+        let removal = downloads.begin_removal(Some([1; 32]));
+        assert!(removal.is_some() && !downloads.may_begin(&file));
+        drop(removal);
+        assert!(downloads.may_begin(&file));
     }
 
     #[test]

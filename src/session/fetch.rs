@@ -16,13 +16,13 @@ use whatsapp_rust::download::DownloadParams;
 use whatsapp_rust::features::{MediaReuploadError, MediaReuploadRequest};
 use whatsapp_rust::{Client, ErrorChainExt};
 
-use super::download::{Guard, PUT_PAST};
+use super::download::Guard;
 use super::sink::{Meter, Sink};
 use super::tidy::{discard, on_depot};
 use super::{Shared, jid};
 use crate::clock::now;
-use crate::media::depot::{DepotError, object};
-use crate::store::{ContentHash, Pending, StoreError, ToFetch};
+use crate::media::depot::{DepotError, Passage, object};
+use crate::store::{ContentHash, Pending, Remnant, StoreError, ToFetch};
 
 /// Bytes between two writes.
 const BUFFER: usize = 64 << 10;
@@ -81,6 +81,15 @@ impl Failure {
         Self::again(reason, NO_SPACE, error)
     }
 
+    /// In how many seconds a file is tried again that was tried so often before; none if it is not.
+    fn pause(&self, attempts: u32) -> Option<i64> {
+        match self.counts {
+            true if attempts + 1 < ATTEMPTS => Some((self.again? << attempts).min(LONGEST_PAUSE)),
+            true => None,
+            false => self.again,
+        }
+    }
+
     fn not_counted(self) -> Self {
         Self {
             counts: false,
@@ -125,17 +134,8 @@ pub(super) async fn fetch(guard: Guard, file: ToFetch, most: u64) -> bool {
         again = failure.again.is_some(),
         "media not fetched"
     );
-    let next = failure
-        .again
-        .filter(|_| !failure.counts || file.attempts + 1 < ATTEMPTS);
-    let next = next.map(|after| {
-        let longer = if failure.counts {
-            file.attempts.min(20)
-        } else {
-            0
-        };
-        now().saturating_add((after << longer).min(LONGEST_PAUSE))
-    });
+    let pause = failure.pause(file.attempts);
+    let next = pause.map(|pause| now().saturating_add(pause));
     let noted =
         shared
             .store
@@ -208,8 +208,10 @@ async fn attempt(
         }
     };
     let sha256 = file.source.sha256;
+    // Before an event can be told of it, and before anybody has to wait for a store's answer.
+    let known = place_of(shared, sha256).await?;
     if let Some(root) = bucket {
-        return keep_in(&root, guard, file, part, size).await;
+        return keep_in(&root, guard, file, part, size, known).await;
     }
     // From here to its row nothing may take it away.
     let _naming = shared.downloads.naming.lock().await;
@@ -228,34 +230,35 @@ async fn keep_in(
     file: &ToFetch,
     part: NamedTempFile,
     size: u64,
+    known: Option<String>,
 ) -> Result<(), Failure> {
     let shared = &guard.shared;
     let sha256 = file.source.sha256;
-    let naming = shared.downloads.naming.lock().await;
-    if let Some(place) = noted(shared.store.media_place(sha256)).await?
-        && !is_gone(shared, &place).await
-    {
-        drop(tokio::task::spawn_blocking(move || drop(part)));
-        return enter(shared, file, place, size).await;
+    if known.is_some() {
+        let _naming = shared.downloads.naming.lock().await;
+        // It may have been let go since.
+        if let Some(place) = noted(shared.store.media_place(sha256)).await? {
+            drop(tokio::task::spawn_blocking(move || drop(part)));
+            return enter(shared, file, place, size).await;
+        }
     }
-    // That may take long, and nobody else puts or removes this content meanwhile.
-    drop(naming);
-    let _turn = match size > PUT_PAST {
-        true => Some(shared.downloads.putting.acquire().await),
-        false => None,
-    };
+    // This may take long, and nobody else puts or removes this content meanwhile.
     let place = object(root, shared.store.id(), &sha256, file.mime_type.as_deref());
-    noted(shared.store.media_goes(place.clone(), None)).await?;
-    let (url, store, meter) = (place.clone(), shared.store.clone(), guard.meter.clone());
+    noted(shared.store.media_goes(Remnant::object(&*place))).await?;
+    let (url, owned, meter) = (place.clone(), shared.clone(), guard.meter.clone());
     let put = on_depot(shared, move |depot| {
-        let begun = |upload| {
-            let noted = store.media_goes(url.clone(), Some(upload)).wait();
-            noted.map_err(std::io::Error::other)
+        let upload = |number: &str| Remnant::upload(&*url, number.to_owned());
+        let passage = Passage {
+            turns: &owned.downloads.putting,
+            stopped: &|| meter.transfer.is_stopped(),
+            begun: &|number: &str| {
+                let noted = owned.store.media_goes(upload(number)).wait();
+                noted.map_err(std::io::Error::other)
+            },
+            over: &|number: &str| drop(owned.store.remains_removed(upload(number))),
         };
-        let stopped = || meter.transfer.is_stopped();
-        depot
-            .bucket(&url)?
-            .put(&url, part.as_file(), size, &stopped, &begun)
+        let bucket = depot.bucket(&url)?;
+        bucket.put(&url, part.as_file(), size, &passage)
     })
     .await;
     shared
@@ -275,13 +278,6 @@ async fn enter(
     place: String,
     size: u64,
 ) -> Result<(), Failure> {
-    // Before an event can be told of it.
-    if let Some(known) = noted(shared.store.media_place(file.source.sha256)).await?
-        && known != place
-        && is_gone(shared, &known).await
-    {
-        noted(shared.store.media_lost(vec![known])).await?;
-    }
     let entered = shared.store.media_here(file.id, place.clone(), size, now());
     let kept = noted(entered).await?;
     // It had another ending when it came first, or nobody asks for it any more.
@@ -292,12 +288,19 @@ async fn enter(
     Ok(())
 }
 
-/// Whether somebody has removed the file that the shelf should have in this place.
-async fn is_gone(shared: &Arc<Shared>, place: &str) -> bool {
-    let place = place.to_owned();
-    on_depot(shared, move |depot| Ok(depot.shelf().is_gone(&place)))
-        .await
-        .unwrap_or_default()
+/// Where this content is already. What somebody has removed from there is noted as lost; as long as its store does not say
+/// so it is there.
+async fn place_of(shared: &Arc<Shared>, sha256: ContentHash) -> Result<Option<String>, Failure> {
+    let Some(place) = noted(shared.store.media_place(sha256)).await? else {
+        return Ok(None);
+    };
+    let known = place.clone();
+    let gone = on_depot(shared, move |depot| depot.is_gone(&known)).await;
+    if !gone.unwrap_or_default() {
+        return Ok(Some(place));
+    }
+    noted(shared.store.media_lost(vec![place])).await?;
+    Ok(None)
 }
 
 /// What the store says, or why it does not.
@@ -418,6 +421,18 @@ mod tests {
     use super::super::transfers::Transfers;
     use super::*;
     use crate::media::shelf::Shelf;
+
+    #[test]
+    fn what_came_in_vain_comes_ten_times_and_ever_later() {
+        let refused = || Failure::kept(&DepotError::Refused("no".to_owned()));
+        let pauses: Vec<_> = (0..ATTEMPTS).map(|nth| refused().pause(nth)).collect();
+        let minutes = |minutes: i64| Some(minutes * 60);
+        assert_eq!(pauses[..3], [minutes(1), minutes(2), minutes(4)]);
+        assert_eq!(pauses[8..], [minutes(256), None]);
+        // Seen before anything came, it costs nobody anything.
+        assert_eq!(refused().not_counted().pause(ATTEMPTS), minutes(1));
+        assert_eq!(Failure::last("corrupt", "").pause(0), None);
+    }
 
     /// Cuts the answer after every number of bytes that it has, over the HTTP client and TLS of a session.
     #[tokio::test]

@@ -1,19 +1,25 @@
 //! What leaves the media store: what a kill has left, what is too old, what is too much.
 //!
 //! Invariant: a file has gone from the database before it goes from its place, and only what the database does not know
-//! goes. All this is done by the one task that begins downloads, so that none begins meanwhile.
+//! goes. The one task that begins downloads does this, so that none begins meanwhile; but what goes from an object store,
+//! which may take long, goes beside it, and no file of that very content begins before it has gone.
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Shared;
 use super::download::MediaLimits;
 use crate::clock::now;
 use crate::media::depot::{Depot, DepotError, folder, is_object};
 use crate::media::shelf::content;
-use crate::store::Bounds;
+use crate::store::{Bounds, StoreError};
 
 const DAY: i64 = 86_400;
+/// Until a store is asked again that did not remove something; it doubles.
+const AGAIN: Duration = Duration::from_secs(60);
+/// The longest of these pauses.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
 /// Removes what a kill has left, and notes what is missing. Before the first download.
 pub(super) async fn sweep(shared: &Arc<Shared>) {
@@ -41,7 +47,7 @@ pub(super) async fn sweep(shared: &Arc<Shared>) {
         Err(error) => tracing::warn!(%error, "the media store cannot be looked through"),
     }
     drop(naming);
-    clear_remains(shared).await;
+    shared.downloads.remain.notify_one();
 }
 
 /// Removes what is too old or too much.
@@ -62,7 +68,7 @@ pub(super) async fn let_go(shared: &Arc<Shared>, limits: &MediaLimits) {
         remove(shared, gone).await;
         drop(naming);
         if !more {
-            return clear_remains(shared).await;
+            return shared.downloads.remain.notify_one();
         }
     }
 }
@@ -76,17 +82,13 @@ pub(super) async fn let_refused_go(shared: &Arc<Shared>) {
         Err(error) => return tracing::warn!(%error, "refused media could not be let go"),
     }
     drop(naming);
-    clear_remains(shared).await;
+    shared.downloads.remain.notify_one();
 }
 
-/// Removes a file that nobody wants after all, for whoever has just put it in its place.
+/// Removes a file that nobody wants after all, for whoever has just put it in its place. An object is among what remains.
 pub(super) async fn discard(shared: &Arc<Shared>, place: String) {
-    let at = place.clone();
-    match on_depot(shared, move |depot| depot.remove(&at, None)).await {
-        Ok(()) => drop(shared.store.remains_removed(place)),
-        // It is found again, as what a kill has left.
-        Err(error) => tracing::warn!(code = error.code(), %error, "a file could not be removed"),
-    }
+    remove(shared, vec![place]).await;
+    shared.downloads.remain.notify_one();
 }
 
 /// Removes files that the database knows no more. Objects are among what remains, and go with that.
@@ -96,9 +98,8 @@ async fn remove(shared: &Arc<Shared>, mut places: Vec<String>) {
         return;
     }
     let removed = on_depot(shared, move |depot| {
-        places
-            .iter()
-            .try_for_each(|place| depot.remove(place, None))
+        let mut places = places.iter();
+        Ok(places.try_for_each(|place| depot.shelf().remove(place))?)
     });
     if let Err(error) = removed.await {
         // The next start finds it.
@@ -106,32 +107,58 @@ async fn remove(shared: &Arc<Shared>, mut places: Vec<String>) {
     }
 }
 
-/// Removes what lies in an object store and belongs to no file.
-async fn clear_remains(shared: &Arc<Shared>) {
-    let mut remains = match shared.store.remains().await {
-        Ok(remains) => remains,
-        Err(error) => return tracing::warn!(%error, "what remains of media is not known"),
+/// Removes what lies in object stores and belongs to no file, until the session ends. Downloads go on meanwhile, however
+/// much that is and however long a store takes.
+pub(super) async fn clear(shared: Arc<Shared>) {
+    let mut pause = None;
+    loop {
+        match pause {
+            None => shared.downloads.remain.notified().await,
+            Some(pause) => tokio::time::sleep(pause).await,
+        }
+        let longer = pause.map_or(AGAIN, |pause| (2 * pause).min(LONGEST_PAUSE));
+        pause = match clear_remains(&shared).await {
+            Ok(()) => None,
+            Err(Failed) => Some(longer),
+        };
+    }
+}
+
+/// Something could not be removed; the log says what.
+struct Failed;
+
+async fn clear_remains(shared: &Arc<Shared>) -> Result<(), Failed> {
+    let unknown = |error: StoreError| {
+        tracing::warn!(%error, "what remains of media is not known");
+        Failed
     };
-    remains.retain(|(place, _)| {
-        content(place).is_none_or(|sha256| !shared.downloads.under_way(&sha256))
-    });
     let mut failed = HashSet::new();
-    for (place, upload) in remains {
-        let folder = folder(&place).to_owned();
-        // Most likely this one could not be, either; it is tried again with what is let go then.
+    for what in shared.store.remains().await.map_err(unknown)? {
+        let folder = folder(&what.place).to_owned();
+        // Most likely this one could not be removed, either.
         if failed.contains(&folder) {
             continue;
         }
-        let at = place.clone();
-        let removed = on_depot(shared, move |depot| depot.remove(&at, upload.as_deref())).await;
-        if let Err(error) = removed {
+        // Whoever has a file of this content on its way looks after its object himself.
+        let Some(_removal) = shared.downloads.begin_removal(content(&what.place)) else {
+            continue;
+        };
+        let still = shared.store.remains_still(what.clone());
+        if !still.await.map_err(unknown)? {
+            continue;
+        }
+        let gone = what.clone();
+        if let Err(error) = on_depot(shared, move |depot| depot.remove(&gone)).await {
             tracing::warn!(code = error.code(), %error, folder, "an object could not be removed");
             failed.insert(folder);
             continue;
         }
-        if let Err(error) = shared.store.remains_removed(place).await {
-            return tracing::warn!(%error, "that an object is gone could not be noted");
-        }
+        let noted = shared.store.remains_removed(what);
+        noted.await.map_err(unknown)?;
+    }
+    match failed.is_empty() {
+        true => Ok(()),
+        false => Err(Failed),
     }
 }
 

@@ -75,6 +75,7 @@ pub use pending::{Again, MessageName};
 pub use people::Named;
 pub use rate::{Limits, Pace, Rate};
 pub use reads::Unread;
+pub use remains::Remnant;
 pub use repair::{Repaired, repair};
 pub use repeats::Repeats;
 pub use retention::Swept;

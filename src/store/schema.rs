@@ -303,6 +303,14 @@ const MIGRATIONS: &[&str] = &["
     -- What expired is counted too.
     DROP INDEX part_trouble;
     CREATE INDEX part_trouble ON part (state) WHERE state IN (2, 4, 8, 9);
+", "
+    -- An object has one row, without the number of an upload, and each upload in parts that may have left something.
+    ALTER TABLE remains RENAME TO remains_before;
+    CREATE TABLE remains (place TEXT NOT NULL, upload TEXT NOT NULL DEFAULT '', PRIMARY KEY (place, upload))
+        STRICT, WITHOUT ROWID;
+    INSERT INTO remains SELECT place, '' FROM remains_before;
+    INSERT INTO remains SELECT place, upload FROM remains_before WHERE upload IS NOT NULL;
+    DROP TABLE remains_before;
 "];
 
 /// Opens or creates the file and brings its schema up to date.

@@ -23,6 +23,7 @@ mod manners;
 mod media_in;
 mod media_out;
 mod object_store;
+mod object_store_odds;
 mod operator;
 mod owner;
 mod pacing;

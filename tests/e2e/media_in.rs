@@ -454,9 +454,8 @@ async fn a_kill_in_the_middle_is_made_up_for() {
     let mut host = start(&world, json!({})).await;
     let event = host.event().await;
     assert_eq!(event["message"]["id"], id);
-    let path = file(attachment(&event));
-    let there = || std::fs::read(&path).is_ok_and(|bytes| bytes == content);
-    eventually("it is there again", there).await;
+    assert_eq!(extra(&event, "media_state"), "stored", "{event}");
+    assert!(std::fs::read(file(attachment(&event))).expect("there again") == content);
     host.kill().await;
     // A poll waits for its media too.
     let small = bytes(2, 20_000);

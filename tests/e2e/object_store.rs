@@ -1,235 +1,12 @@
-//! Media in an object store: a real server of S3 on the loopback interface, which goes down, forgets its keys, and is
-//! written to by processes that die.
+//! Media in an object store: there and back, by key, let go, unlinked; a store that fails; processes that die.
 
 use crate::common;
 
-use std::collections::HashMap;
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::process::Stdio;
-
-use async_trait::async_trait;
-use common::{Host, World, eventually, message, open, timeout};
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto::Builder;
-use s3s::access::{S3Access, S3AccessContext};
-use s3s::auth::SimpleAuth;
-use s3s::service::S3ServiceBuilder;
-use s3s::{S3Result, s3_error};
+use common::media::{attachment, bytes, extra, files};
+use common::s3::{PARTS, S3, SECRET, config, send, told};
+use common::{Host, World, eventually, message, timeout};
 use serde_json::{Value, json};
-use tempfile::TempDir;
-use tokio::net::TcpListener;
-use tokio::process::Command;
-use tokio::task::{AbortHandle, JoinSet};
-use whatsapp_loopback::people::Person;
 use whatsapp_rust::prelude::MessageExt as _;
-
-const BUCKET: &str = "media";
-const SECRET: &str = "hush hush hush";
-/// So large is what goes in two parts.
-const PARTS: usize = (5 << 20) + 1000;
-
-/// The server. What it has is in a folder: a directory a bucket.
-struct S3 {
-    folder: TempDir,
-    address: SocketAddr,
-    running: Option<AbortHandle>,
-}
-
-/// Another bucket would be made by its first object; no store does that.
-struct OneBucket;
-
-#[async_trait]
-impl S3Access for OneBucket {
-    async fn check(&self, asked: &mut S3AccessContext<'_>) -> S3Result<()> {
-        match (asked.credentials(), asked.s3_path().get_bucket_name()) {
-            (Some(_), Some(BUCKET)) => Ok(()),
-            (Some(_), _) => Err(s3_error!(NoSuchBucket)),
-            (None, _) => Err(s3_error!(AccessDenied)),
-        }
-    }
-}
-
-impl S3 {
-    /// One that does not answer yet.
-    async fn down() -> Self {
-        let folder = tempfile::tempdir().expect("directory");
-        std::fs::create_dir(folder.path().join(BUCKET)).expect("bucket");
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
-        Self {
-            folder,
-            address: listener.local_addr().expect("address"),
-            running: None,
-        }
-    }
-
-    async fn up() -> Self {
-        let mut server = Self::down().await;
-        server.start().await;
-        server
-    }
-
-    async fn start(&mut self) {
-        let files = s3s_fs::FileSystem::new(self.folder.path()).expect("file system");
-        let mut service = S3ServiceBuilder::new(files);
-        service.set_auth(SimpleAuth::from_single("somebody", SECRET));
-        service.set_access(OneBucket);
-        let service = service.build();
-        let listener = TcpListener::bind(self.address).await.expect("bind");
-        let serving = tokio::spawn(async move {
-            // They end with this.
-            let mut connections = JoinSet::new();
-            loop {
-                let (stream, _) = listener.accept().await.expect("accept");
-                let service = service.clone();
-                connections.spawn(async move {
-                    let builder = Builder::new(TokioExecutor::new());
-                    let _ = builder
-                        .serve_connection(TokioIo::new(stream), service)
-                        .await;
-                });
-            }
-        });
-        self.running = Some(serving.abort_handle());
-    }
-
-    fn stop(&mut self) {
-        self.running.take().expect("running").abort();
-    }
-
-    /// What the server's user has in the environment, and this in its place.
-    fn command(&self, world: &World, more: &[(&str, &str)]) -> Command {
-        let mut command = world.command();
-        command
-            .env("AWS_ENDPOINT_URL", format!("http://{}", self.address))
-            .env("AWS_ALLOW_HTTP", "true")
-            .env("AWS_ACCESS_KEY_ID", "somebody")
-            .env("AWS_SECRET_ACCESS_KEY", SECRET)
-            .env("NO_PROXY", "127.0.0.1")
-            .envs(more.iter().copied());
-        command
-    }
-
-    async fn host(&self, world: &World, more: &[(&str, &str)], config: Value) -> Host {
-        let mut host = Host::new(self.command(world, more));
-        host.ask("start_ingress", json!({"config": config})).await;
-        host
-    }
-
-    /// All its files but its own notes, by their paths; what is left of uploads is among them.
-    fn objects(&self) -> HashMap<String, PathBuf> {
-        let mut found = HashMap::new();
-        let mut folders = vec![self.folder.path().to_owned()];
-        while let Some(folder) = folders.pop() {
-            for entry in std::fs::read_dir(folder).expect("folder") {
-                let path = entry.expect("entry").path();
-                let name = path.strip_prefix(self.folder.path()).expect("inside");
-                let name = name.to_str().expect("name").to_owned();
-                if path.is_dir() {
-                    folders.push(path);
-                } else if !name.ends_with(".json") {
-                    found.insert(name, path);
-                }
-            }
-        }
-        found
-    }
-
-    /// The bytes behind an event's URL.
-    fn at(&self, event: &Value) -> Vec<u8> {
-        let url = attachment(event)["url"].as_str().expect("url");
-        let name = url
-            .strip_prefix("s3://")
-            .expect("an object")
-            .replace("%20", " ");
-        std::fs::read(self.folder.path().join(name)).expect("object")
-    }
-
-    async fn get(&self, world: &World, event: &Value) -> Result<Vec<u8>, String> {
-        let key = attachment(event)["storage_key"].as_str().expect("key");
-        let mut command = self.command(world, &[]);
-        command
-            .args(["media", "get", key, "--timeout", "100"])
-            .stderr(Stdio::piped());
-        let output = timeout(command.output()).await.expect("output");
-        match output.status.success() {
-            true => Ok(output.stdout),
-            false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
-        }
-    }
-
-    /// What `doctor` says, as JSON.
-    async fn doctor(&self, world: &World, more: &[(&str, &str)]) -> Value {
-        let mut command = self.command(world, more);
-        let output = command.args(["doctor", "--json"]).output();
-        let output = timeout(output).await.expect("output");
-        serde_json::from_slice(&output.stdout).expect("JSON")
-    }
-}
-
-impl Drop for S3 {
-    fn drop(&mut self) {
-        if let Some(running) = self.running.take() {
-            running.abort();
-        }
-    }
-}
-
-/// A configuration that keeps media in the bucket.
-fn config(media: Value) -> Value {
-    let mut config = open();
-    config["media"] = media;
-    if config["media"]["store"].is_null() {
-        config["media"]["store"] = json!("s3://media/our files/");
-    }
-    config
-}
-
-fn bytes(seed: u64, length: usize) -> Vec<u8> {
-    let mut bytes = vec![0; length];
-    fastrand::Rng::with_seed(seed).fill(&mut bytes);
-    bytes
-}
-
-fn attachment(event: &Value) -> &Value {
-    &event["message"]["attachments"][0]
-}
-
-fn extra<'a>(event: &'a Value, key: &str) -> &'a str {
-    attachment(event)["extras"][key]
-        .as_str()
-        .unwrap_or_default()
-}
-
-async fn send(person: &Person, world: &World, content: &[u8]) -> String {
-    let sent = person
-        .document(world.jid(), content, "a file", "application/pdf")
-        .await;
-    sent.expect("document")
-}
-
-/// The event of this message; what comes again before it is passed over.
-async fn told(host: &mut Host, id: &str) -> Value {
-    loop {
-        let event = host.event().await;
-        if event["message"]["id"] == id {
-            return event;
-        }
-    }
-}
-
-/// The files of the account's folder.
-fn local(world: &World) -> Vec<PathBuf> {
-    let folder = world.account_dir().join("media");
-    let inside = [folder.clone(), folder.join("part")];
-    inside
-        .iter()
-        .filter_map(|folder| std::fs::read_dir(folder).ok())
-        .flatten()
-        .map(|entry| entry.expect("entry").path())
-        .filter(|path| path.is_file())
-        .collect()
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn files_go_to_the_bucket_and_come_back() {
@@ -251,7 +28,7 @@ async fn files_go_to_the_bucket_and_come_back() {
     let name = url.replace("%20", " ").replace("s3://", "");
     assert_eq!(s3.objects().keys().collect::<Vec<_>>(), [&name]);
     assert!(std::fs::read(&s3.objects()[&name]).expect("object") == small);
-    assert!(local(&world).is_empty());
+    assert!(files(&world).is_empty());
     // The same content again, encrypted anew; and one that goes in parts.
     send(&anna, &world, &small).await;
     let again = host.event().await;
@@ -262,7 +39,7 @@ async fn files_go_to_the_bucket_and_come_back() {
     assert_eq!(event["message"]["id"], sent);
     assert!(s3.get(&world, &event).await.expect("media get") == large);
     assert_eq!(s3.objects().len(), 2);
-    assert!(local(&world).is_empty());
+    assert!(files(&world).is_empty());
     assert!(s3.get(&world, &first).await.expect("media get") == small);
     // What somebody sent goes on by its key.
     let push = |event: &Value, text: &str| {
@@ -327,7 +104,7 @@ async fn a_store_that_fails_is_named_and_costs_no_event() {
     // By now it is asked before anything is fetched.
     let said = s3.get(&world, &event).await.expect_err("no store");
     assert!(said.contains("cannot be reached"), "{said}");
-    assert!(local(&world).is_empty());
+    assert!(files(&world).is_empty());
     s3.start().await;
     assert!(s3.get(&world, &event).await.expect("media get") == content);
     assert_eq!(s3.objects().len(), 1);
@@ -392,7 +169,7 @@ async fn a_kill_in_the_middle_leaves_nothing_that_nobody_knows() {
         let whole = |s3: &S3| s3.objects().keys().all(|name| name.ends_with(".pdf"));
         eventually("what was left is gone", || whole(&s3)).await;
         assert_eq!(s3.objects().len(), nth + 1, "{point}");
-        assert!(local(&world).is_empty());
+        assert!(files(&world).is_empty());
         host.kill().await;
     }
     // Nobody wants it any more: its sender is not let in.

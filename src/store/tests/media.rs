@@ -360,19 +360,14 @@ fn what_lies_in_an_object_store_is_known_before_and_after() {
     let (place, other) = ("s3://bucket/x/a.jpg", "s3://bucket/x/b");
     let id = store.picture("m", 7, 1);
     store.want(id);
-    let goes = |place: &str, upload: Option<&str>| {
-        let noted = store.media_goes(place.to_owned(), upload.map(str::to_owned));
-        noted.wait().unwrap();
-    };
-    goes(place, None);
-    goes(place, Some("upload 1"));
-    goes(other, None);
+    let object = Remnant::object;
+    let upload = |nth: u8| Remnant::upload(place, format!("upload {nth}"));
+    for what in [object(place), upload(1), upload(2), object(other)] {
+        store.media_goes(what).wait().unwrap();
+    }
     assert_eq!(
         remains(),
-        [
-            (place.to_owned(), Some("upload 1".to_owned())),
-            (other.to_owned(), None)
-        ]
+        [object(place), upload(1), upload(2), object(other)]
     );
     let file = store.to_fetch().remove(0);
     assert_eq!(store.arrives(&file, place, NOW - 2000), place);
@@ -380,12 +375,18 @@ fn what_lies_in_an_object_store_is_known_before_and_after() {
         store.media_place([7; 32]).wait().unwrap().as_deref(),
         Some(place)
     );
-    store.remains_removed(other.to_owned()).wait().unwrap();
+    // The object belongs to the file now; no upload does.
+    assert_eq!(remains(), [upload(1), upload(2), object(other)]);
+    let still = |what: Remnant| store.remains_still(what).wait().unwrap();
+    assert!(still(upload(1)) && !still(object(place)));
+    for what in remains() {
+        store.remains_removed(what).wait().unwrap();
+    }
     assert_eq!(remains(), []);
     // Whatever takes the file out leaves its object to be removed.
     let begun = store.begin(Mode::Websocket, None);
     drop(store.assign_emission(id, begun.session, Ruling::default(), Vec::new(), NOW));
     store.prove_up_to(&store.cursor(1)).wait().unwrap();
     assert_eq!(store.let_go(ALL), 1);
-    assert_eq!(remains(), [(place.to_owned(), None)]);
+    assert_eq!(remains(), [object(place)]);
 }

@@ -21,6 +21,7 @@ pub mod files;
 pub mod media;
 pub mod proxy;
 pub mod room;
+pub mod s3;
 pub mod sending;
 pub mod simhost;
 pub mod stage;
