@@ -6,7 +6,7 @@ use crate::manners::{config, started};
 use std::time::{Duration, Instant};
 
 use common::proxy::Proxy;
-use common::{Host, World, eventually, request};
+use common::{Host, World, eventually, message, request};
 use serde_json::json;
 use wacore::types::presence::ReceiptType;
 use whatsapp_loopback::Fault;
@@ -96,15 +96,22 @@ async fn who_comes_to_use_the_connection_of_a_probe_keeps_it() {
     let anna = world.person("Anna").await;
     let before = world.server.core().counters().logins;
     let (proxy, mut host) = probing(&world, None).await;
-    let began = Instant::now();
     let settings = config(json!({"read_receipts": "received"}));
+    let to = json!({"conversation_id": anna.pn().to_string()});
+    let push = json!({"config": settings, "message": message("hello", to)});
+    host.send(&request("push", push)).await;
+    let began = Instant::now();
     let started = host.ask("start_ingress", json!({"config": settings})).await;
     assert_eq!(started["state"]["status"], "connecting", "{started}");
     assert!(began.elapsed() < Duration::from_secs(2));
     proxy.hear();
     proxy.cut().await;
-    let health = host.answer().await;
-    assert!(health["result"]["health"].is_object(), "{health}");
+    let answers = [host.answer().await, host.answer().await];
+    for what in ["health", "delivery"] {
+        let mut answers = answers.iter();
+        assert!(answers.any(|answer| answer["result"][what].is_object()));
+    }
+    anna.wait_text("hello").await.expect("arrives");
     // Under the settings of who has it now.
     let id = anna.text(world.jid(), "well?").await.expect("text");
     assert_eq!(host.event().await["message"]["id"], id);
