@@ -56,16 +56,21 @@ impl Shelf {
         tempfile::tempfile_in(self.path.join(PART))
     }
 
-    /// Gives a file that has this content its name, which is its place from now on; it is on the disk then.
+    /// Has a file that is whole on the disk. That may take long.
+    pub fn settle(&self, part: NamedTempFile) -> io::Result<Settled> {
+        read_only(part.as_file())?;
+        part.as_file().sync_all()?;
+        Ok(Settled(part))
+    }
+
+    /// Gives a file that has this content its name, which is its place from now on.
     pub fn keep(
         &self,
-        part: NamedTempFile,
+        Settled(part): Settled,
         sha256: &[u8; 32],
         mime_type: Option<&str>,
     ) -> io::Result<String> {
         let place = name(sha256, mime_type);
-        read_only(part.as_file())?;
-        part.as_file().sync_all()?;
         part.persist(self.path.join(&place))
             .map_err(|error| error.error)?;
         // Windows has no such thing as a directory to sync.
@@ -140,6 +145,9 @@ impl Shelf {
         }
     }
 }
+
+/// A file that is on the disk and has no name yet.
+pub struct Settled(NamedTempFile);
 
 /// What a sweep found.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -250,6 +258,7 @@ mod tests {
     fn put(shelf: &Shelf, bytes: &[u8], hash: [u8; 32]) -> String {
         let mut part = shelf.begin().unwrap();
         part.write_all(bytes).unwrap();
+        let part = shelf.settle(part).unwrap();
         shelf.keep(part, &hash, Some("Image/JPEG; q=1")).unwrap()
     }
 

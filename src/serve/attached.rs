@@ -1,7 +1,8 @@
 //! The media of an event: asked for once its message may be told, waited for a little, described as they are then.
 //!
-//! Invariants: nothing is fetched of a sender who may not speak; an event waits [`PATIENCE`] at most, and holds back
-//! its own chat alone; what is not here then is named with its reason, and its key works later.
+//! Invariants: nothing is fetched of a sender who may not speak; an event waits [`PATIENCE`] at most since it came, however
+//! many wait before it, and holds back its own chat alone; what is not here then is named with its reason, and its key
+//! works later.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -30,6 +31,7 @@ pub(super) fn govern(session: &Session, media: &Media) {
     session.keep_media_in(&media.store);
     session.limit_media((media.download == Download::Auto).then_some(MediaLimits {
         max_bytes: media.max_bytes,
+        view_once: media.view_once,
         keep_days: media.retention_days,
         keep_bytes: media.max_total_bytes,
     }));
@@ -39,6 +41,8 @@ pub(super) fn govern(session: &Session, media: &Media) {
 #[derive(Default)]
 pub(super) struct Attending {
     since: HashMap<RowId, Instant>,
+    /// Since when a chat waits for media without a break.
+    chats: HashMap<PeerKey, Instant>,
     held: HashSet<PeerKey>,
     /// Nothing waits for its media.
     hurried: bool,
@@ -55,6 +59,7 @@ impl Attending {
 
     /// Every chat gets another chance.
     pub(super) fn look_again(&mut self) {
+        self.chats.retain(|chat, _| self.held.contains(chat));
         self.held.clear();
         // What was refused or fell out meanwhile is not heard of again.
         self.since.retain(|_, since| since.elapsed() < FORGET);
@@ -87,19 +92,32 @@ impl Attending {
         }
     }
 
+    /// Since when this message waits for its media: since it is looked at; behind others of its chat, which are looked at a
+    /// few at a time, since it came.
+    fn since(&mut self, message: &Stored) -> Instant {
+        let at = Instant::now();
+        let chat = *self.chats.entry(message.chat.key).or_insert(at);
+        *self.since.entry(message.id).or_insert_with(|| {
+            // In whole seconds, so one may not have gone by yet.
+            let age = now().saturating_sub(message.timestamp).max(1) - 1;
+            let came = at.checked_sub(Duration::from_secs(age.unsigned_abs()));
+            came.map_or(chat, |came| came.max(chat))
+        })
+    }
+
     /// Whether this message has to wait, for its own media or for a message before it. What it carries is asked for in
     /// both cases.
     pub(super) fn holds(&mut self, court: &Court<'_>, message: &Stored, verdict: &Verdict) -> bool {
         let chat = message.chat.key;
         let told = matches!(verdict, Verdict::Emit { .. })
             && court.config.emits(&message.draft.event_type);
-        let waits = !self.hurried && told && may_come(court, message) && {
-            let since = self.since.entry(message.id).or_insert_with(|| {
-                ask(court, message, &court.config.media);
-                Instant::now()
-            });
-            since.elapsed() < PATIENCE
-        };
+        if told {
+            ask(court, message, &court.config.media);
+        }
+        let waits = !self.hurried
+            && told
+            && may_come(court, message)
+            && self.since(message).elapsed() < PATIENCE;
         if waits || self.held.contains(&chat) {
             self.held.insert(chat);
             return true;
@@ -109,7 +127,8 @@ impl Attending {
     }
 }
 
-/// Asks for what the message carries and the configuration lets be fetched, what somebody has removed from the folder too.
+/// Asks for what the message carries and the configuration lets be fetched, unless somebody has; what was removed from the
+/// folder too.
 fn ask(court: &Court<'_>, message: &Stored, media: &Media) {
     let removed = message.media.iter().filter(|file| is_removed(court, file));
     let removed: Vec<String> = removed.filter_map(|file| file.place.clone()).collect();
@@ -117,10 +136,13 @@ fn ask(court: &Court<'_>, message: &Stored, media: &Media) {
         drop(court.store.media_lost(removed));
     }
     let wanted = message.media.iter();
+    let wanted = wanted.filter(|file| file.fetching == Fetching::Known);
     let wanted = wanted.filter(|file| unwanted(file, media).is_none());
-    let wanted = wanted.map(|file| file.nth).collect();
-    // Asked for again when its turn comes, if this is lost.
-    drop(court.store.want_media(message.id, wanted, now()));
+    let wanted: Vec<usize> = wanted.map(|file| file.nth).collect();
+    if !wanted.is_empty() {
+        // If this is lost, it is asked for again when the message is looked at next, at the latest when it is told.
+        drop(court.store.want_media(message.id, wanted, now()));
+    }
 }
 
 /// Whether something that the message carries may yet be here in time.

@@ -103,6 +103,7 @@ pub(super) async fn prepare(
             staging: staging.clone().metered(transfer.meter()),
             store: store.clone(),
             limit: config.max_attachment_bytes,
+            view_once: config.media.view_once,
             media: media.clone(),
             private_urls: config.allow_private_urls,
             wish,

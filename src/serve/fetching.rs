@@ -8,12 +8,14 @@ use tokio::time::Instant;
 
 use super::account::{Account, Open};
 use super::answer::Process;
+use super::attachments::refused;
 use super::passing::{self, Asked, Said, Way};
 use super::writer;
 use crate::account::Paths;
 use crate::config::Config;
 use crate::media::key::StorageKey;
 use crate::media::reason;
+use crate::media::stage::StageError;
 use crate::protocol::jsonrpc::WireError;
 use crate::store::{AttachmentToken, HeldMedia, Store};
 
@@ -43,9 +45,11 @@ pub fn fetch_media(
         let process = Arc::new(Process::with(within + CLOSE));
         let account = Account::new(paths, process, lines, Box::new(|| {}));
         let deadline = Instant::now() + within;
-        let asked = Asked::Fetch(token);
+        // Who runs the command decides.
+        let most = u64::MAX;
+        let asked = Asked::Fetch { token, most };
         let fetched = match passing::way(&account, &Config::default(), deadline, &asked).await {
-            Ok(Way::Own(open)) => fetch(&open, token, deadline).await,
+            Ok(Way::Own(open)) => fetch(&open, token, most, deadline).await,
             Ok(Way::Passed(Said::Failed(error))) => Err(error),
             Ok(Way::Passed(_)) => Ok(()),
             Err(error) => Err(error.into()),
@@ -57,8 +61,8 @@ pub fn fetch_media(
     outcome
 }
 
-/// Has the file of a storage key fetched that is not in the media store, for a call that needs it now; whether it is worth
-/// another look.
+/// Has the file of a storage key fetched that is not in the media store, for a call that needs it now and may send it;
+/// whether it is worth another look.
 ///
 /// # Errors
 /// Why it cannot be had within that time.
@@ -72,14 +76,19 @@ pub(super) async fn bring(
     let Ok(StorageKey { token, .. }) = StorageKey::parse(key, store.id()) else {
         return Ok(false);
     };
-    let Some(HeldMedia::NotHere(..)) = store.held(token).await? else {
-        return Ok(false);
+    let may_go = match store.held(token).await? {
+        Some(HeldMedia::NotHere(lacking)) => config.media.view_once || !lacking.view_once,
+        _ => false,
     };
-    let asked = Asked::Fetch(token);
+    if !may_go {
+        return Ok(false);
+    }
+    let most = config.max_attachment_bytes;
+    let asked = Asked::Fetch { token, most };
     let fetched = match passing::way(account, config, deadline, &asked).await {
         Ok(Way::Own(open)) => {
             open.session.keep_media_in(&config.media.store);
-            fetch(&open, token, deadline).await
+            fetch(&open, token, most, deadline).await
         }
         Ok(Way::Passed(Said::Failed(error))) => Err(error),
         Ok(Way::Passed(_)) => Ok(()),
@@ -87,6 +96,9 @@ pub(super) async fn bring(
     };
     match fetched {
         Ok(()) => Ok(true),
+        Err(error) if error.code == "too_large" => {
+            Err(refused(StageError::TooLarge { limit: most }))
+        }
         Err(error) => Err(WireError::new(
             "attachment_not_here",
             format_args!(
@@ -97,14 +109,15 @@ pub(super) async fn bring(
     }
 }
 
-/// Fetches it over the connection that this process owns.
+/// Fetches it over the connection that this process owns, if it has no more than so many bytes.
 pub(super) async fn fetch(
     open: &Open,
     token: AttachmentToken,
+    most: u64,
     deadline: Instant,
 ) -> Result<(), WireError> {
     open.session.online(deadline).await?;
-    let fetched = open.session.fetch_media(token, deadline).await?;
+    let fetched = open.session.fetch_media(token, most, deadline).await?;
     fetched.map_err(|code| {
         let why = reason(&code);
         WireError::new(code, format_args!("the file cannot be had now: {why}"))

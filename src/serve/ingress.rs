@@ -308,6 +308,8 @@ async fn batch(
         .await;
         court.greet(deadline.min(Instant::now() + GREET)).await?;
         attached::fetch(&court, deadline).await?;
+        // What is cut off here begins anew in the next poll.
+        session.media_arrive(deadline).await;
     }
     account.close(STOP).await;
     let (events, numbers) = emit::batch(&court).await?;

@@ -29,7 +29,7 @@ use crate::protocol::response::DeliveryReceipt;
 use crate::store::{AttachmentToken, Unread};
 
 /// Changes with the meaning of what crosses.
-const PROTOCOL: u32 = 4;
+const PROTOCOL: u32 = 5;
 /// Longest line: what the longest request of a host may become.
 const MAX_LINE: u64 = 512 << 20;
 /// An owner that lives takes a connection at once.
@@ -47,7 +47,7 @@ pub(super) enum Asked {
     Chatstate { to: Address, composing: bool },
     Read(Unread),
     Reload(serde_json::Value),
-    Fetch(AttachmentToken),
+    Fetch { token: AttachmentToken, most: u64 },
     Health,
 }
 
@@ -356,7 +356,7 @@ async fn heard(stream: &Stream, owner: &Owner) -> io::Result<Option<Said>> {
         Asked::Reload(config) => reload::apply(ingress, config, deadline)
             .await
             .map(Said::Reloaded),
-        Asked::Fetch(token) => fetching::fetch(open, token, deadline)
+        Asked::Fetch { token, most } => fetching::fetch(open, token, most, deadline)
             .await
             .map(|()| Said::Shown),
         Asked::Health => report::connected(open).map(|(status, what_to_do)| Said::Standing {

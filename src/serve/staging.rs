@@ -32,6 +32,8 @@ pub(super) struct Work {
     pub store: Store,
     /// Most bytes.
     pub limit: u64,
+    /// What people sent to be seen once may be sent on.
+    pub view_once: bool,
     /// The account's media directory.
     pub media: PathBuf,
     /// URLs may point at private addresses.
@@ -210,10 +212,26 @@ fn kept(
 ) -> Result<Source, WireError> {
     let unknown = |why: &dyn std::fmt::Display| WireError::new("unknown_storage_key", why);
     let key = StorageKey::parse(key, work.store.id()).map_err(|error| unknown(&error))?;
-    let medium = match work.store.held(key.token).wait()? {
+    let held = work.store.held(key.token).wait()?;
+    let (size, view_once) = match &held {
+        Some(HeldMedia::Here(medium)) => (Some(medium.size), medium.view_once),
+        Some(HeldMedia::NotHere(lacking)) => (lacking.size, lacking.view_once),
+        None => (None, false),
+    };
+    if view_once && !work.view_once {
+        let why = reason("view_once");
+        return Err(WireError::new(
+            "attachment_not_here",
+            format_args!("the file of this storage key is not sent on: {why}"),
+        ));
+    }
+    if size.is_some_and(|size| size > work.limit) {
+        return Err(refused(StageError::TooLarge { limit: work.limit }));
+    }
+    let medium = match held {
         Some(HeldMedia::Here(medium)) => medium,
-        Some(HeldMedia::NotHere(_, code)) => {
-            let why = reason(code.as_deref().unwrap_or("pending"));
+        Some(HeldMedia::NotHere(lacking)) => {
+            let why = reason(lacking.reason.as_deref().unwrap_or("pending"));
             return Err(WireError::new(
                 "attachment_not_here",
                 format_args!("the file of this storage key is not here: {why}"),
@@ -225,9 +243,6 @@ fn kept(
             ));
         }
     };
-    if medium.size > work.limit {
-        return Err(refused(StageError::TooLarge { limit: work.limit }));
-    }
     let depot = Depot::open(&work.media).map_err(DepotError::from);
     let file = depot.and_then(|depot| depot.open_unchecked(&medium.place, medium.size));
     if let Err(DepotError::Lost) = &file {

@@ -36,7 +36,7 @@ const FEW: usize = 4;
 const LOOKED_AT: usize = 256;
 /// Files at a time that the phone is asked to upload again.
 const ASKED_AT_ONCE: usize = 2;
-/// Those that wait for that, without a place; more are tried later.
+/// Those of a chat that wait for that, without a place; more are tried later.
 const WAITING_FOR_PHONE: usize = 64;
 /// Parts at a time of large files on their way into an object store, each of them in memory. As many as files of few chats,
 /// so that no chat's large files fill them all.
@@ -53,6 +53,8 @@ const TIDY: Duration = Duration::from_secs(3600);
 pub struct MediaLimits {
     /// Larger files are left at the server.
     pub max_bytes: u64,
+    /// What is to be seen once is fetched too.
+    pub view_once: bool,
     /// Days for which a file is kept.
     pub keep_days: u32,
     /// Bytes of all files.
@@ -69,10 +71,11 @@ pub(super) struct Downloads {
     /// The object store did not take something, and nothing since.
     pub(super) fails: AtomicBool,
     running: Mutex<HashMap<AttachmentId, Running>>,
-    /// What people wait for who asked for it by name, whatever the limits; and how many they are.
-    asked: Mutex<HashMap<AttachmentToken, usize>>,
+    /// What people wait for who asked for it by name, whatever the limits; and how large it may be for each of them.
+    asked: Mutex<Vec<(AttachmentToken, u64)>>,
     pub(super) asking: Semaphore,
-    pub(super) waiting_for_phone: Semaphore,
+    /// Of each chat one at a time is among those, so that no chat waits for all that another has.
+    turns: Mutex<HashMap<Address, Arc<Semaphore>>>,
     pub(super) putting: Semaphore,
     /// Something in an object store belongs to no file.
     pub(super) remain: Notify,
@@ -103,7 +106,7 @@ impl Downloads {
             running: Mutex::default(),
             asked: Mutex::default(),
             asking: Semaphore::new(ASKED_AT_ONCE),
-            waiting_for_phone: Semaphore::new(WAITING_FOR_PHONE),
+            turns: Mutex::default(),
             putting: Semaphore::new(PUT_AT_ONCE),
             remain: Notify::new(),
             removing: Mutex::default(),
@@ -121,7 +124,7 @@ impl Downloads {
         });
     }
 
-    fn asked(&self) -> MutexGuard<'_, HashMap<AttachmentToken, usize>> {
+    fn asked(&self) -> MutexGuard<'_, Vec<(AttachmentToken, u64)>> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -171,12 +174,34 @@ impl Downloads {
         self.removing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How large this file may be; none if it is not to be fetched.
-    fn most(&self, file: &ToFetch, limits: Option<&MediaLimits>) -> Option<u64> {
+    /// Its turn among those of its chat that the phone is to upload again.
+    pub(super) fn turn_of(&self, chat: &Address) -> Arc<Semaphore> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+        let turn = turns.entry(chat.clone());
+        turn.or_insert_with(|| Arc::new(Semaphore::new(1))).clone()
+    }
+
+    /// How large this file may be, or why it is not to be fetched by itself; none if nothing is.
+    fn most(
+        &self,
+        file: &ToFetch,
+        limits: Option<&MediaLimits>,
+    ) -> Option<Result<u64, &'static str>> {
         let asked = self.asked();
-        match file.token.is_some_and(|token| asked.contains_key(&token)) {
-            true => Some(LARGEST),
-            false => limits.map(|limits| limits.max_bytes),
+        let asked = asked.iter().filter(|(token, _)| file.token == Some(*token));
+        let asked = asked.map(|(_, most)| *most).max();
+        let may = limits.filter(|limits| limits.view_once || !file.source.view_once);
+        match asked.max(may.map(|limits| limits.max_bytes)) {
+            Some(most) => Some(Ok(most)),
+            None => limits.map(|_| Err("view_once")),
+        }
+    }
+
+    /// Lets a file that is on its way be larger than it might be when it was begun.
+    fn allow(&self, id: AttachmentId, most: u64) {
+        if let Some(running) = self.running().get(&id) {
+            running.meter.allow(most);
         }
     }
 
@@ -211,13 +236,22 @@ impl Downloads {
             })
     }
 
-    /// Has a download wait for something else than bytes: others get its place, and what it was promised of the disk.
-    fn give_way(&self, id: AttachmentId) {
-        if let Some(own) = self.running().get_mut(&id) {
+    /// Has a download wait for the phone instead of bytes: others get its place, and what it was promised of the disk.
+    /// Whether it may; too many of its chat wait already, if not.
+    fn give_way(&self, id: AttachmentId) -> bool {
+        let mut running = self.running();
+        let chat = running.get(&id).map(|own| own.chat.clone());
+        let waiting = running.values().filter(|one| !one.placed);
+        let waiting = waiting.filter(|one| Some(&one.chat) == chat.as_ref());
+        if waiting.count() >= WAITING_FOR_PHONE {
+            return false;
+        }
+        if let Some(own) = running.get_mut(&id) {
             own.placed = false;
             own.meter.promise(0);
         }
         self.freed.notify_one();
+        true
     }
 
     /// Promises a download so many bytes of the disk, if they are there beside what others were promised.
@@ -237,6 +271,20 @@ impl Downloads {
             .get(&id)
             .is_some_and(|own| own.meter.outstanding() > 0);
         self.has_free(if promised { 0 } else { others(&running, id) })
+    }
+
+    /// How far each download is that has a place, and whether it has all its bytes and is only put away.
+    pub(super) fn progress(&self) -> HashMap<AttachmentId, (u64, bool)> {
+        let running = self.running();
+        let placed = running.iter().filter(|(_, one)| one.placed);
+        placed
+            .map(|(id, one)| {
+                (
+                    *id,
+                    (one.meter.transfer.done(), one.meter.transfer.is_whole()),
+                )
+            })
+            .collect()
     }
 
     fn has_free(&self, bytes: u64) -> bool {
@@ -265,23 +313,23 @@ impl Drop for Removal<'_> {
 /// Somebody waits for what he asked for by name. Dropped, he does no more.
 struct Asked<'a> {
     downloads: &'a Downloads,
-    token: AttachmentToken,
+    what: (AttachmentToken, u64),
 }
 
 impl<'a> Asked<'a> {
-    fn new(downloads: &'a Downloads, token: AttachmentToken) -> Self {
-        *downloads.asked().entry(token).or_default() += 1;
-        Self { downloads, token }
+    fn new(downloads: &'a Downloads, token: AttachmentToken, most: u64) -> Self {
+        let what = (token, most);
+        downloads.asked().push(what);
+        Self { downloads, what }
     }
 }
 
 impl Drop for Asked<'_> {
     fn drop(&mut self) {
         let mut asked = self.downloads.asked();
-        if let Some(count) = asked.get_mut(&self.token) {
-            *count -= 1;
+        if let Some(own) = asked.iter().position(|other| *other == self.what) {
+            asked.swap_remove(own);
         }
-        asked.retain(|_, count| *count > 0);
     }
 }
 
@@ -382,20 +430,23 @@ async fn start(
     shared.store.next_fetch(now()).await
 }
 
-/// Fetches a file that somebody asks for by name, whatever became of it before and however large it is.
+/// Fetches a file of at most so many bytes that somebody asks for by name, whatever became of it before.
 ///
 /// # Errors
 /// The code of [`crate::media::reason`] that says why it cannot be had now.
 pub(super) async fn fetch_now(
     shared: &Shared,
     token: AttachmentToken,
+    most: u64,
     deadline: Instant,
 ) -> Result<Result<(), String>, crate::store::StoreError> {
+    let most = most.min(LARGEST);
     let mut changed = shared.store.media_signal();
-    let _asked = Asked::new(&shared.downloads, token);
+    let _asked = Asked::new(&shared.downloads, token, most);
     let Some(id) = shared.store.want_attachment(token, now()).await? else {
         return Ok(Err("incomplete".to_owned()));
     };
+    shared.downloads.allow(id, most);
     loop {
         changed.borrow_and_update();
         let failed = match shared.store.fetching(id).await? {
@@ -424,9 +475,9 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    /// Gives its place to others, and its part of the disk.
-    pub(super) fn give_way(&self) {
-        self.shared.downloads.give_way(self.id);
+    /// Gives its place to others, and its part of the disk, to wait for the phone; whether it may.
+    pub(super) fn give_way(&self) -> bool {
+        self.shared.downloads.give_way(self.id)
     }
 
     /// Whether the disk has these bytes for it, now and until it ends.
@@ -528,15 +579,25 @@ mod tests {
     #[test]
     fn what_is_asked_for_is_forgotten_with_the_last_who_asks() {
         let downloads = Downloads::new(std::path::PathBuf::new());
-        let first = Asked::new(&downloads, [1; 16]);
-        let again = Asked::new(&downloads, [1; 16]);
-        let other = Asked::new(&downloads, [2; 16]);
-        drop((first, other));
-        assert_eq!(
-            downloads.asked().keys().copied().collect::<Vec<_>>(),
-            [[1; 16]]
-        );
-        drop(again);
+        let asked = |token: u8, most| Asked::new(&downloads, [token; 16], most);
+        let (first, again, other) = (asked(1, 5), asked(1, 70), asked(2, 200));
+        let mut wanted = file(1, 1, "1@lid");
+        wanted.token = Some([1; 16]);
+        wanted.source.view_once = true;
+        let limits = |view_once| MediaLimits {
+            max_bytes: 50,
+            view_once,
+            keep_days: 1,
+            keep_bytes: 1,
+        };
+        assert_eq!(downloads.most(&wanted, None), Some(Ok(70)));
+        drop((again, other));
+        assert_eq!(downloads.most(&wanted, Some(&limits(false))), Some(Ok(5)));
+        assert_eq!(downloads.most(&wanted, Some(&limits(true))), Some(Ok(50)));
+        drop(first);
         assert!(downloads.asked().is_empty());
+        assert_eq!(downloads.most(&wanted, None), None);
+        let once = downloads.most(&wanted, Some(&limits(false)));
+        assert_eq!(once, Some(Err("view_once")));
     }
 }

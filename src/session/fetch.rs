@@ -1,7 +1,8 @@
 //! One file from WhatsApp to the shelf.
 //!
 //! Invariant: bytes are streamed into a file that is gone with the download, and get their name only once they are what
-//! the message announced. What becomes of an attempt is noted in the store, with when it is worth another.
+//! the message announced. An attempt is noted in the store before its first byte, and what became of it when it ends, with
+//! when it is worth another; so a file costs no more than its attempts, whatever ends them.
 
 use std::future::Future;
 use std::io::BufWriter;
@@ -99,12 +100,13 @@ impl Failure {
 }
 
 /// Fetches one file and notes what became of it; whether it is here.
-pub(super) async fn fetch(guard: Guard, file: ToFetch, most: u64) -> bool {
+pub(super) async fn fetch(guard: Guard, file: ToFetch, most: Result<u64, &'static str>) -> bool {
     let shared = guard.shared.clone();
     let Some(client) = shared.client() else {
         return false;
     };
-    let failure = match attempt(&guard, &client, &file, most).await {
+    let mut begun = false;
+    let failure = match attempt(&guard, &client, &file, most, &mut begun).await {
         Ok(()) => return true,
         Err(failure) if failure.reason == GONE => match ask_phone(&guard, &client, &file).await {
             // It is to be fetched again, and its turn comes.
@@ -134,12 +136,11 @@ pub(super) async fn fetch(guard: Guard, file: ToFetch, most: u64) -> bool {
         again = failure.again.is_some(),
         "media not fetched"
     );
-    let pause = failure.pause(file.attempts);
-    let next = pause.map(|pause| now().saturating_add(pause));
-    let noted =
-        shared
-            .store
-            .media_not_here(file.id, failure.reason.to_owned(), next, failure.counts);
+    let next = failure.pause(file.attempts);
+    let next = next.map(|pause| now().saturating_add(pause));
+    let more = i64::from(failure.counts) - i64::from(begun);
+    let reason = failure.reason.to_owned();
+    let noted = shared.store.media_not_here(file.id, reason, next, more);
     if let Err(error) = noted.await {
         tracing::warn!(%error, "what became of a download could not be noted");
         // It is still to be fetched, by all that is known.
@@ -159,10 +160,20 @@ async fn attempt(
     guard: &Guard,
     client: &Arc<Client>,
     file: &ToFetch,
-    most: u64,
+    most: Result<u64, &'static str>,
+    begun: &mut bool,
 ) -> Result<(), Failure> {
     let shared = &guard.shared;
-    if file.size.is_some_and(|size| size > most) {
+    guard
+        .meter
+        .allow(most.map_err(|why| Failure::last(why, "by the configuration"))?);
+    if file.attempts >= ATTEMPTS {
+        return Err(Failure::last(
+            "download_failed",
+            "it was begun again and again",
+        ));
+    }
+    if file.size.is_some_and(|size| size > guard.meter.most()) {
         return Err(Failure::last("too_large", "by what its sender says"));
     }
     if !guard.promise(file.size.unwrap_or_default()) {
@@ -194,8 +205,11 @@ async fn attempt(
         file_length: file.size.unwrap_or_default(),
         media_type: media_type(&file.kind),
     };
-    let sink = Sink::new(writing, most, guard.meter.clone(), guard.room());
+    let sink = Sink::new(writing, guard.meter.clone(), guard.room());
     let sink = sink.map_err(|error| Failure::kept(&error.into()).not_counted())?;
+    // Whoever ends this process, or the connection, has it begun again; not for ever.
+    drop(shared.store.media_begins(file.id));
+    *begun = true;
     let sink = BufWriter::with_capacity(BUFFER, sink);
     let downloading = client.download_to_writer(&params, sink);
     let size = match fill(downloading, &file.source.sha256, &guard.meter).await {
@@ -213,11 +227,13 @@ async fn attempt(
     if let Some(root) = bucket {
         return keep_in(&root, guard, file, part, size, known).await;
     }
+    let settled = on_depot(shared, move |depot| Ok(depot.shelf().settle(part)?));
+    let settled = settled.await.map_err(|error| Failure::kept(&error))?;
     // From here to its row nothing may take it away.
     let _naming = shared.downloads.naming.lock().await;
     let mime_type = file.mime_type.clone();
     let kept = on_depot(shared, move |depot| {
-        Ok(depot.shelf().keep(part, &sha256, mime_type.as_deref())?)
+        Ok(depot.shelf().keep(settled, &sha256, mime_type.as_deref())?)
     });
     let place = kept.await.map_err(|error| Failure::kept(&error))?;
     enter(shared, file, place, size).await
@@ -333,12 +349,26 @@ async fn fill(
     }
 }
 
+/// What the library says of a body that came to its end and is not what the message announced (wacore's `download.rs`): of
+/// these errors it has no type. Of one that broke off it has an I/O error.
+const WRONG: [&str; 6] = [
+    "MAC mismatch",
+    "Invalid final media size",
+    "Empty plaintext after decrypt",
+    "Invalid PKCS7 padding",
+    "Bad PKCS7 padding bytes",
+    "SHA-256 mismatch for plaintext media",
+];
+
 fn failure(meter: &Meter, error: &anyhow::Error) -> Failure {
     if meter.too_large() {
         return Failure::last("too_large", "there is more of it than its sender says");
     }
     if meter.full() {
         return Failure::again(FULL, NO_SPACE, "the disk is full");
+    }
+    if WRONG.contains(&&*error.root_cause().to_string()) {
+        return Failure::last("corrupt", error);
     }
     let chain: &(dyn std::error::Error + 'static) = error.as_ref();
     match chain.http_status() {
@@ -365,10 +395,16 @@ async fn ask_phone(guard: &Guard, client: &Arc<Client>, file: &ToFetch) -> Resul
         return Err(gone("its chat has no address"));
     };
     let participant = file.sender.as_ref().and_then(jid);
-    let Ok(_waiting) = shared.downloads.waiting_for_phone.try_acquire() else {
+    if !guard.give_way() {
         return Err(later(&"it has enough to do").not_counted());
-    };
-    guard.give_way();
+    }
+    // Who ends this process meanwhile does not have it asked again and again.
+    if let Some(pause) = later(&"it was asked").pause(file.attempts) {
+        let next = now().saturating_add(pause);
+        drop(shared.store.media_rests(file.id, next));
+    }
+    let turn = shared.downloads.turn_of(&file.chat);
+    let _first_of_chat = turn.acquire().await;
     let _turn = shared.downloads.asking.acquire().await;
     let request = MediaReuploadRequest {
         msg_id: &file.stanza_id,
@@ -466,13 +502,9 @@ mod tests {
             async move {
                 let part = shelf.begin().unwrap();
                 let meter = Arc::new(Meter::new(Transfers::default().begin("download", 0)));
-                let sink = Sink::new(
-                    part.reopen().unwrap(),
-                    LARGE,
-                    meter.clone(),
-                    Box::new(|| true),
-                )
-                .unwrap();
+                meter.allow(LARGE);
+                let part_of = part.reopen().unwrap();
+                let sink = Sink::new(part_of, meter.clone(), Box::new(|| true)).unwrap();
                 let downloading = async {
                     let sink = BufWriter::with_capacity(BUFFER, sink);
                     Ok(downloader.download_to_writer(&*params, sink).await?)

@@ -9,6 +9,7 @@
 mod addressed;
 mod again;
 mod ahead;
+mod arriving;
 mod attempt;
 mod backend;
 mod barrier;
@@ -390,16 +391,22 @@ impl Session {
         }
     }
 
-    /// Fetches a file that somebody asks for by its key, within the deadline.
+    /// Fetches a file of at most so many bytes that somebody asks for by its key, within the deadline.
     ///
     /// # Errors
     /// The outer one is the store's; the inner one is a code of [`crate::media::reason`].
     pub async fn fetch_media(
         &self,
         token: AttachmentToken,
+        most: u64,
         deadline: Instant,
     ) -> Result<Result<(), String>, StoreError> {
-        download::fetch_now(&self.shared, token, deadline).await
+        download::fetch_now(&self.shared, token, most, deadline).await
+    }
+
+    /// Waits, at most until `deadline`, for what is being fetched, for as long as it comes.
+    pub async fn media_arrive(&self, deadline: Instant) {
+        arriving::wait(&self.shared, deadline).await;
     }
 
     /// Stays to answer devices that could not read what was sent in this session, until all of them have confirmed it,

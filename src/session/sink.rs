@@ -2,7 +2,7 @@
 //!
 //! Invariants: what [`Sink::finish`] says of a file is said of the bytes that were written to it last, from its
 //! beginning. The library checks the encrypted file; that the plain one is what the message announced is checked here.
-//! The disk is looked at before the first byte and every [`LOOK`] bytes, whatever the message says of the file's size.
+//! The disk is looked at before each write, whatever the message says of the file's size.
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
@@ -15,9 +15,6 @@ use super::ahead::Hashing;
 use super::transfers::Transfer;
 use crate::store::ContentHash;
 
-/// Bytes between two looks at the disk.
-const LOOK: u64 = 1 << 20;
-
 /// Seen from outside while a thread writes.
 #[derive(Debug)]
 pub(super) struct Meter {
@@ -25,6 +22,8 @@ pub(super) struct Meter {
     pub(super) transfer: Arc<Transfer>,
     /// Bytes that it may count on.
     promised: AtomicU64,
+    /// How large it may be.
+    most: AtomicU64,
     too_large: AtomicBool,
     full: AtomicBool,
 }
@@ -34,9 +33,20 @@ impl Meter {
         Self {
             transfer,
             promised: AtomicU64::new(0),
+            most: AtomicU64::new(0),
             too_large: AtomicBool::new(false),
             full: AtomicBool::new(false),
         }
+    }
+
+    /// It may be this large, if it might not be larger already.
+    pub(super) fn allow(&self, bytes: u64) {
+        self.most.fetch_max(bytes, Ordering::Relaxed);
+    }
+
+    /// How large it may be.
+    pub(super) fn most(&self) -> u64 {
+        self.most.load(Ordering::Relaxed)
     }
 
     /// It may count on so many bytes of the disk.
@@ -66,32 +76,22 @@ pub(super) struct Sink {
     file: File,
     hash: Hashing,
     written: u64,
-    limit: u64,
     meter: Arc<Meter>,
     has_room: Room,
-    /// How much is written when the disk is looked at next.
-    look: u64,
 }
 
 /// Whether the disk has space for more.
 pub(super) type Room = Box<dyn Fn() -> bool + Send>;
 
 impl Sink {
-    /// Takes at most `limit` bytes, and those only while there is room.
-    pub(super) fn new(
-        file: File,
-        limit: u64,
-        meter: Arc<Meter>,
-        has_room: Room,
-    ) -> io::Result<Self> {
+    /// Takes as many bytes as the meter allows, and those only while there is room.
+    pub(super) fn new(file: File, meter: Arc<Meter>, has_room: Room) -> io::Result<Self> {
         Ok(Self {
             file,
             hash: Hashing::begin()?,
             written: 0,
-            limit,
             meter,
             has_room,
-            look: 0,
         })
     }
 
@@ -106,15 +106,12 @@ impl Write for Sink {
         if self.meter.transfer.is_stopped() {
             return Err(io::Error::other("the download was stopped"));
         }
-        if self.written.saturating_add(bytes.len() as u64) > self.limit {
+        if self.written.saturating_add(bytes.len() as u64) > self.meter.most() {
             self.meter.too_large.store(true, Ordering::Relaxed);
             return Err(io::Error::other("the file is larger than allowed"));
         }
-        if self.written >= self.look {
-            if !(self.has_room)() {
-                self.meter.full.store(true, Ordering::Relaxed);
-            }
-            self.look = self.written + LOOK;
+        if !(self.has_room)() {
+            self.meter.full.store(true, Ordering::Relaxed);
         }
         // The library tries the next host after whatever went wrong; a disk that was full ends that.
         if self.meter.full() {
@@ -158,7 +155,6 @@ impl DownloadWriter for Sink {
         self.file.rewind()?;
         self.hash = Hashing::begin()?;
         self.written = 0;
-        self.look = 0;
         self.meter.transfer.set(0);
         Ok(())
     }
@@ -172,7 +168,8 @@ mod tests {
     fn sink(limit: u64) -> (Sink, Arc<Meter>) {
         let meter = Arc::new(Meter::new(Transfers::default().begin("download", limit)));
         let file = tempfile::tempfile().unwrap();
-        let sink = Sink::new(file, limit, meter.clone(), Box::new(|| true)).unwrap();
+        meter.allow(limit);
+        let sink = Sink::new(file, meter.clone(), Box::new(|| true)).unwrap();
         (sink, meter)
     }
 
@@ -196,6 +193,12 @@ mod tests {
         assert!(!meter.too_large());
         assert!(sink.write_all(b"5").is_err());
         assert!(meter.too_large() && !meter.full());
+        // Somebody asks for it by name meanwhile.
+        let (mut sink, meter) = self::sink(4);
+        meter.allow(5);
+        meter.allow(1);
+        sink.write_all(b"12345").unwrap();
+        assert!(sink.write_all(b"6").is_err());
         let (mut sink, meter) = self::sink(4);
         meter.transfer.stop();
         assert!(sink.write_all(b"1").is_err());
@@ -205,10 +208,11 @@ mod tests {
     fn the_disk_is_looked_at_all_the_time_and_once_full_ends_it() {
         let (mut sink, meter) = sink(u64::MAX);
         let seen = meter.clone();
-        sink.has_room = Box::new(move || seen.transfer.done() < 3 * LOOK);
-        let block = vec![0; 1 << 16];
-        let taken = (0..).take_while(|_| sink.write_all(&block).is_ok()).count();
-        assert_eq!(taken as u64 * (1 << 16), 3 * LOOK);
+        sink.has_room = Box::new(move || seen.transfer.done() < 30);
+        let taken = (0..)
+            .take_while(|_| sink.write_all(&[0; 10]).is_ok())
+            .count();
+        assert_eq!(taken, 3);
         assert!(meter.full() && !meter.too_large());
         // From another host it would be too much as well.
         sink.truncate(0).unwrap();

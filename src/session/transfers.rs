@@ -67,6 +67,11 @@ impl Transfer {
         self.total.max(self.done()) > LONG
     }
 
+    /// All bytes that were announced have gone by.
+    pub(super) fn is_whole(&self) -> bool {
+        self.total > 0 && self.done() >= self.total
+    }
+
     /// So many bytes more have gone by.
     pub(super) fn add(&self, bytes: usize) {
         self.done.fetch_add(bytes as u64, Ordering::Relaxed);

@@ -105,6 +105,21 @@ pub struct Medium {
     pub mime_type: Option<String>,
     /// The file name that its sender gave it; a name for people, never a path.
     pub name: Option<String>,
+    /// To be seen once.
+    pub view_once: bool,
+}
+
+/// An attachment whose file is not here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lacking {
+    /// How far it got.
+    pub fetching: Fetching,
+    /// Why it is not here, as far as that is known.
+    pub reason: Option<String>,
+    /// Bytes, as the sender declared them.
+    pub size: Option<u64>,
+    /// To be seen once.
+    pub view_once: bool,
 }
 
 /// What a storage key of this account leads to.
@@ -112,8 +127,8 @@ pub struct Medium {
 pub enum Held {
     /// A file.
     Here(Medium),
-    /// One that is not here, with how far it got and why.
-    NotHere(Fetching, Option<String>),
+    /// One that is not here.
+    NotHere(Lacking),
 }
 
 /// What is to be kept at most.
@@ -286,13 +301,34 @@ impl Store {
         })
     }
 
-    /// Notes that it did not work: to be tried again at `next`, or not by itself; whether that was one of its attempts.
+    /// Notes that its bytes are about to come: that is one of its attempts, even if this process does not see it end.
+    pub fn media_begins(&self, id: AttachmentId) -> Pending<()> {
+        self.submit_patient(move |tx| {
+            tx.prepare_cached(
+                "UPDATE attachment SET attempts = attempts + 1 WHERE id = ?1 AND state = 1",
+            )?
+            .execute([id.0])?;
+            Ok(())
+        })
+    }
+
+    /// Leaves it alone until then, whatever becomes of what is done for it now.
+    pub fn media_rests(&self, id: AttachmentId, next: i64) -> Pending<()> {
+        self.submit_patient(move |tx| {
+            tx.prepare_cached("UPDATE attachment SET next = ?2 WHERE id = ?1 AND state = 1")?
+                .execute([id.0, next])?;
+            Ok(())
+        })
+    }
+
+    /// Notes that it did not work: to be tried again at `next`, or not by itself; and how many attempts more it has had.
+    /// With -1 the one that was noted as begun is none.
     pub fn media_not_here(
         &self,
         id: AttachmentId,
         reason: String,
         next: Option<i64>,
-        counts: bool,
+        more: i64,
     ) -> Pending<()> {
         self.submit(move |tx| {
             let state = match next {
@@ -300,16 +336,17 @@ impl Store {
                 None => Fetching::Failed,
             };
             tx.prepare_cached(
-                "UPDATE attachment SET state = ?2, reason = ?3, next = ?4, attempts = attempts + ?5 WHERE id = ?1 AND state = 1",
+                "UPDATE attachment SET state = ?2, reason = ?3, next = ?4, attempts = max(attempts + ?5, 0)
+                 WHERE id = ?1 AND state = 1",
             )?
-            .execute(params![id.0, state as i64, reason, next.unwrap_or_default(), counts])?;
+            .execute(params![id.0, state as i64, reason, next.unwrap_or_default(), more])?;
             tx.inbound_changed();
             tx.media_changed();
             Ok(())
         })
     }
 
-    /// The phone has uploaded it again, under this path. It is to be fetched from there, which is another attempt.
+    /// The phone has uploaded it again, under this path. It is to be fetched from there.
     pub fn media_moved(&self, id: AttachmentId, direct_path: String, now: i64) -> Pending<()> {
         self.submit(move |tx| {
             tx.prepare_cached(&format!(
@@ -317,7 +354,7 @@ impl Store {
             ))?
             .execute(params![id.0, direct_path])?;
             tx.prepare_cached(
-                "UPDATE attachment SET reason = NULL, next = ?2, attempts = attempts + 1 WHERE id = ?1 AND state = 1",
+                "UPDATE attachment SET reason = NULL, next = ?2 WHERE id = ?1 AND state = 1",
             )?
             .execute([id.0, now])?;
             tx.media_changed();
@@ -329,13 +366,19 @@ impl Store {
     pub fn held(&self, token: AttachmentToken) -> Pending<Option<Held>> {
         self.submit(move |tx| {
             tx.prepare_cached(
-                "SELECT a.state, a.reason, m.place, m.size, a.sha256, a.kind, a.mime_type, a.name
+                "SELECT a.state, a.reason, m.place, m.size, a.sha256, a.kind, a.mime_type, a.name, a.view_once, a.size
                  FROM attachment a LEFT JOIN media m ON m.sha256 = a.sha256 AND a.state = 2 WHERE a.token = ?1",
             )?
             .query_row([token], |row| {
                 let place: Option<String> = row.get(2)?;
+                let view_once = row.get(8)?;
                 Ok(match place {
-                    None => Held::NotHere(fetching(row.get(0)?), row.get(1)?),
+                    None => Held::NotHere(Lacking {
+                        fetching: fetching(row.get(0)?),
+                        reason: row.get(1)?,
+                        size: size(row.get(9)?),
+                        view_once,
+                    }),
                     Some(place) => Held::Here(Medium {
                         place,
                         size: size(row.get(3)?).unwrap_or_default(),
@@ -343,6 +386,7 @@ impl Store {
                         kind: row.get(5)?,
                         mime_type: row.get(6)?,
                         name: row.get(7)?,
+                        view_once,
                     }),
                 })
             })

@@ -25,6 +25,11 @@ async fn event_of(host: &mut common::Host, id: &str) -> Value {
     }
 }
 
+fn channel(world: &World) -> rusqlite::Connection {
+    let path = world.account_dir().join("channel.db");
+    rusqlite::Connection::open(path).expect("channel.db")
+}
+
 /// Sends a small picture and waits for its event; it has to be in time, and its file with it.
 async fn arrives_in_time(host: &mut common::Host, world: &World, person: &Person, seed: u64) {
     let content = bytes(seed, 20_000);
@@ -68,15 +73,22 @@ async fn a_phone_that_does_not_answer_delays_nothing_else() {
     let mut host = start(&world, json!({})).await;
     media.silence_phone(true);
     let mut asked = Vec::new();
-    for nth in 0..6 {
+    // More of them than events are looked at in one go.
+    for nth in 0..20 {
         let expired = upload(&anna, &bytes(100 + nth, 10_000)).await;
         assert!(media.expire(expired.direct_path.as_ref().expect("path"), 410));
         asked.push(send(&anna, &world, &expired).await);
     }
+    let text = anna.text(world.jid(), "well?").await.expect("text");
+    let begun = Instant::now();
     for id in asked {
         let event = event_of(&mut host, &id).await;
         assert_eq!(extra(&event, "media_state"), "pending", "{event}");
     }
+    // Each waits for its own, not one after the other.
+    assert_eq!(host.event().await["message"]["id"], text);
+    let waited = begun.elapsed();
+    assert!(waited < Duration::from_secs(5), "{waited:?}");
     // The same chat has places left as well.
     arrives_in_time(&mut host, &world, &anna, 1).await;
 }
@@ -265,4 +277,155 @@ async fn what_is_too_much_goes_oldest_first_once_it_was_handled_and_can_be_had_a
     let here: Vec<bool> = keys.iter().map(|(_, path)| path.is_file()).collect();
     assert_eq!(here, [false, true, true]);
     assert!(get(&world, &keys[0].0, &[]).await.expect("media get") == bytes(1, 20_000));
+}
+
+/// What was to be asked for when the store could not note it is asked for again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_asked_for_in_vain_is_asked_for_again() {
+    let world = World::linked().await;
+    let (anna, ben) = (world.person("Anna").await, world.person("Ben").await);
+    let mut host = start(&world, json!({})).await;
+    let store = channel(&world);
+    let refuse =
+        "CREATE TRIGGER refused BEFORE UPDATE ON attachment WHEN OLD.state = 0 AND NEW.state = 1
+                  BEGIN SELECT RAISE(ABORT, 'as the test wants it'); END";
+    store.execute_batch(refuse).expect("trigger");
+    let id = send(&anna, &world, &upload(&anna, &bytes(1, 10_000)).await).await;
+    let waits = "SELECT count(*) FROM inbox WHERE state = 0";
+    let waits = || store.query_row(waits, [], |row| row.get(0)) == Ok(1);
+    eventually("it is in the inbox", waits).await;
+    // By the time that this is told, the picture was looked at.
+    let other = ben.text(world.jid(), "hello").await.expect("text");
+    assert_eq!(host.event().await["message"]["id"], other);
+    store
+        .execute_batch("DROP TRIGGER refused")
+        .expect("dropped");
+    anna.text(world.jid(), "well?").await.expect("text");
+    let event = host.event().await;
+    assert_eq!(event["message"]["id"], id);
+    assert_eq!(extra(&event, "media_state"), "stored", "{event}");
+}
+
+/// Who polls has a connection for a moment at a time. What comes is waited for; what never comes whole is not begun for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_poll_stays_for_what_comes_and_begins_nothing_for_ever() {
+    let world = World::linked().await;
+    let anna = world.person("Anna").await;
+    let media = &world.server.core().media;
+    let content = bytes(1, 120_000);
+    let image = upload(&anna, &content).await;
+    media.slow_down_one(image.direct_path.as_ref().expect("path"), 30_000);
+    send(&anna, &world, &image).await;
+    let mut hasty = config(json!({}));
+    hasty["poll_timeout_secs"] = json!(1);
+    let events = world.poll(hasty.clone()).await;
+    assert_eq!(extra(&events[0], "media_error"), "pending", "{events:?}");
+    let key = attachment(&events[0])["storage_key"].as_str().expect("key");
+    let attempts = || -> i64 {
+        let attempts = "SELECT attempts FROM attachment";
+        let row = channel(&world).query_row(attempts, [], |row| row.get(0));
+        row.expect("attachment")
+    };
+    assert_eq!((attempts(), media.served().1), (1, 1));
+    // This one has the time that it takes, which is more than an event would wait.
+    assert!(world.poll(config(json!({}))).await.is_empty());
+    assert!(std::fs::read(&files(&world)[0]).expect("file") == content);
+    // Had every poll been too short:
+    let often = "UPDATE attachment SET state = 1, attempts = 10; DELETE FROM media";
+    channel(&world).execute_batch(often).expect("update");
+    world.poll(hasty).await;
+    assert_eq!(media.served().1, 2);
+    media.clear_faults();
+    assert!(get(&world, key, &[]).await.expect("media get") == content);
+}
+
+/// The phone is asked for one file of a chat at a time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_chat_lacks_holds_up_no_other() {
+    let world = World::linked().await;
+    let media = &world.server.core().media;
+    let (anna, ben) = (world.person("Anna").await, world.person("Ben").await);
+    let mut host = start(&world, json!({})).await;
+    let expired = async |person: &Person, seed| {
+        let image = upload(person, &bytes(seed, 10_000)).await;
+        assert!(media.expire(image.direct_path.as_ref().expect("path"), 410));
+        image
+    };
+    media.silence_phone(true);
+    for seed in 0..6 {
+        send(&anna, &world, &expired(&anna, 100 + seed).await).await;
+    }
+    for _ in 0..6 {
+        let event = host.event().await;
+        assert_eq!(extra(&event, "media_state"), "pending", "{event}");
+    }
+    assert_eq!(media.missed(), 1);
+    media.silence_phone(false);
+    let image = expired(&ben, 1).await;
+    let (key, path) = (image.media_key.as_ref(), image.direct_path.as_ref());
+    media.phone_keeps("3EB0BEN", key.expect("key"), path.expect("path"));
+    let sent = ben.send_as("3EB0BEN", world.jid(), picture(image)).await;
+    sent.expect("picture");
+    let event = event_of(&mut host, "3EB0BEN").await;
+    assert_eq!(extra(&event, "media_state"), "stored", "{event}");
+}
+
+/// Of two files that do not fit beside each other, by what their senders say, one is fetched.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_file_was_promised_of_the_disk_no_other_gets() {
+    let Some(disk) = Disk::new(96) else { return };
+    let world = disk.world().await;
+    let (anna, ben) = (world.person("Anna").await, world.person("Ben").await);
+    let mut host = start(&world, json!({})).await;
+    disk.fill(44 << 20);
+    let large = async |person: &Person, seed| wa::message::ImageMessage {
+        file_length: Some(8 << 20),
+        ..upload(person, &bytes(seed, 60_000)).await
+    };
+    let (first, second) = (large(&anna, 1).await, large(&ben, 2).await);
+    let media = &world.server.core().media;
+    media.slow_down_one(first.direct_path.as_ref().expect("path"), 30_000);
+    let first = send(&anna, &world, &first).await;
+    let comes = || files(&world).len() == 1;
+    eventually("the first comes", comes).await;
+    let second = send(&ben, &world, &second).await;
+    let event = host.event().await;
+    assert_eq!(event["message"]["id"], second, "{event}");
+    assert_eq!(extra(&event, "media_error"), "storage_full", "{event}");
+    let key = attachment(&event)["storage_key"].as_str().expect("key");
+    let event = host.event().await;
+    assert_eq!(event["message"]["id"], first, "{event}");
+    assert_eq!(extra(&event, "media_state"), "stored", "{event}");
+    // It was less than its sender said.
+    assert!(get(&world, key, &[]).await.expect("media get") == bytes(2, 60_000));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_too_old_goes_once_it_was_handled() {
+    let world = World::linked().await;
+    let anna = world.person("Anna").await;
+    let mut host = start(&world, json!({})).await;
+    let mut kept = Vec::new();
+    for seed in 1..=2 {
+        send(&anna, &world, &upload(&anna, &bytes(seed, 10_000)).await).await;
+        let event = host.event().await;
+        assert_eq!(extra(&event, "media_state"), "stored", "{event}");
+        kept.push((file(attachment(&event)), event));
+    }
+    let [(handled, event), (open, _)] = kept.as_slice() else {
+        panic!("two")
+    };
+    let metadata = json!({
+        "conversation_id": event["conversation"]["id"],
+        "reply_to_message_id": event["message"]["id"],
+    });
+    let reply = common::message("nice", metadata);
+    let params = json!({"config": config(json!({})), "message": reply});
+    host.ask("deliver", params).await;
+    let month = "UPDATE media SET at = at - 31 * 86400";
+    channel(&world).execute_batch(month).expect("update");
+    // It is looked at after each download.
+    send(&anna, &world, &upload(&anna, &bytes(3, 10_000)).await).await;
+    eventually("the old one is gone", || !handled.exists()).await;
+    assert!(open.exists() && files(&world).len() == 2);
 }

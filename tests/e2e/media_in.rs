@@ -264,6 +264,21 @@ async fn what_is_not_fetched_is_named_with_its_reason() {
         ..upload(&anna, &bytes(5, 1000)).await
     };
     sent.insert(send(&anna, &world, &other).await, "corrupt");
+    // What was damaged on its way to the server, and what is encrypted with another key.
+    let damaged = upload(&anna, &bytes(11, 10_000)).await;
+    let blob = media.blob(damaged.direct_path.as_ref().expect("path"));
+    let mut blob = blob.expect("blob").to_vec();
+    blob[5000] ^= 1;
+    let damaged = wa::message::ImageMessage {
+        direct_path: media.publish(blob),
+        ..damaged
+    };
+    sent.insert(send(&anna, &world, &damaged).await, "corrupt");
+    let locked = wa::message::ImageMessage {
+        media_key: Some(vec![7; 32]),
+        ..upload(&anna, &bytes(12, 10_000)).await
+    };
+    sent.insert(send(&anna, &world, &locked).await, "corrupt");
     let unnamed = wa::message::ImageMessage {
         file_sha256: None,
         ..upload(&anna, &bytes(6, 1000)).await
@@ -305,6 +320,8 @@ async fn what_is_not_fetched_is_named_with_its_reason() {
         assert_eq!(extra(&event, "thumbnail_jpeg_base64"), thumbnail, "{event}");
     }
     assert_eq!(media.uploaded_again(), 1);
+    // The one that came; and once each what was not as large, or not the file, that its message says.
+    assert_eq!(media.served().1, 5);
     send(&anna, &world, &claimed).await;
     let event = host.event().await;
     assert_eq!(extra(&event, "media_error"), "corrupt", "{event}");

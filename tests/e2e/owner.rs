@@ -352,7 +352,7 @@ async fn another_version_is_the_owner() {
             let mut reader = BufReader::new(&stream);
             reader.read_line(&mut line).await.expect("read");
             let asked: Value = serde_json::from_str(&line).expect("JSON");
-            assert_eq!(asked["v"], 4);
+            assert_eq!(asked["v"], 5);
             assert!(asked["pid"].is_u64() && asked["version"].is_string());
             let answer = json!({"v": 99, "pid": 4711, "version": "9.9.9", "news": {}});
             let answer = format!("{answer}\n");
@@ -384,8 +384,8 @@ async fn nonsense_on_the_socket() {
     let host = start(&world).await;
     let name = owner(&world)["socket"].as_str().expect("socket").to_owned();
     for line in [
-        r#"{"v":5,"pid":1,"version":"x","body":{"sing":{}}}"#,
-        r#"{"v":4,"pid":1,"version":"x","body":{"asked":{"sing":{}},"until_ms":1}}"#,
+        r#"{"v":6,"pid":1,"version":"x","body":{"sing":{}}}"#,
+        r#"{"v":5,"pid":1,"version":"x","body":{"asked":{"sing":{}},"until_ms":1}}"#,
     ] {
         let stream = socket::connect(&name).await.expect("connect");
         let line = format!("{line}\n");
@@ -394,7 +394,7 @@ async fn nonsense_on_the_socket() {
         let mut reader = BufReader::new(&stream);
         reader.read_line(&mut answer).await.expect("read");
         let answer: Value = serde_json::from_str(&answer).expect("JSON");
-        assert_eq!(answer["v"], 4);
+        assert_eq!(answer["v"], 5);
         assert_eq!(answer["pid"], host.child.id().expect("pid"));
         assert_eq!(answer["body"], Value::Null);
     }

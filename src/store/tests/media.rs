@@ -72,6 +72,14 @@ impl TestStore {
         self.held(token).wait().unwrap()
     }
 
+    /// How far a file got that is not here.
+    fn lacks(&self, token: AttachmentToken) -> Fetching {
+        match self.held_by(token) {
+            Some(HeldMedia::NotHere(lacking)) => lacking.fetching,
+            other => panic!("{other:?}"),
+        }
+    }
+
     fn let_go(&self, bounds: Bounds) -> usize {
         let (gone, more) = self.let_media_go(bounds).wait().unwrap();
         assert!(!more);
@@ -100,10 +108,7 @@ fn a_claim_is_no_file_and_a_forward_is_one() {
     assert_eq!(store.fetching(claim), Fetching::Wanted);
     let here = |id| matches!(store.held_by(store.token(id)), Some(HeldMedia::Here(_)));
     assert!(here(first) && here(forward));
-    assert_eq!(
-        store.held_by(store.token(claim)),
-        Some(HeldMedia::NotHere(Fetching::Wanted, None))
-    );
+    assert_eq!(store.lacks(store.token(claim)), Fetching::Wanted);
     // Asked for by its key, it is its own path that is tried, and no file that is here.
     let asked = store.want_attachment(store.token(claim), NOW);
     assert_eq!(asked.wait().unwrap(), Some(store.to_fetch()[0].id));
@@ -155,13 +160,13 @@ fn a_failure_waits_for_its_time_or_for_somebody_who_asks() {
     let id = store.picture("m", 7, 1);
     store.want(id);
     let file = store.to_fetch().remove(0);
-    let later = store.media_not_here(file.id, "phone_offline".to_owned(), Some(NOW + 60), true);
+    let later = store.media_not_here(file.id, "phone_offline".to_owned(), Some(NOW + 60), 1);
     later.wait().unwrap();
     assert!(store.to_fetch().is_empty());
     assert_eq!(store.next_fetch(NOW).wait().unwrap(), Some(NOW + 60));
     let again = store.media_to_fetch(10, NOW + 60).wait().unwrap();
     assert_eq!(again[0].attempts, 1);
-    let last = store.media_not_here(file.id, "expired".to_owned(), None, true);
+    let last = store.media_not_here(file.id, "expired".to_owned(), None, 1);
     last.wait().unwrap();
     assert_eq!(store.fetching(id), Fetching::Failed);
     assert_eq!(store.next_fetch(NOW).wait().unwrap(), None);
@@ -192,10 +197,7 @@ fn what_is_not_proven_handled_is_not_let_go() {
     store.prove_up_to(&store.cursor(2)).wait().unwrap();
     assert_eq!(store.let_go(ALL), 1, "the old one");
     assert_eq!(store.let_go(ALL), 0);
-    assert!(matches!(
-        store.held_by(token),
-        Some(HeldMedia::NotHere(Fetching::Here, None))
-    ));
+    assert_eq!(store.lacks(token), Fetching::Here);
     let room = Bounds { total: 100, ..ALL };
     assert_eq!(store.let_go(room), 0);
     let room = Bounds { total: 99, ..ALL };
@@ -325,7 +327,7 @@ fn every_chat_has_its_turn() {
     assert_eq!(order(NOW), "20 30 21 12 13");
     // What waits for better times is in nobody's way, its own chat's neither.
     let first = store.to_fetch().remove(0);
-    let later = store.media_not_here(first.id, "phone_offline".to_owned(), Some(NOW + 60), true);
+    let later = store.media_not_here(first.id, "phone_offline".to_owned(), Some(NOW + 60), 1);
     later.wait().unwrap();
     assert_eq!(order(NOW), "30 21 12 13");
     assert_eq!(order(NOW + 60), "20 30 21 12 13");
@@ -338,19 +340,34 @@ fn every_chat_has_its_turn() {
 }
 
 #[test]
-fn what_costs_nothing_is_no_attempt_and_a_new_path_is_one() {
+fn an_attempt_counts_from_its_beginning_unless_it_cost_nothing() {
     let store = TestStore::new();
     store.want(store.picture("m", 7, 1));
     let file = store.to_fetch().remove(0);
-    for (counts, attempts) in [(false, 0), (true, 1)] {
-        let noted = store.media_not_here(file.id, "storage_full".to_owned(), Some(NOW), counts);
+    let fails = |more, attempts| {
+        let noted = store.media_not_here(file.id, "storage_full".to_owned(), Some(NOW), more);
         noted.wait().unwrap();
         assert_eq!(store.to_fetch()[0].attempts, attempts);
-    }
+    };
+    let begins = || store.media_begins(file.id).wait().unwrap();
+    store.media_rests(file.id, NOW + 1).wait().unwrap();
+    assert!(store.to_fetch().is_empty());
+    fails(0, 0);
+    begins();
+    fails(-1, 0);
+    begins();
+    fails(0, 1);
+    begins();
     let moved = store.media_moved(file.id, "/v/new".to_owned(), NOW);
     moved.wait().unwrap();
-    let file = store.to_fetch().remove(0);
-    assert_eq!((file.attempts, &*file.source.direct_path), (2, "/v/new"));
+    let moved = store.to_fetch().remove(0);
+    assert_eq!((moved.attempts, &*moved.source.direct_path), (2, "/v/new"));
+    // Somebody asks for it by name while it comes: what it was before is no matter any more.
+    store
+        .want_attachment(moved.token.unwrap(), NOW)
+        .wait()
+        .unwrap();
+    fails(-1, 0);
 }
 
 #[test]

@@ -19,6 +19,7 @@ use bytes::Bytes;
 use hyper::StatusCode;
 use sha2::{Digest, Sha256};
 
+pub(crate) use self::again::Missed;
 use self::faults::MediaFaults;
 pub use self::faults::MediaOp;
 
@@ -73,6 +74,7 @@ struct State {
     /// What the phone has, by message.
     on_phone: HashMap<String, again::OnPhone>,
     again: u64,
+    missed: u64,
     phone_silent: bool,
 }
 

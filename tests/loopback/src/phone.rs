@@ -24,9 +24,10 @@ use crate::{
     clock,
     core::Core,
     mailbox::{Class, Letter},
+    media::Missed,
     session::Session,
     sync::lock,
-    wire::node::{child, encode, text},
+    wire::node::{child, child_bytes, encode, text},
     writer::Outgoing,
 };
 
@@ -150,11 +151,21 @@ pub fn misses_media(session: &Session, receipt: &Node) {
     let Some(which) = child(receipt, "rmr") else {
         return;
     };
-    if session.core.media.is_phone_silent() {
+    if !session.core.media.misses() {
         return;
     }
     let id = text(receipt, "id");
-    let answer = match session.core.media.upload_again(&id) {
+    let encrypted = child(receipt, "encrypt");
+    let bytes_of = |tag| encrypted.and_then(|sealed| child_bytes(sealed, tag));
+    let missed = Missed {
+        id: &id,
+        chat: &text(which, "jid"),
+        participant: &text(which, "participant"),
+        from_me: &text(which, "from_me"),
+        payload: bytes_of("enc_p").unwrap_or_default(),
+        iv: bytes_of("enc_iv").unwrap_or_default(),
+    };
+    let answer = match session.core.media.upload_again(&missed) {
         Some(answer) => {
             let bytes = |tag, bytes: Vec<u8>| NodeBuilder::new(tag).bytes(bytes).build();
             NodeBuilder::new("encrypt")

@@ -1,0 +1,100 @@
+//! Media in groups, in both address modes: what has expired, what is slow beside direct chats.
+
+use crate::common;
+
+use std::time::{Duration, Instant};
+
+use common::media::{attachment, bytes, extra, file, picture, upload};
+use common::room::Room;
+use serde_json::json;
+use whatsapp_rust::Jid;
+
+async fn start(room: &Room) -> common::Host {
+    let mut host = room.world.host();
+    let config = json!({
+        "dm_policy": "open", "allow_group_messages": true, "group_activation": "all",
+        "allowed_conversation_ids": [room.group.to_string()],
+    });
+    host.ask("start_ingress", json!({"config": config})).await;
+    host
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_expired_in_a_group_is_asked_for_by_phone_number() {
+    expired(Room::open(false).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_expired_in_a_group_is_asked_for_by_lid() {
+    expired(Room::open(true).await).await;
+}
+
+/// The phone finds a message by its chat and by who wrote it, as the group has them.
+async fn expired(room: Room) {
+    let mut host = start(&room).await;
+    let media = &room.world.server.core().media;
+    let group = room.group.to_string();
+    for (id, author) in [("3EB0ANNA", &room.anna), ("3EB0BOB", &room.bob)] {
+        let content = bytes(id.len() as u64, 10_000);
+        let image = upload(author, &content).await;
+        let path = image.direct_path.clone().expect("path");
+        assert!(media.expire(&path, 410));
+        let of = (group.as_str(), &*room.member(author).to_string());
+        media.phone_keeps_of(of, id, image.media_key.as_ref().expect("key"), &path);
+        let sent = author.send_as(id, room.group.clone(), picture(image)).await;
+        sent.expect("picture");
+        let event = host.event().await;
+        assert_eq!(event["message"]["id"], id, "{event}");
+        assert_eq!(extra(&event, "media_state"), "stored", "{event}");
+        assert!(std::fs::read(file(attachment(&event))).expect("file") == content);
+    }
+    // The phone has none that somebody else wrote.
+    let image = upload(&room.anna, &bytes(9, 10_000)).await;
+    let path = image.direct_path.clone().expect("path");
+    assert!(media.expire(&path, 410));
+    let of = (group.as_str(), &*room.member(&room.bob).to_string());
+    media.phone_keeps_of(
+        of,
+        "3EB0OTHER",
+        image.media_key.as_ref().expect("key"),
+        &path,
+    );
+    let sent = room
+        .anna
+        .send_as("3EB0OTHER", room.group.clone(), picture(image));
+    sent.await.expect("picture");
+    let event = host.event().await;
+    assert_eq!(extra(&event, "media_error"), "expired", "{event}");
+    assert_eq!(media.uploaded_again(), 2);
+}
+
+/// A person's slow file in a group keeps nothing from the chat with the same person, and the other way about.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_slow_in_a_group_holds_up_no_direct_chat() {
+    let room = Room::open(false).await;
+    let mut host = start(&room).await;
+    let media = &room.world.server.core().media;
+    let chats: [(&Jid, &Jid); 2] = [
+        (&room.group, &room.world.jid()),
+        (&room.world.jid(), &room.group),
+    ];
+    for (nth, (slow, quick)) in chats.into_iter().enumerate() {
+        let seed = 10 * nth as u64;
+        let image = upload(&room.anna, &bytes(seed, 100_000)).await;
+        media.slow_down_one(image.direct_path.as_ref().expect("path"), 500);
+        let sent = room.anna.send(slow.clone(), picture(image)).await;
+        let late = sent.expect("picture");
+        let content = bytes(seed + 1, 10_000);
+        let image = upload(&room.anna, &content).await;
+        let begun = Instant::now();
+        let sent = room.anna.send(quick.clone(), picture(image)).await;
+        let event = host.event().await;
+        assert_eq!(event["message"]["id"], sent.expect("picture"), "{event}");
+        assert!(std::fs::read(file(attachment(&event))).expect("file") == content);
+        assert!(begun.elapsed() < Duration::from_millis(2500));
+        let event = host.event().await;
+        assert_eq!(event["message"]["id"], late, "{event}");
+        assert_eq!(extra(&event, "media_error"), "pending", "{event}");
+        media.clear_faults();
+    }
+}
