@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -23,7 +24,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use whatsapp_loopback::people::Person;
 
 use super::media::attachment;
-use super::{Host, World, open, timeout};
+use super::{Host, PATIENCE, World, open, timeout};
 
 /// The bucket that is always there.
 pub const BUCKET: &str = "media";
@@ -215,10 +216,17 @@ impl S3 {
     pub async fn get(&self, world: &World, event: &Value) -> Result<Vec<u8>, String> {
         let key = attachment(event)["storage_key"].as_str().expect("key");
         let mut command = self.command(world, &[]);
+        // A file of 1 GiB takes its time where nothing is optimised.
+        let seconds = match std::env::var_os("CHANNEL_WHATSAPP_LONG") {
+            Some(_) => 600,
+            None => PATIENCE.as_secs(),
+        };
+        let within = seconds.to_string();
         command
-            .args(["media", "get", key, "--timeout", "100"])
+            .args(["media", "get", key, "--timeout", &within])
             .stderr(Stdio::piped());
-        let output = timeout(command.output()).await.expect("output");
+        let output = tokio::time::timeout(Duration::from_secs(2 * seconds), command.output());
+        let output = output.await.expect("in time").expect("output");
         match output.status.success() {
             true => Ok(output.stdout),
             false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
