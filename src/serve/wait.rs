@@ -57,7 +57,7 @@ impl Wait<'_> {
         let turns = store.turns(self.request, pace).await?;
         let stays = self.degrade && over.is_none() && !refused;
         // What would expire before its turn is better refused than promised.
-        let in_vain = stays && turns.is_some_and(|turns| turns.come_too_late());
+        let in_vain = stays && turns.is_some_and(|turns| turns.come_too_late(pace.now));
         let states = match stays && !in_vain {
             true => store.request(self.request).await?,
             false => store.withdraw(self.request).await?,

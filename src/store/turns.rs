@@ -41,9 +41,9 @@ pub struct Turns {
 }
 
 impl Turns {
-    /// Whether they will have expired before any of them has its turn.
-    pub fn come_too_late(&self) -> bool {
-        self.first >= self.expire
+    /// Whether they wait for a turn, and will have expired before any of them has it.
+    pub fn come_too_late(&self, now: i64) -> bool {
+        self.first > now && self.first >= self.expire
     }
 }
 
