@@ -1,14 +1,10 @@
-//! Work on a stream beside the thread that the stream goes through: reading ahead of it, and hashing behind it.
+//! Work on a stream beside the thread that it goes through: reading ahead of it, and what is done behind it.
 //!
 //! Invariant: a few blocks wait at most; when either side ends, the other does.
 
 use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
-
-use sha2::{Digest, Sha256};
-
-use crate::store::ContentHash;
 
 /// Bytes that are read at once.
 const BLOCK: usize = 64 << 10;
@@ -63,35 +59,37 @@ impl Read for Ahead {
     }
 }
 
-/// A SHA-256 that is computed on a thread of its own.
-pub(super) struct Hashing {
-    blocks: SyncSender<Vec<u8>>,
-    hash: JoinHandle<ContentHash>,
+/// What is done with the blocks of a stream, one after the other.
+pub(super) trait Work: Send + 'static {
+    fn take(&mut self, block: &[u8]) -> io::Result<()>;
 }
 
-impl Hashing {
-    pub(super) fn begin() -> io::Result<Self> {
+/// Work that is done on a thread of its own.
+pub(super) struct Behind<W> {
+    blocks: SyncSender<Vec<u8>>,
+    done: JoinHandle<(W, io::Result<()>)>,
+}
+
+impl<W: Work> Behind<W> {
+    pub(super) fn begin(mut work: W) -> io::Result<Self> {
         let (blocks, from) = sync_channel::<Vec<u8>>(AHEAD);
-        let hash = thread::Builder::new().spawn(move || {
-            let mut hash = Sha256::new();
-            for block in from {
-                hash.update(block);
-            }
-            hash.finalize().into()
+        let done = thread::Builder::new().spawn(move || {
+            let done = from.into_iter().try_for_each(|block| work.take(&block));
+            (work, done)
         })?;
-        Ok(Self { blocks, hash })
+        Ok(Self { blocks, done })
     }
 
-    pub(super) fn update(&self, bytes: &[u8]) -> io::Result<()> {
-        let sent = self.blocks.send(bytes.to_vec());
-        sent.map_err(|_| io::Error::other("the thread that hashes has failed"))
+    /// Gives it a block; false once it has failed.
+    pub(super) fn take(&self, block: Vec<u8>) -> bool {
+        self.blocks.send(block).is_ok()
     }
 
-    /// Of all that came.
-    pub(super) fn finish(self) -> io::Result<ContentHash> {
+    /// The work after its last block, and how it went.
+    pub(super) fn end(self) -> io::Result<(W, io::Result<()>)> {
         drop(self.blocks);
-        let hash = self.hash.join();
-        hash.map_err(|_| io::Error::other("the thread that hashes has failed"))
+        let done = self.done.join();
+        done.map_err(|_| io::Error::other("the thread that writes has failed"))
     }
 }
 
@@ -150,12 +148,25 @@ mod tests {
     }
 
     #[test]
-    fn it_is_the_hash_of_all_that_came() {
-        let hashing = Hashing::begin().unwrap();
-        for block in [&b"ab"[..], b"", b"c"] {
-            hashing.update(block).unwrap();
+    fn what_is_done_behind_is_done_in_order_up_to_its_error() {
+        struct Kept(Vec<u8>);
+        impl Work for Kept {
+            fn take(&mut self, block: &[u8]) -> io::Result<()> {
+                self.0.extend_from_slice(block);
+                match self.0.len() {
+                    ..5 => Ok(()),
+                    _ => Err(io::ErrorKind::StorageFull.into()),
+                }
+            }
         }
-        let whole: ContentHash = Sha256::digest(b"abc").into();
-        assert_eq!(hashing.finish().unwrap(), whole);
+        let behind = Behind::begin(Kept(Vec::new())).unwrap();
+        assert!(behind.take(b"ab".to_vec()) && behind.take(b"cd".to_vec()));
+        let (kept, done) = behind.end().unwrap();
+        assert!(kept.0 == b"abcd" && done.is_ok());
+        let behind = Behind::begin(kept).unwrap();
+        while behind.take(b"e".to_vec()) {}
+        let (kept, done) = behind.end().unwrap();
+        assert_eq!(kept.0, b"abcde");
+        assert_eq!(done.unwrap_err().kind(), io::ErrorKind::StorageFull);
     }
 }

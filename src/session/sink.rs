@@ -9,9 +9,10 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use sha2::{Digest, Sha256};
 use wacore::download::DownloadWriter;
 
-use super::ahead::Hashing;
+use super::ahead::{Behind, Work};
 use super::transfers::Transfer;
 use crate::store::ContentHash;
 
@@ -71,34 +72,45 @@ impl Meter {
     }
 }
 
-/// A file that is being written.
-pub(super) struct Sink {
-    file: File,
-    hash: Hashing,
-    written: u64,
-    meter: Arc<Meter>,
-    has_room: Room,
-}
-
 /// Whether the disk has space for more.
 pub(super) type Room = Box<dyn Fn() -> bool + Send>;
+
+/// A file that is being written, on a thread of its own: who writes here decrypts.
+pub(super) struct Sink {
+    /// None once the writer has failed.
+    writing: Option<Behind<Writer>>,
+    taken: u64,
+    meter: Arc<Meter>,
+}
 
 impl Sink {
     /// Takes as many bytes as the meter allows, and those only while there is room.
     pub(super) fn new(file: File, meter: Arc<Meter>, has_room: Room) -> io::Result<Self> {
-        Ok(Self {
+        let writer = Writer {
             file,
-            hash: Hashing::begin()?,
+            hash: Sha256::new(),
             written: 0,
-            meter,
+            meter: meter.clone(),
             has_room,
+        };
+        Ok(Self {
+            writing: Some(Behind::begin(writer)?),
+            taken: 0,
+            meter,
         })
     }
 
     /// SHA-256 and length of what was written.
     pub(super) fn finish(self) -> io::Result<(ContentHash, u64)> {
-        Ok((self.hash.finish()?, self.written))
+        let (writer, written) = ended(self.writing)?;
+        written?;
+        Ok((writer.hash.finalize().into(), writer.written))
     }
+}
+
+fn ended(writing: Option<Behind<Writer>>) -> io::Result<(Writer, io::Result<()>)> {
+    let writing = writing.ok_or_else(|| io::Error::other("the file could not be written"))?;
+    writing.end()
 }
 
 impl Write for Sink {
@@ -106,41 +118,32 @@ impl Write for Sink {
         if self.meter.transfer.is_stopped() {
             return Err(io::Error::other("the download was stopped"));
         }
-        if self.written.saturating_add(bytes.len() as u64) > self.meter.most() {
+        self.taken = self.taken.saturating_add(bytes.len() as u64);
+        if self.taken > self.meter.most() {
             self.meter.too_large.store(true, Ordering::Relaxed);
             return Err(io::Error::other("the file is larger than allowed"));
         }
-        if !(self.has_room)() {
-            self.meter.full.store(true, Ordering::Relaxed);
+        let writing = self.writing.as_ref();
+        if writing.is_some_and(|writing| writing.take(bytes.to_vec())) {
+            return Ok(bytes.len());
         }
-        // The library tries the next host after whatever went wrong; a disk that was full ends that.
-        if self.meter.full() {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        let count = self.file.write(bytes).inspect_err(|error| {
-            if matches!(
-                error.kind(),
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-            ) {
-                self.meter.full.store(true, Ordering::Relaxed);
-            }
-        })?;
-        self.hash.update(&bytes[..count])?;
-        self.written += count as u64;
-        self.meter.transfer.set(self.written);
-        Ok(count)
+        // Kept, so that the library may begin again with its next host.
+        let (writer, written) = ended(self.writing.take())?;
+        self.writing = Some(Behind::begin(writer)?);
+        Err(written.err().unwrap_or_else(|| io::ErrorKind::Other.into()))
     }
 
+    /// Nothing: what is still to be written is seen by [`Sink::finish`].
     fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
+        Ok(())
     }
 }
 
 impl Seek for Sink {
-    /// Only to the beginning: the hash is that of bytes in their order.
+    /// Only to the beginning, where the library goes before it writes and once it is done.
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         match to {
-            SeekFrom::Start(0) => self.file.seek(to),
+            SeekFrom::Start(0) => Ok(0),
             _ => Err(io::ErrorKind::Unsupported.into()),
         }
     }
@@ -151,11 +154,55 @@ impl DownloadWriter for Sink {
         if len != 0 {
             return Err(io::ErrorKind::Unsupported.into());
         }
+        // Whatever became of what there was.
+        let (mut writer, _) = ended(self.writing.take())?;
+        writer.restart()?;
+        self.taken = 0;
+        self.writing = Some(Behind::begin(writer)?);
+        Ok(())
+    }
+}
+
+/// The file itself.
+struct Writer {
+    file: File,
+    hash: Sha256,
+    written: u64,
+    meter: Arc<Meter>,
+    has_room: Room,
+}
+
+impl Writer {
+    fn restart(&mut self) -> io::Result<()> {
         self.file.set_len(0)?;
         self.file.rewind()?;
-        self.hash = Hashing::begin()?;
+        self.hash = Sha256::new();
         self.written = 0;
         self.meter.transfer.set(0);
+        Ok(())
+    }
+}
+
+impl Work for Writer {
+    fn take(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if !(self.has_room)() {
+            self.meter.full.store(true, Ordering::Relaxed);
+        }
+        // The library tries the next host after whatever went wrong; a disk that was full ends that.
+        if self.meter.full() {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.file.write_all(bytes).inspect_err(|error| {
+            if matches!(
+                error.kind(),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+            ) {
+                self.meter.full.store(true, Ordering::Relaxed);
+            }
+        })?;
+        self.hash.update(bytes);
+        self.written += bytes.len() as u64;
+        self.meter.transfer.set(self.written);
         Ok(())
     }
 }
@@ -181,9 +228,9 @@ mod tests {
         sink.rewind().unwrap();
         sink.write_all(b"true").unwrap();
         sink.rewind().unwrap();
+        let said = (Sha256::digest(b"true").into(), 4);
+        assert_eq!(sink.finish().unwrap(), said);
         assert_eq!(meter.transfer.done(), 4);
-        let (hash, size) = sink.finish().unwrap();
-        assert_eq!((hash[..2].to_vec(), size), (vec![0xb5, 0xbe], 4));
     }
 
     #[test]
@@ -206,29 +253,37 @@ mod tests {
 
     #[test]
     fn the_disk_is_looked_at_all_the_time_and_once_full_ends_it() {
-        let (mut sink, meter) = sink(u64::MAX);
+        let meter = Arc::new(Meter::new(Transfers::default().begin("download", 0)));
         let seen = meter.clone();
-        sink.has_room = Box::new(move || seen.transfer.done() < 30);
-        let taken = (0..)
-            .take_while(|_| sink.write_all(&[0; 10]).is_ok())
-            .count();
-        assert_eq!(taken, 3);
+        let has_room = Box::new(move || seen.transfer.done() < 3 << 16);
+        let file = tempfile::tempfile().unwrap();
+        meter.allow(u64::MAX);
+        let mut sink = Sink::new(file, meter.clone(), has_room).unwrap();
+        let block = vec![0; 1 << 16];
+        let error = (0..).find_map(|_| sink.write_all(&block).err()).unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        assert_eq!(meter.transfer.done(), 3 << 16);
         assert!(meter.full() && !meter.too_large());
         // From another host it would be too much as well.
         sink.truncate(0).unwrap();
-        assert!(sink.write_all(b"1").is_err());
+        let _ = sink.write_all(b"1");
+        assert!(sink.finish().is_err());
     }
 
     #[cfg(target_os = "linux")]
     #[test]
     fn a_disk_that_is_full_is_told_from_other_errors() {
-        let (mut sink, meter) = sink(10);
-        sink.file = File::options().write(true).open("/dev/full").unwrap();
-        assert!(sink.write_all(b"1").is_err());
-        assert!(meter.full());
-        let (mut sink, meter) = self::sink(10);
-        sink.file = File::open("/dev/null").unwrap();
-        assert!(sink.write_all(b"1").is_err());
-        assert!(!meter.full());
+        let written = |file: File| {
+            let meter = Arc::new(Meter::new(Transfers::default().begin("download", 0)));
+            meter.allow(10);
+            let mut sink = Sink::new(file, meter.clone(), Box::new(|| true)).unwrap();
+            sink.write_all(b"1").unwrap();
+            assert!(sink.finish().is_err());
+            meter.full()
+        };
+        assert!(written(
+            File::options().write(true).open("/dev/full").unwrap()
+        ));
+        assert!(!written(File::open("/dev/null").unwrap()));
     }
 }
