@@ -1,4 +1,4 @@
-//! Base64 from a request's line into a file. The text is borrowed, and decoded through one small buffer.
+//! Base64 from a request's line. The text is borrowed, and decoded through one small buffer.
 
 use std::borrow::Cow;
 use std::iter;
@@ -7,7 +7,9 @@ use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use base64::{DecodeError, Engine};
 
-use super::stage::{StageError, StageWriter, Staged};
+use super::intake::Intake;
+use super::seal::SealError;
+use super::stage::StageError;
 
 /// Padding is optional, and what the last character says beyond the last byte does not matter: encoders differ there.
 const ENGINE: GeneralPurpose = GeneralPurpose::new(
@@ -17,12 +19,20 @@ const ENGINE: GeneralPurpose = GeneralPurpose::new(
         .with_decode_allow_trailing_bits(true),
 );
 
-/// Decodes all of `text`, `block` characters (a multiple of four) at a time.
-pub(super) fn decode(
-    text: &[u8],
-    mut file: StageWriter,
-    block: usize,
-) -> Result<Staged, StageError> {
+/// Characters that are decoded at once; a multiple of four.
+const BLOCK: usize = 64 << 10;
+
+/// Decodes all of `text`, a small block at a time. White space, as in wrapped base64, is skipped, and padding may be
+/// missing; everything else is an error, `data:` URLs included. A text that is too long is refused before anything is
+/// written.
+///
+/// # Errors
+/// When it is no base64, too large, or cannot be written.
+pub fn decode(text: &str, file: &mut Intake) -> Result<(), SealError> {
+    decode_by(text.as_bytes(), file, BLOCK)
+}
+
+fn decode_by(text: &[u8], file: &mut Intake, block: usize) -> Result<(), SealError> {
     let wrapped = SPACES.iter().any(|space| text.contains(space));
     let characters = match wrapped {
         true => text.iter().filter(|c| !SPACES.contains(c)).count(),
@@ -44,7 +54,7 @@ pub(super) fn decode(
         };
         if padded {
             let (what, position) = ("something after the padding".to_owned(), position(0));
-            return Err(StageError::Base64 { what, position });
+            return Err(StageError::Base64 { what, position }.into());
         }
         decoded.clear();
         ENGINE.decode_vec(&*packed, &mut decoded).map_err(|error| {
@@ -59,7 +69,7 @@ pub(super) fn decode(
         before += packed.len();
         padded = packed.last() == Some(&b'=');
     }
-    Ok(file.finish())
+    Ok(())
 }
 
 /// What is skipped, as in text that was wrapped.
@@ -81,19 +91,22 @@ fn blocks(text: &[u8], block: usize, wrapped: bool) -> impl Iterator<Item = Cow<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::media::intake::Taken;
+    use crate::media::probe::Wanted;
     use crate::media::stage::Staging;
     use base64::engine::general_purpose::STANDARD as PLAIN;
-    use std::io::Read;
 
     /// The decoded bytes, or the error.
-    fn decoded(text: &str, limit: u64, block: usize) -> Result<Vec<u8>, StageError> {
+    fn decoded(text: &str, limit: u64, block: usize) -> Result<Vec<u8>, SealError> {
         let dir = tempfile::tempdir().unwrap();
         let staging = Staging::open(dir.path()).unwrap();
-        let mut staged = decode(text.as_bytes(), staging.create(limit).unwrap(), block)?;
-        let mut bytes = Vec::new();
-        staged.open().unwrap().read_to_end(&mut bytes).unwrap();
-        assert_eq!(staged.size(), bytes.len() as u64);
-        Ok(bytes)
+        let mut intake = Intake::new(&staging, Wanted::default(), limit);
+        decode_by(text.as_bytes(), &mut intake, block)?;
+        let Taken::Sealed(sealed) = intake.finish()?.0 else {
+            panic!("a short text is a document")
+        };
+        assert_eq!(sealed.size, sealed.head.len() as u64);
+        Ok(sealed.head)
     }
 
     #[test]
@@ -123,7 +136,7 @@ mod tests {
             for block in [4, 12] {
                 let error = decoded(text, 64, block).unwrap_err();
                 assert_eq!(error.code(), "invalid_params");
-                let StageError::Base64 { position, .. } = error else {
+                let SealError::Stage(StageError::Base64 { position, .. }) = error else {
                     panic!("{error}")
                 };
                 // Within one block the engine points at the padding, beyond it at what follows.

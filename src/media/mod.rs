@@ -4,10 +4,11 @@
 //! what is read of it at once, and for how long, has bounds of ours. Everything here blocks, and belongs on a thread
 //! where that is allowed.
 
-mod base64;
+pub mod base64;
 #[cfg_attr(not(feature = "object-store"), path = "no_bucket.rs")]
 pub mod bucket;
 pub mod depot;
+pub mod intake;
 pub mod key;
 pub mod name;
 pub mod probe;

@@ -3,12 +3,13 @@
 //! Invariants: memory does not grow with the file; what comes out is what is uploaded, byte for byte, however often an
 //! upload begins anew: the key is drawn once, here. It is what the library's `encrypt_media_streaming` would make of it
 //! with that key (a test holds the two together). That one goes through a file in pieces of 16 bytes, on one thread;
-//! here blocks are encrypted on one thread, and authenticated, hashed and written on another.
+//! here blocks are encrypted on one thread, and authenticated, hashed and written on another. What is broken off leaves
+//! nothing: a file has its end only if its reader says so.
 
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use sha2::{Digest, Sha256};
 use wacore::download::{DownloadUtils, MediaType};
@@ -39,6 +40,16 @@ pub enum SealError {
     Failed(anyhow::Error),
 }
 
+impl From<io::Error> for SealError {
+    fn from(error: io::Error) -> Self {
+        failed(error)
+    }
+}
+
+fn failed(why: impl std::fmt::Display) -> SealError {
+    SealError::Failed(anyhow::anyhow!("{why}"))
+}
+
 impl SealError {
     /// The code of this error on the wire.
     pub fn code(&self) -> &'static str {
@@ -54,77 +65,173 @@ impl SealError {
 /// # Errors
 /// When it cannot be read or written, or was stopped.
 pub fn seal(
-    plain: impl Read,
-    staging: &Staging,
-    media: MediaType,
-    stop: &AtomicBool,
-) -> Result<(Staged, EncryptedMediaInfo), SealError> {
-    let mut key = [0; 32];
-    getrandom::fill(&mut key).map_err(|error| SealError::Failed(anyhow::anyhow!("{error}")))?;
-    seal_with(key, plain, staging, media, stop)
-}
-
-fn seal_with(
-    media_key: [u8; 32],
-    plain: impl Read,
-    staging: &Staging,
-    media: MediaType,
-    stop: &AtomicBool,
-) -> Result<(Staged, EncryptedMediaInfo), SealError> {
-    let keys = DownloadUtils::get_media_keys(&media_key, media).map_err(SealError::Failed)?;
-    let (iv, cipher_key, mac_key) = keys;
-    let sealing = Sealing {
-        // What is too large was found to be so before it was encrypted.
-        to: staging.create(u64::MAX)?,
-        hash: Sha256::new(),
-        mac: mac(&mac_key, &iv)?,
-        sidecar: matches!(media, MediaType::Audio | MediaType::Video).then(|| Sidecar {
-            mac_key,
-            piece: Vec::with_capacity(PIECE + CIPHER),
-            codes: Vec::new(),
-        }),
-    };
-    let (blocks, encrypted) = sync_channel(AHEAD);
-    let (read, written) = thread::scope(|scope| {
-        let written = scope.spawn(|| sealing.take(encrypted));
-        let read = encrypt(plain, &cipher_key, iv, blocks, stop);
-        (read, written.join())
-    });
-    let panicked = |_| SealError::Failed(anyhow::anyhow!("a thread of it has failed"));
-    // What stops the writing stops the reading too.
-    let (staged, file_enc_sha256, sidecar) = written.map_err(panicked)??;
-    let (file_sha256, file_length) = read.map_err(SealError::Failed)?;
-    let info = EncryptedMediaInfo {
-        media_key,
-        file_sha256,
-        file_enc_sha256,
-        file_length,
-        streaming_sidecar: sidecar,
-    };
-    Ok((staged, info))
-}
-
-/// Reads and encrypts; hash and length of what was read.
-fn encrypt(
     mut plain: impl Read,
+    staging: &Staging,
+    media: MediaType,
+    stop: &AtomicBool,
+) -> Result<(Staged, EncryptedMediaInfo), SealError> {
+    let mut sealer = Sealer::begin(staging, media)?;
+    let mut block = vec![0; BLOCK];
+    loop {
+        if stop.load(Ordering::Relaxed) {
+            return Err(failed("there is no time left for it"));
+        }
+        match plain.read(&mut block) {
+            Ok(0) => return sealer.finish(),
+            Ok(count) => sealer.write(&block[..count])?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// A file that is encrypted as it comes. Dropped, it is gone.
+pub struct Sealer {
+    /// None once no more comes.
+    to: Option<SyncSender<Block>>,
+    threads: Option<Threads>,
+    /// What does not make up a block yet.
+    block: Vec<u8>,
+    media_key: [u8; 32],
+}
+
+/// The threads that encrypt and that write.
+struct Threads {
+    encrypting: JoinHandle<Result<Taken, SealError>>,
+    writing: JoinHandle<Result<Written, SealError>>,
+}
+
+/// Hash and length of what was read.
+type Taken = ([u8; 32], u64);
+/// The file, its hash and its sidecar.
+type Written = (Staged, [u8; 32], Option<Vec<u8>>);
+
+/// A block of the file, or less than one, which is its end.
+type Block = Vec<u8>;
+
+impl Sealer {
+    /// Begins a new staged file.
+    ///
+    /// # Errors
+    /// When it cannot be created.
+    pub fn begin(staging: &Staging, media: MediaType) -> Result<Self, SealError> {
+        let mut key = [0; 32];
+        getrandom::fill(&mut key).map_err(failed)?;
+        Self::begin_with(key, staging, media)
+    }
+
+    fn begin_with(
+        media_key: [u8; 32],
+        staging: &Staging,
+        media: MediaType,
+    ) -> Result<Self, SealError> {
+        let keys = DownloadUtils::get_media_keys(&media_key, media).map_err(SealError::Failed)?;
+        let (iv, cipher_key, mac_key) = keys;
+        let sealing = Sealing {
+            to: staging.create()?,
+            hash: Sha256::new(),
+            mac: mac(&mac_key, &iv)?,
+            sidecar: matches!(media, MediaType::Audio | MediaType::Video).then(|| Sidecar {
+                mac_key,
+                piece: Vec::with_capacity(PIECE + CIPHER),
+                codes: Vec::new(),
+            }),
+        };
+        let (to, plain) = sync_channel(AHEAD);
+        let (blocks, encrypted) = sync_channel(AHEAD);
+        let thread = thread::Builder::new;
+        let writing = thread().spawn(move || sealing.take(encrypted))?;
+        let encrypting = thread().spawn(move || encrypt(plain, &cipher_key, iv, blocks))?;
+        Ok(Self {
+            to: Some(to),
+            threads: Some(Threads {
+                encrypting,
+                writing,
+            }),
+            block: Vec::with_capacity(BLOCK),
+            media_key,
+        })
+    }
+
+    /// Appends.
+    ///
+    /// # Errors
+    /// When what came before could not be encrypted or written.
+    pub fn write(&mut self, mut bytes: &[u8]) -> Result<(), SealError> {
+        while !bytes.is_empty() {
+            let room = BLOCK - self.block.len();
+            let (now, later) = bytes.split_at(room.min(bytes.len()));
+            self.block.extend_from_slice(now);
+            bytes = later;
+            if self.block.len() == BLOCK {
+                let block = std::mem::replace(&mut self.block, Vec::with_capacity(BLOCK));
+                self.send(block)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, block: Block) -> Result<(), SealError> {
+        match self.to.as_ref().map(|to| to.send(block)) {
+            Some(Ok(())) => Ok(()),
+            _ => Err(match self.end() {
+                Err(error) => error,
+                Ok(_) => failed("it was at its end"),
+            }),
+        }
+    }
+
+    /// The encrypted file, its key and hashes.
+    ///
+    /// # Errors
+    /// When something could not be encrypted or written.
+    pub fn finish(mut self) -> Result<(Staged, EncryptedMediaInfo), SealError> {
+        let last = std::mem::take(&mut self.block);
+        self.send(last)?;
+        let ((file_sha256, file_length), (staged, file_enc_sha256, streaming_sidecar)) =
+            self.end()?;
+        let info = EncryptedMediaInfo {
+            media_key: self.media_key,
+            file_sha256,
+            file_enc_sha256,
+            file_length,
+            streaming_sidecar,
+        };
+        Ok((staged, info))
+    }
+
+    /// Waits for both threads. What stops the writing stops the encryption too.
+    fn end(&mut self) -> Result<(Taken, Written), SealError> {
+        self.to = None;
+        let threads = self.threads.take().ok_or_else(|| failed("it has ended"))?;
+        let encrypted = threads.encrypting.join();
+        let written = threads.writing.join();
+        let panicked = |_| failed("a thread of it has failed");
+        let written = written.map_err(panicked)??;
+        Ok((encrypted.map_err(panicked)??, written))
+    }
+}
+
+impl Drop for Sealer {
+    fn drop(&mut self) {
+        // The file is gone when this is.
+        let _ = self.end();
+    }
+}
+
+/// Encrypts what comes; hash and length of it. Its end is a block that is not full.
+fn encrypt(
+    plain: Receiver<Block>,
     key: &[u8; 32],
     mut before: [u8; CIPHER],
     to: SyncSender<Vec<u8>>,
-    stop: &AtomicBool,
-) -> anyhow::Result<([u8; 32], u64)> {
+) -> Result<Taken, SealError> {
     let (mut hash, mut length) = (Sha256::new(), 0);
-    let mut block = Vec::with_capacity(BLOCK);
-    loop {
-        anyhow::ensure!(
-            !stop.load(Ordering::Relaxed),
-            "there is no time left for it"
-        );
-        block.clear();
-        plain.by_ref().take(BLOCK as u64).read_to_end(&mut block)?;
+    for block in plain {
         hash.update(&block);
         length += block.len() as u64;
         let mut encrypted = Vec::with_capacity(BLOCK + CIPHER);
-        aes_256_cbc_encrypt_into(&block, key, &before, &mut encrypted)?;
+        aes_256_cbc_encrypt_into(&block, key, &before, &mut encrypted).map_err(failed)?;
         let last = block.len() < BLOCK;
         if !last {
             // The padding, which only the file's end has.
@@ -132,11 +239,14 @@ fn encrypt(
             before.copy_from_slice(&encrypted[BLOCK - CIPHER..]);
         }
         to.send(encrypted)
-            .map_err(|_| io::Error::other("it cannot be written"))?;
+            .map_err(|_| failed("it cannot be written"))?;
         if last {
+            to.send(Vec::new())
+                .map_err(|_| failed("it cannot be written"))?;
             return Ok((hash.finalize().into(), length));
         }
     }
+    Err(failed("it was broken off"))
 }
 
 /// An encrypted file that is being written.
@@ -148,19 +258,19 @@ struct Sealing {
 }
 
 impl Sealing {
-    /// Writes what comes, and the code of it all; the file, its hash and its sidecar.
-    fn take(
-        mut self,
-        encrypted: Receiver<Vec<u8>>,
-    ) -> Result<(Staged, [u8; 32], Option<Vec<u8>>), SealError> {
+    /// Writes what comes, and the code of it all; the file, its hash and its sidecar. Its end is an empty block.
+    fn take(mut self, encrypted: Receiver<Vec<u8>>) -> Result<Written, SealError> {
         for block in encrypted {
+            if block.is_empty() {
+                let code = code(&mut self.mac)?;
+                self.append(&code)?;
+                let sidecar = self.sidecar.map(Sidecar::finish).transpose()?;
+                return Ok((self.to.finish(), self.hash.finalize().into(), sidecar));
+            }
             self.mac.update(&block);
             self.append(&block)?;
         }
-        let code = code(&mut self.mac)?;
-        self.append(&code)?;
-        let sidecar = self.sidecar.map(Sidecar::finish).transpose()?;
-        Ok((self.to.finish(), self.hash.finalize().into(), sidecar))
+        Err(failed("it was broken off"))
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<(), SealError> {
@@ -211,14 +321,14 @@ impl Sidecar {
 
 fn mac(key: &[u8; 32], bytes: &[u8]) -> Result<CryptographicMac, SealError> {
     let mac = CryptographicMac::new("HmacSha256", key);
-    let mut mac = mac.map_err(|error| SealError::Failed(error.into()))?;
+    let mut mac = mac.map_err(failed)?;
     mac.update(bytes);
     Ok(mac)
 }
 
 fn code(mac: &mut CryptographicMac) -> Result<[u8; CODE], SealError> {
     let whole = mac.finalize_sha256_array();
-    let whole = whole.map_err(|error| SealError::Failed(error.into()))?;
+    let whole = whole.map_err(failed)?;
     Ok(std::array::from_fn(|n| whole[n]))
 }
 
@@ -248,8 +358,11 @@ mod tests {
                     None,
                 );
                 let said = said.unwrap();
-                let sealed = seal_with([7; 32], &plain[..], &staging, kind, &stop);
-                let (mut file, info) = sealed.unwrap();
+                let mut sealer = Sealer::begin_with([7; 32], &staging, kind).unwrap();
+                for some in plain.chunks(BLOCK - 1) {
+                    sealer.write(some).unwrap();
+                }
+                let (mut file, info) = sealer.finish().unwrap();
                 let mut written = Vec::new();
                 file.open().unwrap().read_to_end(&mut written).unwrap();
                 assert!(written == expected, "{length}");

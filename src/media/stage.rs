@@ -1,7 +1,7 @@
-//! Files on their way out: whatever the source, the bytes of an attachment are written here before anything looks at
-//! them, so that memory does not grow with them.
+//! Files on their way out: the bytes of an attachment, as they are or encrypted, are written here, so that memory does not
+//! grow with them.
 //!
-//! Invariant: a staged file is this user's alone, was counted as it was written, never grew beyond its limit, and is
+//! Invariant: a staged file is this user's alone, was counted as it was written, and is
 //! removed when its owner is dropped, unless that owner gave it away with [`Staged::keep`] after the outbox had
 //! noted it. What a killed process left is removed by [`Staging::sweep`].
 
@@ -25,8 +25,6 @@ const LOCK: &str = "lock";
 const FLOOR: u64 = RESERVE + (8 << 20);
 /// The disk is looked at after so many bytes.
 const LOOK: u64 = 1 << 20;
-/// Base64 is decoded in blocks of this many characters; a multiple of four.
-const BLOCK: usize = 64 << 10;
 
 /// Why a file could not be staged.
 #[derive(Debug, thiserror::Error)]
@@ -120,11 +118,11 @@ impl Staging {
         swept.map_err(failed(&directory))
     }
 
-    /// A new file of at most `limit` bytes.
+    /// A new file.
     ///
     /// # Errors
     /// When it cannot be created, or the disk is nearly full.
-    pub fn create(&self, limit: u64) -> Result<StageWriter, StageError> {
+    pub fn create(&self) -> Result<StageWriter, StageError> {
         room(&self.directory)?;
         let file = tempfile::Builder::new()
             .prefix("")
@@ -135,7 +133,6 @@ impl Staging {
             file,
             size: 0,
             looked: 0,
-            limit,
             lock: Arc::clone(&self.lock),
             meter: Arc::clone(&self.meter),
         })
@@ -160,16 +157,6 @@ impl Staging {
             folder.map_err(failed(&self.directory))?;
         }
         Ok(())
-    }
-
-    /// Decodes `text` into a new file, a small block at a time. White space, as in wrapped base64, is skipped, and
-    /// padding may be missing; everything else is an error, `data:` URLs included. A text that is too long for `limit`
-    /// is refused before anything is written.
-    ///
-    /// # Errors
-    /// When it is no base64, too large, or cannot be written.
-    pub fn from_base64(&self, text: &str, limit: u64) -> Result<Staged, StageError> {
-        super::base64::decode(text.as_bytes(), self.create(limit)?, BLOCK)
     }
 }
 
@@ -202,7 +189,6 @@ pub struct StageWriter {
     size: u64,
     /// The size at which the disk was looked at last.
     looked: u64,
-    limit: u64,
     lock: Arc<File>,
     meter: Arc<AtomicU64>,
 }
@@ -211,11 +197,9 @@ impl StageWriter {
     /// Appends.
     ///
     /// # Errors
-    /// When that would pass the limit, in which case nothing of `bytes` is written, or when the disk fails or is
-    /// nearly full.
+    /// When the disk fails or is nearly full.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), StageError> {
         self.size += bytes.len() as u64;
-        self.check(self.size)?;
         if self.size - self.looked >= LOOK {
             self.looked = self.size;
             room(self.file.path())?;
@@ -223,17 +207,6 @@ impl StageWriter {
         self.meter.store(self.size, Ordering::Relaxed);
         let written = self.file.write_all(bytes);
         written.map_err(failed(self.file.path()))
-    }
-
-    /// Whether a file of `size` bytes would pass the limit; for a source that says its size beforehand.
-    ///
-    /// # Errors
-    /// When it would.
-    pub fn check(&self, size: u64) -> Result<(), StageError> {
-        match self.limit {
-            limit if size > limit => Err(StageError::TooLarge { limit }),
-            _ => Ok(()),
-        }
     }
 
     /// The finished file.
@@ -297,7 +270,7 @@ mod tests {
     }
 
     fn staged(staging: &Staging) -> Staged {
-        let mut file = staging.create(8).unwrap();
+        let mut file = staging.create().unwrap();
         file.write(b"abc").unwrap();
         file.finish()
     }
@@ -312,19 +285,8 @@ mod tests {
         first.open().unwrap().read_to_string(&mut text).unwrap();
         assert_eq!(text, "abc");
         let kept = staged(&staging).keep().unwrap();
-        drop((staging.create(8).unwrap(), first));
+        drop((staging.create().unwrap(), first));
         assert_eq!((files(media.path()), fs::read(kept).unwrap().len()), (1, 3));
-    }
-
-    #[test]
-    fn a_file_does_not_pass_its_limit() {
-        let media = tempfile::tempdir().unwrap();
-        let staging = Staging::open(media.path()).unwrap();
-        let mut file = staging.create(4).unwrap();
-        file.write(b"abcd").unwrap();
-        let error = file.write(b"e").unwrap_err();
-        assert_eq!(error.code(), "attachment_too_large");
-        assert_eq!(file.file.as_file().metadata().unwrap().len(), 4);
     }
 
     #[test]

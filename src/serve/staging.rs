@@ -12,12 +12,13 @@ use wacore::download::MediaType;
 
 use super::attachments::{named, refused};
 use crate::media::depot::{Depot, DepotError};
+use crate::media::intake::{Intake, SealedDocument, Taken};
 use crate::media::key::StorageKey;
-use crate::media::probe::{self, Hint, Kind, Wanted};
-use crate::media::seal::seal;
+use crate::media::probe::{self, Hint, Kind, ProbeError, Probed, Wanted};
+use crate::media::seal::{SealError, seal};
 use crate::media::stage::{StageError, Staged, Staging};
 use crate::media::url::{self, Limits};
-use crate::media::{name, reason};
+use crate::media::{base64, name, reason};
 use crate::outbound::{self, Attachment, SentAs, Wish};
 use crate::protocol::jsonrpc::WireError;
 use crate::protocol::request::OutboundAttachment;
@@ -55,24 +56,25 @@ pub(super) struct Ready {
 }
 
 /// Makes of an attachment's bytes what can be sent.
-pub(super) fn ready(work: &Work, mut source: Source) -> Result<Ready, WireError> {
-    let wish = work.wish;
-    let wanted = Wanted {
-        name: source.name.clone().unwrap_or_default(),
-        mime_type: source.mime_type.take().unwrap_or_default(),
-        hint: std::mem::take(&mut source.hint),
-        voice: wish.voice,
-        gif: wish.sent_as == Some(SentAs::Gif),
-        sticker: wish.sent_as == Some(SentAs::Sticker),
-        document: wish.sent_as == Some(SentAs::Document)
-            || source.document && wish == Wish::default(),
+pub(super) fn ready(work: &Work, source: Source) -> Result<Ready, WireError> {
+    let Source { plain, wanted } = source;
+    let probed = |probed: Result<Probed, ProbeError>| {
+        probed.map_err(|error| WireError::new(error.code(), error))
     };
-    let mut probed = probe::probe(&mut source.plain.open()?, &wanted)
-        .map_err(|error| WireError::new(error.code(), error))?;
-    let media = media_type(probed.kind);
-    let sealed = seal(source.plain.open()?, &work.staging, media, &work.stop);
-    let (sealed, info) = sealed.map_err(|error| WireError::new(error.code(), error))?;
-    source.plain.check(&info.file_sha256, &work.store)?;
+    let (mut probed, sealed, info) = match plain {
+        Plain::Document(document) => {
+            let probed = probed(probe::document(&document.head, document.size, &wanted))?;
+            (probed, document.file, document.info)
+        }
+        Plain::File(mut file) => {
+            let probed = probed(probe::probe(&mut file.open()?, &wanted))?;
+            let media = media_type(probed.kind);
+            let sealed = seal(file.open()?, &work.staging, media, &work.stop);
+            let (sealed, info) = sealed.map_err(unsealed)?;
+            file.check(&info.file_sha256, &work.store)?;
+            (probed, sealed, info)
+        }
+    };
     let (now, media) = (crate::clock::now(), outbound::encrypted_as(probed.kind));
     let sha256 = info.file_sha256.to_vec();
     let lately = work.store.uploaded(sha256.clone(), media.to_owned(), now);
@@ -94,9 +96,10 @@ pub(super) fn ready(work: &Work, mut source: Source) -> Result<Ready, WireError>
         }
     };
     let unmet = probed.unmet.take();
-    let hinted = Some(wanted.hint.name).filter(|name| !name.is_empty());
+    let called = [wanted.name, wanted.hint.name];
+    let name = called.into_iter().find(|name| !name.is_empty());
     let attachment = Attachment {
-        name: source.name.or(hinted).unwrap_or_else(|| "file".to_owned()),
+        name: name.unwrap_or_else(|| "file".to_owned()),
         probed,
         file,
         staged: sealed.as_ref().and_then(|sealed| named(sealed.path())),
@@ -108,21 +111,21 @@ pub(super) fn ready(work: &Work, mut source: Source) -> Result<Ready, WireError>
     })
 }
 
-/// What an attachment's bytes are read from, and what is said of them.
+/// An attachment's bytes, and what is said of them and asked for.
 pub(super) struct Source {
     plain: Plain,
-    /// The caller's, fit to be shown; none if it gave none.
-    name: Option<String>,
-    /// The caller's.
-    mime_type: Option<String>,
-    /// What whoever the file comes from calls it.
-    hint: Hint,
-    /// It came as a document, and so goes on as one.
-    document: bool,
+    wanted: Wanted,
 }
 
 /// The bytes of an attachment.
 enum Plain {
+    /// To be looked at, and then to be encrypted.
+    File(PlainFile),
+    /// A document, which was encrypted as it came.
+    Document(SealedDocument),
+}
+
+enum PlainFile {
     /// A file of this call.
     Staged(Staged),
     /// A file of the media store, and what it must be.
@@ -135,7 +138,7 @@ struct HeldFile {
     sha256: ContentHash,
 }
 
-impl Plain {
+impl PlainFile {
     /// The bytes, from the first one.
     fn open(&mut self) -> Result<Box<dyn ReadSeek + '_>, WireError> {
         let opened: io::Result<Box<dyn ReadSeek + '_>> = match self {
@@ -164,38 +167,39 @@ impl<T: Read + Seek> ReadSeek for T {}
 /// Finds the bytes. Of several sources that an attachment may have, all are the same file: what is at hand goes first.
 pub(super) fn source(work: &Work, file: OutboundAttachment) -> Result<Source, WireError> {
     let given = |text: Option<String>| text.filter(|text| !text.is_empty());
-    let (name, mime_type) = (name::sanitised(&file.name), given(Some(file.mime_type)));
+    let wish = work.wish;
+    let wanted = Wanted {
+        name: name::sanitised(&file.name).unwrap_or_default(),
+        mime_type: file.mime_type,
+        hint: Hint::default(),
+        voice: wish.voice,
+        gif: wish.sent_as == Some(SentAs::Gif),
+        sticker: wish.sent_as == Some(SentAs::Sticker),
+        document: wish.sent_as == Some(SentAs::Document),
+    };
     if let Some(text) = file.data_base64 {
-        let staged = work.staging.from_base64(&text, work.limit);
-        return Ok(Source {
-            plain: Plain::Staged(staged.map_err(refused)?),
-            name,
-            mime_type,
-            hint: Hint::default(),
-            document: false,
-        });
+        let mut intake = Intake::new(&work.staging, wanted, work.limit);
+        base64::decode(&text, &mut intake).map_err(unsealed)?;
+        return Source::taken(intake);
     }
     if let Some(key) = given(file.storage_key) {
-        return kept(work, &key, name, mime_type);
+        return kept(work, &key, wanted);
     }
     if let Some(url) = given(file.url) {
         let limits = Limits {
-            bytes: work.limit,
             deadline: work.until,
             idle: SILENCE,
         };
-        let fetched = url::fetch(&url, &work.staging, &limits, work.private_urls);
+        let begin = |said: url::Said| {
+            let hint = Hint {
+                name: said.name.unwrap_or_default(),
+                mime_type: said.mime_type.unwrap_or_default(),
+            };
+            Intake::new(&work.staging, Wanted { hint, ..wanted }, work.limit)
+        };
+        let fetched = url::fetch(&url, begin, &limits, work.private_urls);
         let fetched = fetched.map_err(|error| WireError::new(error.code(), error))?;
-        return Ok(Source {
-            plain: Plain::Staged(fetched.file),
-            name,
-            mime_type,
-            hint: Hint {
-                name: fetched.name.unwrap_or_default(),
-                mime_type: fetched.mime_type.unwrap_or_default(),
-            },
-            document: false,
-        });
+        return Source::taken(fetched);
     }
     Err(WireError::new(
         "invalid_attachment",
@@ -203,13 +207,19 @@ pub(super) fn source(work: &Work, file: OutboundAttachment) -> Result<Source, Wi
     ))
 }
 
+impl Source {
+    fn taken(intake: Intake) -> Result<Self, WireError> {
+        let (taken, wanted) = intake.finish().map_err(unsealed)?;
+        let plain = match taken {
+            Taken::Staged(staged) => Plain::File(PlainFile::Staged(staged)),
+            Taken::Sealed(document) => Plain::Document(document),
+        };
+        Ok(Self { plain, wanted })
+    }
+}
+
 /// A file that people sent to this account, where it lies.
-fn kept(
-    work: &Work,
-    key: &str,
-    name: Option<String>,
-    mime_type: Option<String>,
-) -> Result<Source, WireError> {
+fn kept(work: &Work, key: &str, wanted: Wanted) -> Result<Source, WireError> {
     let unknown = |why: &dyn std::fmt::Display| WireError::new("unknown_storage_key", why);
     let key = StorageKey::parse(key, work.store.id()).map_err(|error| unknown(&error))?;
     let held = work.store.held(key.token).wait()?;
@@ -263,13 +273,23 @@ fn kept(
         place: medium.place,
         sha256: medium.sha256,
     };
-    Ok(Source {
-        plain: Plain::Kept(file, held),
-        name: name.filter(|name| *name != hint.name),
-        mime_type: mime_type.filter(|mime_type| *mime_type != hint.mime_type),
+    let said = |text: String, hint: &str| if text == hint { String::new() } else { text };
+    let wanted = Wanted {
+        name: said(wanted.name, &hint.name),
+        mime_type: said(wanted.mime_type, &hint.mime_type),
+        // It came as a document, and so goes on as one.
+        document: wanted.document || medium.kind == "document" && work.wish == Wish::default(),
         hint,
-        document: medium.kind == "document",
+        ..wanted
+    };
+    Ok(Source {
+        plain: Plain::File(PlainFile::Kept(file, held)),
+        wanted,
     })
+}
+
+fn unsealed(error: SealError) -> WireError {
+    WireError::new(error.code(), error)
 }
 
 fn unreadable(error: &DepotError) -> WireError {

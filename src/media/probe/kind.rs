@@ -14,7 +14,30 @@ const STICKER_BYTES: (u64, u64) = (100 << 10, 500 << 10);
 /// The type of a voice note, as phones write it.
 const VOICE: &str = "audio/ogg; codecs=opus";
 
-/// What a file of the type `found` is sent as; none for a document about which nothing more is to be known.
+/// How to read what a file is sent as.
+#[derive(Clone, Copy)]
+pub(super) enum Format {
+    Picture,
+    WebP,
+    Movie,
+    Ogg,
+    Sound,
+}
+
+/// That of a file of the type `found`; none for a document about which nothing more is to be known. Other sound, video and
+/// pictures are for other programs: WhatsApp does not play or show them.
+pub(super) fn format(found: &str) -> Option<Format> {
+    match found {
+        "image/jpeg" | "image/png" => Some(Format::Picture),
+        "image/webp" => Some(Format::WebP),
+        "video/mp4" | "video/3gpp" | "video/x-m4v" | "audio/mp4" => Some(Format::Movie),
+        "audio/ogg" => Some(Format::Ogg),
+        "audio/mpeg" | "audio/aac" | "audio/amr" => Some(Format::Sound),
+        _ => None,
+    }
+}
+
+/// What a file of the type `found` is sent as; none for a document.
 pub(super) fn of(
     file: &mut (impl Read + Seek),
     found: &'static str,
@@ -24,8 +47,9 @@ pub(super) fn of(
         mime_type: found,
         reason,
     };
-    Ok(match found {
-        "image/jpeg" | "image/png" => {
+    Ok(match format(found) {
+        None => None,
+        Some(Format::Picture) => {
             let picture = picture::read(file, found).map_err(unreadable)?;
             let kind = match picture.shown() {
                 true => Kind::Image,
@@ -34,7 +58,7 @@ pub(super) fn of(
             Some(drawn(kind, found, picture))
         }
         // WhatsApp shows WebP as a sticker or not at all.
-        "image/webp" => {
+        Some(Format::WebP) => {
             let picture = picture::read(file, found).map_err(unreadable)?;
             let kind = match sticker(&picture, size) {
                 Ok(()) => Kind::Sticker,
@@ -42,7 +66,7 @@ pub(super) fn of(
             };
             Some(drawn(kind, found, picture))
         }
-        "video/mp4" | "video/3gpp" | "video/x-m4v" | "audio/mp4" => {
+        Some(Format::Movie) => {
             let movie = boxes::read(file).map_err(unreadable)?;
             let (kind, mime) = match (movie.video, found) {
                 (true, "video/3gpp") => (Kind::Video, found),
@@ -56,7 +80,7 @@ pub(super) fn of(
                 ..Probed::new(kind, mime)
             })
         }
-        "audio/ogg" => {
+        Some(Format::Ogg) => {
             let recording = opus::read(file).map_err(unreadable)?;
             recording.map(|recording| Probed {
                 seconds: Some(recording.seconds),
@@ -64,7 +88,7 @@ pub(super) fn of(
                 ..Probed::new(Kind::Voice, VOICE)
             })
         }
-        "audio/mpeg" | "audio/aac" | "audio/amr" => {
+        Some(Format::Sound) => {
             let seconds = match found {
                 "audio/mpeg" => sound::mp3(file, size),
                 "audio/aac" => sound::aac(file),
@@ -75,8 +99,6 @@ pub(super) fn of(
                 ..Probed::new(Kind::Audio, found)
             })
         }
-        // Other sound, video and pictures are for other programs: WhatsApp does not play or show them.
-        _ => None,
     })
 }
 

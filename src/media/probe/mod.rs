@@ -140,7 +140,7 @@ impl ProbeError {
 }
 
 /// How much of a file's beginning is looked at to tell what it is.
-const HEAD: u64 = 8 << 10;
+pub const HEAD: u64 = 8 << 10;
 
 /// Tells what `file` is. Blocks; takes up to about 150 MiB for a moment while a large picture becomes a thumbnail.
 ///
@@ -148,36 +148,92 @@ const HEAD: u64 = 8 << 10;
 /// See [`ProbeError`].
 pub fn probe(file: &mut (impl Read + Seek), wanted: &Wanted) -> Result<Probed, ProbeError> {
     let size = file.seek(SeekFrom::End(0))?;
-    if size == 0 {
-        return Err(ProbeError::Empty);
-    }
     file.rewind()?;
     let mut head = Vec::new();
     file.take(HEAD).read_to_end(&mut head)?;
-    let claimed = claim::claimed(&wanted.name, &wanted.mime_type);
-    let hint = claim::claimed(&wanted.hint.name, &wanted.hint.mime_type);
-    let hint = hint.filter(|_| claimed.is_none());
-    // Text may begin with the mark of anything, and is then still text.
-    let is_text = |said: &Option<String>| said.as_ref().is_some_and(|c| c.starts_with("text/"));
-    let text = is_text(&claimed) || is_text(&hint) && claim::text(&head);
-    let found = sniff::sniff(&head, size).filter(|_| !text);
-    let hint = hint.filter(|hint| claim::check(hint, found).is_ok());
-    let settled = || claim::settled(claimed.clone().or(hint.clone()), found, &head);
-    if wanted.document {
-        return Ok(Probed::new(Kind::Document, settled()));
-    }
-    if let Some(claimed) = &claimed {
-        claim::check(claimed, found)?;
-    }
-    let read = match found {
+    let beginning = Beginning::of(&head, size, wanted);
+    let document = beginning.document(size, wanted)?;
+    let read = match beginning.to_be_read(wanted) {
         // Of what is not known to be a picture, sound or video, broken ones are just files.
         Some(found) => match kind::of(file, found, size) {
-            Err(ProbeError::Unreadable { .. }) if claimed.is_none() => None,
+            Err(ProbeError::Unreadable { .. }) if beginning.claimed.is_none() => None,
             read => read?,
         },
         None => None,
     };
-    let mut probed = read.unwrap_or_else(|| Probed::new(Kind::Document, settled()));
-    probed.unmet = kind::wish(&mut probed, wanted);
+    let mut probed = read.unwrap_or(document);
+    probed.unmet = unmet(&mut probed, wanted);
     Ok(probed)
+}
+
+/// Whether a file that begins like this, with [`HEAD`] bytes or all that it has, is a document whatever follows.
+pub fn is_document(head: &[u8], wanted: &Wanted) -> bool {
+    let beginning = Beginning::of(head, head.len() as u64, wanted);
+    beginning.to_be_read(wanted).is_none()
+}
+
+/// Tells what a file of `size` bytes is of which that is known.
+///
+/// # Errors
+/// See [`ProbeError`].
+pub fn document(head: &[u8], size: u64, wanted: &Wanted) -> Result<Probed, ProbeError> {
+    let mut probed = Beginning::of(head, size, wanted).document(size, wanted)?;
+    probed.unmet = unmet(&mut probed, wanted);
+    Ok(probed)
+}
+
+/// A wish for a document is met by every file.
+fn unmet(probed: &mut Probed, wanted: &Wanted) -> Option<String> {
+    match wanted.document {
+        true => None,
+        false => kind::wish(probed, wanted),
+    }
+}
+
+/// What is known of a file by its beginning and what is said of it.
+struct Beginning<'a> {
+    head: &'a [u8],
+    claimed: Option<String>,
+    /// What others say, as long as the bytes do not refute it.
+    hint: Option<String>,
+    /// What the bytes say.
+    found: Option<&'static str>,
+}
+
+impl<'a> Beginning<'a> {
+    fn of(head: &'a [u8], size: u64, wanted: &Wanted) -> Self {
+        let claimed = claim::claimed(&wanted.name, &wanted.mime_type);
+        let hint = claim::claimed(&wanted.hint.name, &wanted.hint.mime_type);
+        let hint = hint.filter(|_| claimed.is_none());
+        // Text may begin with the mark of anything, and is then still text.
+        let is_text = |said: &Option<String>| said.as_ref().is_some_and(|c| c.starts_with("text/"));
+        let text = is_text(&claimed) || is_text(&hint) && claim::text(head);
+        let found = sniff::sniff(head, size).filter(|_| !text);
+        let hint = hint.filter(|hint| claim::check(hint, found).is_ok());
+        Self {
+            head,
+            claimed,
+            hint,
+            found,
+        }
+    }
+
+    /// Its type if more of it must be read to tell what it is sent as.
+    fn to_be_read(&self, wanted: &Wanted) -> Option<&'static str> {
+        let found = self.found.filter(|_| !wanted.document);
+        found.filter(|found| kind::format(found).is_some())
+    }
+
+    /// What it is as a document.
+    fn document(&self, size: u64, wanted: &Wanted) -> Result<Probed, ProbeError> {
+        if size == 0 {
+            return Err(ProbeError::Empty);
+        }
+        if let Some(claimed) = self.claimed.as_ref().filter(|_| !wanted.document) {
+            claim::check(claimed, self.found)?;
+        }
+        let said = self.claimed.clone().or(self.hint.clone());
+        let mime_type = claim::settled(said, self.found, self.head);
+        Ok(Probed::new(Kind::Document, mime_type))
+    }
 }

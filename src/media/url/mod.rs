@@ -1,4 +1,4 @@
-//! An attachment by URL: downloaded into a staged file.
+//! An attachment by URL.
 //!
 //! Invariant: unless the operator allows private addresses, no connection is opened to an address that is not a host's
 //! on the internet. The name is checked by what it resolves to, for every redirect anew, and what is dialled is checked
@@ -24,8 +24,9 @@ use ureq::unversioned::transport::{
 };
 use ureq::{Agent, ResponseExt};
 
+use super::intake::Intake;
 use super::name;
-use super::stage::{StageError, Staged, Staging};
+use super::seal::SealError;
 
 /// Most redirects of one download.
 const REDIRECTS: u32 = 5;
@@ -34,22 +35,18 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// Bytes that are read at once.
 const BLOCK: usize = 64 << 10;
 
-/// How much and how long.
+/// How long.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Most bytes.
-    pub bytes: u64,
     /// When all must be there.
     pub deadline: Instant,
     /// Longest silence of the server.
     pub idle: Duration,
 }
 
-/// What was downloaded.
+/// What the server says of a file.
 #[derive(Debug)]
-pub struct Fetched {
-    /// The bytes.
-    pub file: Staged,
+pub struct Said {
     /// The name that the server or else the URL gives it, made safe.
     pub name: Option<String>,
     /// The type that the server claims.
@@ -74,7 +71,7 @@ pub enum FetchError {
     Timeout { host: String },
     /// It is too large, or cannot be written.
     #[error(transparent)]
-    Stage(#[from] StageError),
+    Taken(#[from] SealError),
 }
 
 impl FetchError {
@@ -84,22 +81,23 @@ impl FetchError {
             Self::Refused(_) => "attachment_url_refused",
             Self::Unreachable { .. } => "attachment_unreachable",
             Self::Timeout { .. } => "attachment_timeout",
-            Self::Stage(error) => error.code(),
+            Self::Taken(error) => error.code(),
         }
     }
 }
 
-/// Downloads `url` into a file of `staging`. Blocks, at most until the deadline. A build for tests, which must not
-/// reach beyond this machine, opens loopback addresses only, and those too only if private ones are allowed.
+/// Downloads `url` into what `begin` makes of what the server says of it. Blocks, at most until the deadline. A build for
+/// tests, which must not reach beyond this machine, opens loopback addresses only, and those too only if private ones are
+/// allowed.
 ///
 /// # Errors
 /// See [`FetchError`]; no file is left behind.
 pub fn fetch(
     url: &str,
-    staging: &Staging,
+    begin: impl FnOnce(Said) -> Intake,
     limits: &Limits,
     allow_private: bool,
-) -> Result<Fetched, FetchError> {
+) -> Result<Intake, FetchError> {
     let admits: Admits = match (allow_private, cfg!(feature = "loopback")) {
         (false, false) => address::public,
         (true, false) => |_| true,
@@ -107,14 +105,7 @@ pub fn fetch(
         (true, true) => |address| address.is_loopback(),
     };
     let tls = TlsConfig::default();
-    fetch_with(
-        url,
-        staging,
-        limits,
-        admits,
-        DefaultResolver::default(),
-        tls,
-    )
+    fetch_with(url, begin, limits, admits, DefaultResolver::default(), tls)
 }
 
 /// Whether an address may be dialled.
@@ -122,12 +113,12 @@ type Admits = fn(IpAddr) -> bool;
 
 fn fetch_with(
     url: &str,
-    staging: &Staging,
+    begin: impl FnOnce(Said) -> Intake,
     limits: &Limits,
     admits: Admits,
     resolver: impl Resolver,
     tls: TlsConfig,
-) -> Result<Fetched, FetchError> {
+) -> Result<Intake, FetchError> {
     let uri: Uri = url.parse().map_err(|_| refused("it is no URL"))?;
     acceptable(&uri)?;
     let host = uri.host().unwrap_or_default().to_owned();
@@ -154,15 +145,15 @@ fn fetch_with(
             "it answers in the coding {coding:?}, which was not asked for"
         )));
     }
-    let mut file = staging.create(limits.bytes)?;
-    if let Some(size) = text(headers, CONTENT_LENGTH).and_then(|size| size.parse().ok()) {
-        file.check(size)?;
-    }
+    let size = text(headers, CONTENT_LENGTH).and_then(|size| size.parse().ok());
     let disposition = headers.get(CONTENT_DISPOSITION).map(|h| h.as_bytes());
     let name = disposition
         .and_then(|header| name::of_disposition(&String::from_utf8_lossy(header)))
         .or_else(|| name::of_url_path(response.get_uri().path()));
     let mime_type = text(headers, CONTENT_TYPE).map(str::to_owned);
+    let mut file = begin(Said { name, mime_type });
+    file.check(size.unwrap_or_default())
+        .map_err(SealError::from)?;
     let mut body = response.body_mut().as_reader();
     let mut block = vec![0; BLOCK];
     loop {
@@ -173,12 +164,7 @@ fn fetch_with(
             Err(error) => return Err(failed(error.into())),
         }
     }
-    let file = file.finish();
-    Ok(Fetched {
-        file,
-        name,
-        mime_type,
-    })
+    Ok(file)
 }
 
 fn config(limits: &Limits, tls: TlsConfig) -> Config {

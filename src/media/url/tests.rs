@@ -11,6 +11,9 @@ use std::thread;
 use ureq::tls::{Certificate, RootCerts};
 
 use super::*;
+use crate::media::intake::Taken;
+use crate::media::probe::{Hint, Wanted};
+use crate::media::stage::Staging;
 
 const NEAR: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 1);
 const PRIVATE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
@@ -87,7 +90,6 @@ impl Resolver for Names {
 
 fn limits() -> Limits {
     Limits {
-        bytes: 1000,
         deadline: Instant::now() + Duration::from_secs(20),
         idle: Duration::from_secs(10),
     }
@@ -109,16 +111,26 @@ fn fetched_trusting(
 ) -> Result<Got, &'static str> {
     let media = tempfile::tempdir().unwrap();
     let staging = Staging::open(media.path()).unwrap();
-    let result = fetch_with(url, &staging, &limits, admits, resolver, tls)
-        .map(|mut fetched| {
-            let mut bytes = Vec::new();
-            fetched
-                .file
-                .open()
-                .unwrap()
-                .read_to_end(&mut bytes)
-                .unwrap();
-            (bytes, fetched.name, fetched.mime_type)
+    let begin = |said: Said| {
+        let hint = Hint {
+            name: said.name.unwrap_or_default(),
+            mime_type: said.mime_type.unwrap_or_default(),
+        };
+        let wanted = Wanted {
+            hint,
+            document: true,
+            ..Wanted::default()
+        };
+        Intake::new(&staging, wanted, 1000)
+    };
+    let some = |text: String| Some(text).filter(|text| !text.is_empty());
+    let result = fetch_with(url, begin, &limits, admits, resolver, tls)
+        .map(|fetched| {
+            let (Taken::Sealed(sealed), wanted) = fetched.finish().unwrap() else {
+                panic!("it is taken for a document")
+            };
+            let Hint { name, mime_type } = wanted.hint;
+            (sealed.head, some(name), some(mime_type))
         })
         .map_err(|error| {
             let said = error.to_string();
