@@ -394,7 +394,7 @@ async fn presence_follows_the_settings_without_a_new_connection() {
     anna.text(world.jid(), "well?").await.expect("text");
     let event = host.event().await;
     sees(&anna, &[WRITES]).await;
-    assert_eq!(presences(&anna), [false, true]);
+    seen(vec![false, true]).await;
     host.ask("deliver", answer(&event, "so so", json!({})))
         .await;
     sees(&anna, &[WRITES, STOPS]).await;
