@@ -7,15 +7,17 @@
 mod gates;
 mod outbound;
 mod routes;
+mod verdict;
 
 use gates::Trail;
 pub use outbound::Unauthorized;
+pub use verdict::{Judgement, Verdict};
+use verdict::{NO_ROUTE, deny};
 
 use crate::config::{Config, DmPolicy, GroupActivation, Permission};
 use crate::identity::{Address, ChatKind, IdEntry};
 use crate::protocol::event::ActivationReason;
 use crate::protocol::response::HostPolicy;
-use crate::store::Gate;
 
 /// The access rules of one configuration.
 #[derive(Debug, Clone, Copy)]
@@ -45,64 +47,6 @@ pub struct Subject<'a> {
     pub forwarded: bool,
     /// The text, for regular expressions.
     pub text: &'a str,
-}
-
-/// A verdict, and how it came about.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Judgement {
-    /// What becomes of the message.
-    pub verdict: Verdict,
-    /// The gates that it met, in order.
-    pub gates: Vec<Gate>,
-}
-
-/// What becomes of a message. Every variant names the rule that spoke.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
-    /// To the agent.
-    Emit {
-        /// Why the agent is meant.
-        activation: ActivationReason,
-        /// What the sender may do.
-        permission: Permission,
-        /// The first route that matches, if any are configured.
-        route: Option<String>,
-        /// The rule.
-        rule: String,
-    },
-    /// From a contact who may only read: the fixed answer, no agent.
-    ReadOnly {
-        /// The rule.
-        rule: String,
-    },
-    /// From a stranger who may ask the operator to be let in.
-    Pairing {
-        /// The rule.
-        rule: String,
-    },
-    /// From a group member who could have addressed us, and did not.
-    Context {
-        /// The rule.
-        rule: String,
-    },
-    /// Not for the agent.
-    Deny {
-        /// The rule.
-        rule: String,
-    },
-}
-
-impl Verdict {
-    /// The rule that spoke.
-    pub fn rule(&self) -> &str {
-        match self {
-            Self::Emit { rule, .. }
-            | Self::ReadOnly { rule }
-            | Self::Pairing { rule }
-            | Self::Context { rule }
-            | Self::Deny { rule } => rule,
-        }
-    }
 }
 
 /// Ingress is refused: an agent that is open to strangers must be somebody's decision.
@@ -229,6 +173,15 @@ impl<'a> Policy<'a> {
 
     /// Whether any rule means a person by their phone number, so that a number may decide what becomes of a message.
     pub fn names_numbers(&self) -> bool {
+        self.names(|address| address.phone().is_some())
+    }
+
+    /// The same of LIDs.
+    pub fn names_lids(&self) -> bool {
+        self.names(|address| matches!(address, Address::Lid(_)))
+    }
+
+    fn names(&self, such: impl Fn(&Address) -> bool) -> bool {
         let config = self.config;
         let contacts = config.contacts.iter().map(|contact| &contact.id);
         let routes = config.routes.iter();
@@ -240,7 +193,7 @@ impl<'a> Policy<'a> {
             .chain(&config.allowed_conversation_ids)
             .chain(members)
             .chain(routes.flatten())
-            .any(|entry| matches!(entry, IdEntry::One(address) if address.phone().is_some()))
+            .any(|entry| matches!(entry, IdEntry::One(address) if such(address)))
     }
 
     /// Whether what is said in this group may be for the agent at all.
@@ -252,11 +205,7 @@ impl<'a> Policy<'a> {
 
     /// Whether the lists refuse this person, whichever route a message of theirs would take.
     pub fn refuses(&self, subject: &Subject<'_>) -> bool {
-        match self.inbound(subject) {
-            Verdict::Deny { rule } => rule != NO_ROUTE,
-            Verdict::ReadOnly { .. } | Verdict::Pairing { .. } => true,
-            Verdict::Emit { .. } | Verdict::Context { .. } => false,
-        }
+        self.inbound(subject).refuses()
     }
 
     fn direct(&self, subject: &Subject<'_>, trail: &mut Trail) -> Verdict {
@@ -464,14 +413,6 @@ impl<'a> Policy<'a> {
             reply_delivery: Some(config.reply_delivery.as_str().to_owned()),
             metadata,
         }
-    }
-}
-
-const NO_ROUTE: &str = "routes: none matches";
-
-fn deny(rule: &str) -> Verdict {
-    Verdict::Deny {
-        rule: rule.to_owned(),
     }
 }
 

@@ -199,8 +199,9 @@ pub struct AccessDecision {
 ///
 /// The gates that it met, in order, the addresses of its sender that were tried, and the rule that spoke. Addresses are
 /// shortened, so that what it prints can be put into a bug report, and nothing tells what the message said. Of messages
-/// that never got into the inbox the last 10,000 of the last 30 days are known. Receipts, calls, changes of groups and the
-/// like are no messages and leave no trace.
+/// that never got into the inbox the last 10,000 of the last 30 days are known. Edits, deletions, reactions and votes are
+/// messages with ids of their own. Receipts, calls, changes of groups and the like are none: they meet the same rules when
+/// they happen, and leave no trace.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 #[command(after_help = "Examples:\n  \
     channel-whatsapp explain 3EB0C767D0\n  \

@@ -71,7 +71,9 @@ fn print(out: &mut impl Write, one: &Explained, full: bool) -> std::io::Result<(
     if let Some(trace) = &one.trace {
         let forms: Vec<String> = trace.forms.iter().map(shown).collect();
         writeln!(out, "  judged    {}", at(trace.at))?;
-        writeln!(out, "  identity  {}", forms.join(", "))?;
+        if !forms.is_empty() {
+            writeln!(out, "  identity  {}", forms.join(", "))?;
+        }
         for gate in &trace.gates {
             writeln!(out, "  gate      {}: {}", gate.gate, gate.said)?;
         }

@@ -3,13 +3,15 @@
 //! Invariants: the full identity of the sender is judged, as far as it is known; what a refused message said is erased
 //! in the transaction that keeps the verdict. A stranger gets one code and a reader one answer an hour, noted in the
 //! transaction that enters it into the outbox, and only by a process that runs ingress. Where a phone number may decide
-//! and only a LID is known, there is no verdict before WhatsApp has answered whose it is: nothing is erased, and nobody
-//! may do more, because it could not be asked.
+//! and only a LID is known, or the other way round, there is no verdict before WhatsApp has answered who that is: nothing
+//! is erased, and nobody may do more, because it could not be asked.
+
+use std::collections::HashSet;
 
 use tokio::time::Instant;
 
 use super::attached::Attending;
-use super::emit::{Court, Decided, know_groups};
+use super::emit::{Court, Decided};
 use super::outgoing::mint;
 use crate::access::{Judgement, Policy, Subject, Verdict};
 use crate::clock::now;
@@ -42,7 +44,7 @@ const SAID: &str = "message.received";
 pub(super) enum Judged {
     /// The verdict, and how it came about.
     Verdict(Verdict, Ruling),
-    /// None before WhatsApp has said who the sender is, which it is asked.
+    /// None before WhatsApp has said who the sender is, or where it was said, which it is asked.
     NotYet,
     /// None, since WhatsApp does not say.
     InVain(Ruling),
@@ -56,6 +58,9 @@ impl Court<'_> {
         own: &[Address],
         message: &Stored,
     ) -> Result<Judged, StoreError> {
+        if self.awaits_group(policy, message).await? {
+            return Ok(Judged::NotYet);
+        }
         let forms = self.identity(message).await?;
         let subject = subject(own, message, &forms);
         let asked = self.asked(policy, subject.chat, &forms).await?;
@@ -75,13 +80,30 @@ impl Court<'_> {
         };
         if asked == Asked::InVain {
             ruling.rule = UNSAID.to_owned();
+            // What the rules say of a stranger is not said of them.
+            ruling.trace.gates.truncate(1);
+            ruling.trace.gates.push(Gate::new("identity", "not told"));
             return Ok(Judged::InVain(ruling));
         }
         Ok(Judged::Verdict(verdict, ruling))
     }
 
-    /// Whether WhatsApp has said whose number it is that may decide here, if somebody is known by their LID alone. Of
-    /// whom it has told nothing is a stranger.
+    /// Whether it is about to be known what the group is called and who is in it, if it may speak.
+    async fn awaits_group(
+        &self,
+        policy: &Policy<'_>,
+        message: &Stored,
+    ) -> Result<bool, StoreError> {
+        let chat = &message.chat;
+        if chat.kind() != ChatKind::Group || !policy.hears_group(&chat.aliases) {
+            return Ok(false);
+        }
+        let known = message.group.as_ref();
+        self.whatsapp.awaits_group(&chat.public_id, known).await
+    }
+
+    /// Whether WhatsApp has said who somebody is who is known by their LID or their number alone, if the other may decide
+    /// here. Of whom it has told nothing is a stranger.
     pub(super) async fn asked(
         &self,
         policy: &Policy<'_>,
@@ -89,26 +111,27 @@ impl Court<'_> {
         forms: &[Address],
     ) -> Result<Asked, StoreError> {
         let lid = forms.iter().find(|form| matches!(form, Address::Lid(_)));
-        let lid = lid.filter(|_| !forms.iter().any(|form| form.phone().is_some()));
-        let Some(lid) = lid else {
-            return Ok(Asked::Answered);
+        let phone = forms.iter().find(|form| form.phone().is_some());
+        let in_group = chat.first().map(Address::kind) == Some(ChatKind::Group);
+        let (known, decides) = match (lid, phone) {
+            (Some(lid), None) => {
+                let named = policy.names_numbers();
+                let decides = named || !in_group && self.store.approved_by_number().await?;
+                (lid, decides)
+            }
+            (None, Some(phone)) => (phone, policy.names_lids()),
+            _ => return Ok(Asked::Answered),
         };
-        let decides = match chat.first().map(Address::kind) {
-            Some(ChatKind::Group) => policy.hears_group(chat) && policy.names_numbers(),
-            _ => policy.names_numbers() || self.store.approved_by_number().await?,
-        };
-        if !decides {
+        if !decides || in_group && !policy.hears_group(chat) {
             return Ok(Asked::Answered);
         }
-        let asked = self.whatsapp.asked(lid);
+        let asked = self.whatsapp.asked(known).await?;
         // The answer may have come since these forms were read: with the next look they are others.
-        let told = asked == Asked::Answered
-            && self
-                .store
-                .credentials(forms.to_vec())
-                .await?
-                .iter()
-                .any(|form| form.phone().is_some());
+        let told = asked == Asked::Answered && {
+            let forms = self.store.credentials(forms.to_vec()).await?;
+            let numbers = forms.iter().filter(|form| form.phone().is_some());
+            (1..forms.len()).contains(&numbers.count())
+        };
         Ok(if told { Asked::NotYet } else { asked })
     }
 
@@ -131,26 +154,40 @@ impl Court<'_> {
         Ok(forms)
     }
 
-    /// What was said in this group since the last event, by those who could have addressed us; the rest is erased.
+    /// What was said in this group since the last event, by those who could have addressed us; the rest is erased. The
+    /// rules may have changed since it was kept: nothing before WhatsApp has said who somebody is, if that decides now.
     pub(super) async fn context(
         &self,
         policy: &Policy<'_>,
         own: &[Address],
         message: &Stored,
-    ) -> Result<Vec<Stored>, StoreError> {
+    ) -> Result<Option<Vec<Stored>>, StoreError> {
         let limit = u32::try_from(self.config.group_context_messages).unwrap_or(u32::MAX);
         let mut context = Vec::new();
         for said in self.store.context(message.id, limit).await? {
-            let forms = self.identity(&said).await?;
-            // The rules may have changed since it was kept.
-            if policy.refuses(&subject(own, &said, &forms)) {
-                let rule = "the sender is not admitted any more".to_owned();
-                self.store.drop_denied(said.id, rule).await?;
-            } else {
-                context.push(said);
+            match self.judge(policy, own, &said).await? {
+                Judged::NotYet => return Ok(None),
+                Judged::InVain(ruling) => self.store.set_aside(said.id, ruling).await?,
+                Judged::Verdict(verdict, ruling) if verdict.refuses() => {
+                    self.store.drop_denied(said.id, ruling).await?;
+                }
+                Judged::Verdict(..) => context.push(said),
             }
         }
-        Ok(context)
+        Ok(Some(context))
+    }
+
+    /// The context that goes along with a message: of a group, as [`Self::context`]; elsewhere none.
+    pub(super) async fn given(
+        &self,
+        policy: &Policy<'_>,
+        own: &[Address],
+        message: &Stored,
+    ) -> Result<Option<Vec<Stored>>, StoreError> {
+        match message.chat.kind() {
+            ChatKind::Group => self.context(policy, own, message).await,
+            _ => Ok(Some(Vec::new())),
+        }
     }
 
     /// Keeps a message from the agent. Its sender may be told something, in a message with the id `answer`.
@@ -234,16 +271,15 @@ impl Court<'_> {
         let age = self.config.max_event_age_secs.into();
         let mut attending = Attending::hurried();
         let mut last = RowId::default();
+        // Chats of whose context it is known who said it.
+        let mut known = HashSet::new();
         let mut emitted = 0;
         while Instant::now() < deadline {
             let page = || {
                 let held = attending.held();
                 self.store.next_to_emit_after(last, held, PAGE, age, now())
             };
-            let mut waiting = page().await?;
-            if know_groups(self.whatsapp, self.config, &waiting).await {
-                waiting = page().await?;
-            }
+            let waiting = page().await?;
             let Some(latest) = waiting.last() else {
                 return Ok(attending.held().is_empty());
             };
@@ -262,7 +298,15 @@ impl Court<'_> {
                         }
                         // What nobody wants to be told of goes with the batch.
                         _ if !self.config.emits(&message.draft.event_type) => {}
-                        Verdict::Emit { .. } => emitted += 1,
+                        // What is kept from now on is kept by these rules.
+                        Verdict::Emit { .. } if known.contains(&message.chat.key) => emitted += 1,
+                        Verdict::Emit { .. } => match self.given(&policy, &own, &message).await? {
+                            Some(_) => {
+                                known.insert(message.chat.key);
+                                emitted += 1;
+                            }
+                            None => attending.hold(message.chat.key),
+                        },
                         Verdict::Pairing { .. } | Verdict::Context { .. } => {
                             refused.push(self.greet_one(&message, &verdict, ruling));
                         }

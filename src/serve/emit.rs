@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 use super::account::{Account, Open};
 use super::attached::{self, Attending};
@@ -22,21 +21,20 @@ use crate::access::{Policy, Verdict};
 use crate::clock::now;
 use crate::config::{Config, Family};
 use crate::identity::{Address, ChatKind};
+use crate::inbound::events::Notice;
 use crate::inbound::{self, Passed};
 use crate::protocol::event::InboundEvent;
 use crate::protocol::jsonrpc::notification_line;
 use crate::session::{Connection, Session};
-use crate::store::{
-    Gate, KnownGroup, Linked, Pending, Ruling, SessionId, Store, StoreError, Stored,
-};
+use crate::store::{Gate, Linked, Pending, Ruling, SessionId, Store, StoreError, Stored};
 
 /// Messages that get their numbers in one commit. Fewer than are sent again after a crash, since so many can have a
 /// number and no line.
 const AT_ONCE: u32 = 16;
 /// This long after the last event an empty notification carries its cursor.
 const BURST_END: Duration = Duration::from_millis(250);
-/// What the first event of a group waits for what the group is called.
-pub(super) const GROUPS: Duration = Duration::from_secs(2);
+/// So many happenings wait for what their groups are called; the others wait for them.
+const HAPPENINGS: usize = 64;
 /// After the store could not do it.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -70,7 +68,7 @@ impl Emitter {
         // The cursor of the last event that was written.
         let mut last = self.told.borrow().clone();
         let mut happenings = None;
-        let mut happened = None;
+        let mut happened: Vec<Notice> = Vec::new();
         let mut attending = Attending::default();
         loop {
             inbox.borrow_and_update();
@@ -86,9 +84,9 @@ impl Emitter {
             let emitted = async {
                 let done = self.emit_waiting(&mut last, &mut attending).await?;
                 // After the messages that came before it.
-                match (done, happened.take()) {
-                    (Done::ForNow, Some(notice)) => self.emit_happening(notice, &last).await,
-                    (done, _) => Ok(done),
+                match done {
+                    Done::ForNow => self.emit_happenings(&mut happened, &last).await,
+                    Done::ForGood => Ok(done),
                 }
             };
             match emitted.await {
@@ -113,7 +111,7 @@ impl Emitter {
                     Err(_) => return,
                 },
                 () = ended(&mut connection) => return self.last_words(&last).await,
-                notice = next(&mut happenings) => happened = Some(notice),
+                notice = next(&mut happenings), if happened.len() < HAPPENINGS => happened.push(notice),
                 () = attending.over() => {}
                 Ok(()) = answers.changed() => {}
                 () = tokio::time::sleep(BURST_END), if untold => self.end_burst(&last).await,
@@ -147,12 +145,9 @@ impl Emitter {
             let config = self.settings.borrow().clone();
             let age = config.max_event_age_secs.into();
             let next = || store.next_to_emit_but(attending.held(), AT_ONCE, age, now());
-            let mut waiting = next().await?;
+            let waiting = next().await?;
             if waiting.is_empty() {
                 return Ok(Done::ForNow);
-            }
-            if know_groups(&self.open.session, &config, &waiting).await {
-                waiting = next().await?;
             }
             if config.events.contains(&Family::Presence) {
                 let direct = |message: &&Stored| message.chat.kind() == ChatKind::Private;
@@ -237,23 +232,6 @@ async fn stopped(stopping: &mut watch::Receiver<bool>) {
 async fn ended(connection: &mut watch::Receiver<Connection>) {
     // An error means that the session is gone; there is nothing more to wait for either.
     let _ = connection.wait_for(Connection::is_over).await;
-}
-
-/// Fetches what the groups of these messages are called and who is in them, where it is not known and they may speak;
-/// whether there is news.
-pub(super) async fn know_groups(session: &Session, config: &Config, waiting: &[Stored]) -> bool {
-    let policy = Policy::new(config);
-    let mut groups: Vec<(Address, Option<KnownGroup>)> = Vec::new();
-    for message in waiting {
-        let chat = &message.chat;
-        if chat.kind() == ChatKind::Group
-            && policy.hears_group(&chat.aliases)
-            && !groups.iter().any(|(known, _)| *known == chat.public_id)
-        {
-            groups.push((chat.public_id.clone(), message.group.clone()));
-        }
-    }
-    !groups.is_empty() && session.know_groups(&groups, Instant::now() + GROUPS).await
 }
 
 /// One batch for `poll_ingress`: the events, and the numbers of the first and the last.
@@ -372,7 +350,8 @@ impl Court<'_> {
                 .decide_one(&policy, &own, message, verdict, ruling)
                 .await
             {
-                Ok(verdict) => decided.push(verdict),
+                Ok(Some(verdict)) => decided.push(verdict),
+                Ok(None) => attending.hold(chat),
                 Err(error) => {
                     outcome = Err(error);
                     break;
@@ -398,6 +377,7 @@ impl Court<'_> {
             .collect()
     }
 
+    /// Nothing before WhatsApp has said who spoke in the group before.
     async fn decide_one(
         &self,
         policy: &Policy<'_>,
@@ -405,7 +385,7 @@ impl Court<'_> {
         message: Stored,
         verdict: Verdict,
         mut ruling: Ruling,
-    ) -> Result<Decided, StoreError> {
+    ) -> Result<Option<Decided>, StoreError> {
         let store = self.store;
         let refused = matches!(verdict, Verdict::Deny { .. } | Verdict::ReadOnly { .. });
         if !refused && !self.config.emits(&message.draft.event_type) {
@@ -414,7 +394,8 @@ impl Court<'_> {
                 .gates
                 .push(Gate::new("events", "not asked for"));
             ruling.rule = "events".to_owned();
-            return Ok(Decided::Keep(store.drop_unwanted(message.id, ruling)));
+            let dropped = store.drop_unwanted(message.id, ruling);
+            return Ok(Some(Decided::Keep(dropped)));
         }
         let Verdict::Emit {
             activation,
@@ -423,11 +404,10 @@ impl Court<'_> {
             ..
         } = verdict
         else {
-            return Ok(self.refuse(&message, &verdict, ruling, &mint()));
+            return Ok(Some(self.refuse(&message, &verdict, ruling, &mint())));
         };
-        let context = match message.chat.kind() {
-            ChatKind::Group => self.context(policy, own, &message).await?,
-            _ => Vec::new(),
+        let Some(context) = self.given(policy, own, &message).await? else {
+            return Ok(None);
         };
         let message = polls::tallied(store, policy, self.linked, message).await?;
         let passed = Passed {
@@ -440,6 +420,6 @@ impl Court<'_> {
         attached::describe(self, &message, &mut event.message.attachments);
         let given = context.iter().map(|said| said.id).collect();
         let number = store.assign_emission(message.id, self.session, ruling, given, now());
-        Ok(Decided::Emit(number, event))
+        Ok(Some(Decided::Emit(number, event)))
     }
 }

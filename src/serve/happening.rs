@@ -4,11 +4,10 @@
 //! so is evidence of nothing: it comes once or never, after the messages that came before it.
 
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 
-use super::emit::{Court, Done, Emitter, GROUPS};
+use super::emit::{Court, Done, Emitter};
 use crate::access::{Policy, Subject, Verdict};
-use crate::config::Permission;
+use crate::config::{Config, Permission};
 use crate::identity::{Address, ChatKind};
 use crate::inbound::events::Notice;
 use crate::inbound::{self, Passed};
@@ -29,34 +28,53 @@ pub(super) async fn next(happenings: &mut Option<mpsc::Receiver<Notice>>) -> Not
 }
 
 impl Emitter {
-    /// Emits what happened, if it may be. It has no number: nothing is kept of it, and it comes once or never. The
-    /// state beside it has the cursor of the last event, whose turn is over when the host takes this one.
-    pub(super) async fn emit_happening(
+    /// Emits what happened, in its order, but what waits until it is known what its group is called.
+    pub(super) async fn emit_happenings(
         &self,
-        notice: Notice,
+        happened: &mut Vec<Notice>,
         last: &str,
     ) -> Result<Done, StoreError> {
         let config = self.settings.borrow().clone();
+        let mut waiting: Vec<Notice> = Vec::new();
+        for notice in std::mem::take(happened) {
+            let behind = |before: &Notice| before.chat == notice.chat;
+            if waiting.iter().any(behind) || self.awaits_group(&config, &notice).await? {
+                waiting.push(notice);
+            } else if let Done::ForGood = self.emit_happening(&config, notice, last).await? {
+                return Ok(Done::ForGood);
+            }
+        }
+        *happened = waiting;
+        Ok(Done::ForNow)
+    }
+
+    async fn awaits_group(&self, config: &Config, notice: &Notice) -> Result<bool, StoreError> {
+        let chat = notice.chat.as_ref();
+        let group = chat.filter(|chat| chat.kind() == ChatKind::Group);
+        let heard = |group: &&Address| Policy::new(config).hears_group(std::slice::from_ref(group));
+        let Some(group) = group.filter(heard) else {
+            return Ok(false);
+        };
+        let known = self.open.store.group(group.clone()).await?;
+        self.open.session.awaits_group(group, known.as_ref()).await
+    }
+
+    /// Emits what happened, if it may be. It has no number: nothing is kept of it, and it comes once or never. The
+    /// state beside it has the cursor of the last event, whose turn is over when the host takes this one.
+    async fn emit_happening(
+        &self,
+        config: &Config,
+        notice: Notice,
+        last: &str,
+    ) -> Result<Done, StoreError> {
         let court = Court {
             store: &self.open.store,
             session: self.session,
-            config: &config,
+            config,
             linked: &self.open.linked,
             folder: &self.account.paths.media(),
             whatsapp: &self.open.session,
         };
-        if let Some(chat) = notice
-            .chat
-            .as_ref()
-            .filter(|chat| chat.kind() == ChatKind::Group)
-        {
-            let known = self.open.store.group(chat.clone()).await?;
-            if Policy::new(&config).hears_group(std::slice::from_ref(chat)) {
-                let deadline = Instant::now() + GROUPS;
-                let group = [(chat.clone(), known)];
-                self.open.session.know_groups(&group, deadline).await;
-            }
-        }
         let Some(event) = court.happening(notice).await? else {
             return Ok(Done::ForNow);
         };

@@ -36,7 +36,7 @@ pub(super) async fn know_group(
     {
         let until = deadline.min(Instant::now() + PATIENCE);
         if open.session.online_now(until).await.is_ok() {
-            open.session.know_groups(&[(group, None)], until).await;
+            open.session.know_group(&group, until).await;
         }
     }
     Ok(())

@@ -3,7 +3,8 @@
 //! Invariants: nobody asks the server for each message, and never for two groups at once; a message is refused here
 //! only on what the server has just said.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -26,12 +27,16 @@ use crate::store::{Group, GroupChange, KnownGroup, Member, StoreError};
 const GOOD_FOR: i64 = 24 * 3600;
 /// The server answers within milliseconds, or not at all.
 const ANSWER: Duration = Duration::from_secs(10);
+/// What is told of a group waits so long for what the group is called.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What a session remembers of its questions about groups.
 #[derive(Default)]
 pub(super) struct Groups {
     /// One question at a time.
     asking: tokio::sync::Mutex<()>,
+    /// Groups that somebody waits to know.
+    wanted: Mutex<HashSet<Address>>,
     /// Groups of which the server told nothing.
     in_vain: InVain,
     /// Changes that were reported.
@@ -100,32 +105,66 @@ impl Refusal {
 }
 
 impl Session {
-    /// Fetches what is not known of these groups, until `deadline`; whether anything new is known.
-    pub async fn know_groups(
+    /// Whether more is to be known of this group than is `known` by now. If so, the server is asked, and
+    /// [`Session::answers`] changes once it has said so, or [`PATIENCE`] is over. Without a connection nobody waits.
+    pub async fn awaits_group(
         &self,
-        groups: &[(Address, Option<KnownGroup>)],
-        deadline: Instant,
-    ) -> bool {
+        group: &Address,
+        known: Option<&KnownGroup>,
+    ) -> Result<bool, StoreError> {
         let shared = &self.shared;
-        let mut news = false;
-        let Some(client) = shared.client() else {
-            return false;
-        };
-        for (group, known) in groups {
-            if known.as_ref().is_some_and(is_good) || shared.groups.in_vain.has(group) {
-                continue;
-            }
-            let fetched = tokio::time::timeout_at(deadline, fetch(shared, &client, group)).await;
-            match fetched {
-                Ok(Ok(())) => news = true,
-                _ => shared.groups.in_vain.note(group),
-            }
+        if known.is_some_and(is_good) || shared.groups.in_vain.has(group) {
+            return Ok(false);
         }
-        news
+        if shared.groups.wanted().contains(group) {
+            return Ok(true);
+        }
+        let Some(client) = shared.client() else {
+            return Ok(false);
+        };
+        // The answer may have come since.
+        let known = shared.store.group(group.clone()).await?;
+        if known.as_ref().is_some_and(is_good) || !shared.groups.wanted().insert(group.clone()) {
+            return Ok(true);
+        }
+        let (shared, group) = (shared.clone(), group.clone());
+        tokio::spawn(async move {
+            let fetched = tokio::time::timeout(PATIENCE, fetch(&shared, &client, &group)).await;
+            let known = match fetched {
+                Ok(Ok(())) => shared.store.group(group.clone()).await.ok().flatten(),
+                _ => None,
+            };
+            // Also if it has changed meanwhile: nobody waits twice.
+            if !known.as_ref().is_some_and(is_good) {
+                shared.groups.in_vain.note(&group);
+            }
+            shared.groups.wanted().remove(&group);
+            shared.strangers.tell();
+        });
+        Ok(true)
+    }
+
+    /// Fetches a group of which nothing is known, until `deadline`, unless that was in vain lately.
+    pub async fn know_group(&self, group: &Address, deadline: Instant) {
+        let shared = &self.shared;
+        let Some(client) = shared.client() else {
+            return;
+        };
+        if shared.groups.in_vain.has(group) {
+            return;
+        }
+        let fetched = tokio::time::timeout_at(deadline, fetch(shared, &client, group)).await;
+        if !matches!(fetched, Ok(Ok(()))) {
+            shared.groups.in_vain.note(group);
+        }
     }
 }
 
 impl Groups {
+    fn wanted(&self) -> std::sync::MutexGuard<'_, HashSet<Address>> {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn changes(&self) -> u64 {
         self.changes.load(std::sync::atomic::Ordering::Relaxed)
     }

@@ -1,10 +1,16 @@
-//! Asks WhatsApp for the phone numbers of people who are known by their LID alone, where somebody's admission may depend
-//! on it.
+//! Asks WhatsApp for the phone numbers of people who are known by their LID alone, and for the LIDs of those who are known
+//! by their number alone, where somebody's admission may depend on it.
 //!
 //! A message names both forms of its sender nearly always, and the client remembers what it has learnt; what is left is
 //! asked. Invariants: nobody waits in here; one task asks, whenever there is a connection, and [`Session::answers`] says
-//! that it has. Only an answer is one: what failed, or took too long, is asked again. The store decides whose a number
-//! is, since it may have been somebody else's.
+//! that it has. Only an answer is one: what failed, or took too long, is asked again, so many times; they are counted in
+//! the store before each question, so that processes that live for one question come to an end as well. The store
+//! decides whose a number is, since it may have been somebody else's.
+//!
+//! The addresses in the configuration are not looked up. It would cost a question for each of them at each start, whoever
+//! writes, and an answer of yesterday would decide today. Who writes is asked about when it matters, in a direct chat or
+//! a group, whichever key has the other address (contacts, owner, senders, chats, members, routes, approvals); a mention
+//! of us has both our addresses to be compared with.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,6 +22,7 @@ use whatsapp_rust::Client;
 
 use super::{Connection, Session, Shared, address, jid};
 use crate::identity::Address;
+use crate::store::StoreError;
 
 /// People in one question.
 const AT_ONCE: usize = 20;
@@ -28,12 +35,13 @@ const ANSWER: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_secs(1);
 /// At most.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// After so many tries, which are some minutes of a standing connection, nobody waits for the answer any more.
+/// After so many tries, which are some minutes of a standing connection or ten polls at the most, nobody waits for the
+/// answer any more.
 const TRIES: u32 = 10;
 /// For so long an answer is not asked for again, whoever writes how often.
 const AGAIN: Duration = Duration::from_secs(600);
 
-/// Whether WhatsApp has said whose a LID is.
+/// Whether WhatsApp has said who somebody is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asked {
     /// It has said all that it says; what it told is in the store.
@@ -44,7 +52,7 @@ pub enum Asked {
     InVain,
 }
 
-/// Those who are known by LID alone.
+/// Those who are known by one address alone.
 pub(super) struct Strangers {
     people: Mutex<People>,
     wanted: Notify,
@@ -72,34 +80,52 @@ impl Default for Strangers {
 }
 
 impl Session {
-    /// Whether WhatsApp has said whose this LID is; if it was not asked lately, it is going to be.
-    pub fn asked(&self, lid: &Address) -> Asked {
-        self.shared.strangers.asked(lid)
+    /// Whether WhatsApp has said whose this LID or number is; if it was not asked lately, it is going to be.
+    pub async fn asked(&self, lid: &Address) -> Result<Asked, StoreError> {
+        let strangers = &self.shared.strangers;
+        if let Some(asked) = strangers.asked(lid) {
+            return Ok(asked);
+        }
+        let tries = self.shared.store.tries(lid.clone()).await?;
+        Ok(strangers.ask(lid, tries))
     }
 
-    /// Changes whenever WhatsApp was asked about somebody.
+    /// Changes whenever WhatsApp was asked about somebody, or about a group.
     pub fn answers(&self) -> watch::Receiver<()> {
         self.shared.strangers.answers.subscribe()
     }
 }
 
 impl Strangers {
-    fn asked(&self, lid: &Address) -> Asked {
-        let mut people = self.lock();
+    /// How far the question is; nothing if there is none.
+    fn asked(&self, lid: &Address) -> Option<Asked> {
+        let people = self.lock();
         if let Some(tries) = people.tries.get(lid) {
-            return match *tries < TRIES {
-                true => Asked::NotYet,
-                false => Asked::InVain,
-            };
+            return Some(after(*tries));
         }
         let lately = people.answered.get(lid);
-        if lately.is_some_and(|at| at.elapsed() < AGAIN) {
-            return Asked::Answered;
+        lately
+            .is_some_and(|at| at.elapsed() < AGAIN)
+            .then_some(Asked::Answered)
+    }
+
+    /// Has somebody asked about, who was asked about so often before.
+    fn ask(&self, lid: &Address, tries: u32) -> Asked {
+        let mut people = self.lock();
+        if !people.tries.contains_key(lid) {
+            people.tries.insert(lid.clone(), tries);
+            people.queue.push_back(lid.clone());
+            self.wanted.notify_one();
         }
-        people.tries.insert(lid.clone(), 0);
-        people.queue.push_back(lid.clone());
-        self.wanted.notify_one();
-        Asked::NotYet
+        after(tries)
+    }
+
+    /// These and their tries with the one that begins, as far as anybody waits for it.
+    fn begun(&self, lids: &[Address]) -> Vec<(Address, u32)> {
+        let people = self.lock();
+        let tries = |lid: &Address| people.tries.get(lid).map_or(0, |tries| tries + 1);
+        let begun = lids.iter().map(|lid| (lid.clone(), tries(lid)));
+        begun.filter(|(_, tries)| *tries <= TRIES).collect()
     }
 
     /// Those whose turn it is, at most `most`.
@@ -116,7 +142,7 @@ impl Strangers {
             people.answered.insert(lid.clone(), Instant::now());
         }
         drop(people);
-        self.answers.send_replace(());
+        self.tell();
     }
 
     /// There was no answer: others have their turn first now.
@@ -128,11 +154,23 @@ impl Strangers {
             *people.tries.entry(lid.clone()).or_default() += 1;
         }
         drop(people);
+        self.tell();
+    }
+
+    /// Wakes those who wait for an answer.
+    pub(super) fn tell(&self) {
         self.answers.send_replace(());
     }
 
     fn lock(&self) -> MutexGuard<'_, People> {
         self.people.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn after(tries: u32) -> Asked {
+    match tries < TRIES {
+        true => Asked::NotYet,
+        false => Asked::InVain,
     }
 }
 
@@ -175,6 +213,11 @@ pub(super) async fn ask_wanted(shared: Arc<Shared>) {
 /// Whether WhatsApp answered, and what it told is in the store.
 async fn ask(shared: &Shared, client: &Client, lids: &[Address]) -> bool {
     let asked: Vec<_> = lids.iter().filter_map(jid).collect();
+    let begun = shared.strangers.begun(lids);
+    if let Err(error) = shared.store.set_tries(begun).await {
+        tracing::error!(%error, "WhatsApp is not asked who a sender is, since that cannot be noted; it is tried again");
+        return false;
+    }
     let contacts = client.contacts();
     let answer = tokio::time::timeout(ANSWER, contacts.is_on_whatsapp(&asked)).await;
     let people = match answer {
@@ -188,17 +231,27 @@ async fn ask(shared: &Shared, client: &Client, lids: &[Address]) -> bool {
             return false;
         }
     };
-    // The numbers are told beside the LIDs that were asked for (usync, `pn_jid`).
+    // The other address is told beside the one that was asked for (usync, `pn_jid` and `lid`).
     for person in people {
-        let phone = person.pn_jid.as_ref().and_then(address);
-        let (Some(lid), Some(phone)) = (address(&person.jid), phone) else {
+        let other = person.pn_jid.as_ref().or(person.lid.as_ref());
+        let (Some(asked), Some(other)) = (address(&person.jid), other.and_then(address)) else {
             continue;
+        };
+        let (phone, lid) = match asked.phone() {
+            Some(_) => (asked, other),
+            None => (other, asked),
         };
         if let Err(error) = shared.store.belongs(phone, lid).await {
             tracing::error!(%error, "a sender's number is not kept; it is asked for again");
             return false;
         }
     }
+    // What is lost of this is a question too few, later.
+    drop(
+        shared
+            .store
+            .set_tries(lids.iter().map(|lid| (lid.clone(), 0)).collect()),
+    );
     true
 }
 
@@ -215,35 +268,46 @@ mod tests {
     #[test]
     fn an_answer_holds_for_a_while() {
         let strangers = Strangers::default();
-        assert_eq!(strangers.asked(&lid(1)), Asked::NotYet);
-        assert_eq!(strangers.asked(&lid(1)), Asked::NotYet);
+        assert_eq!(strangers.asked(&lid(1)), None);
+        assert_eq!(strangers.ask(&lid(1), 0), Asked::NotYet);
+        assert_eq!(strangers.asked(&lid(1)), Some(Asked::NotYet));
         assert_eq!(strangers.next(AT_ONCE), [lid(1)]);
         strangers.answered(&[lid(1)]);
-        assert_eq!(strangers.asked(&lid(1)), Asked::Answered);
+        assert_eq!(strangers.asked(&lid(1)), Some(Asked::Answered));
         assert!(strangers.next(AT_ONCE).is_empty());
         let long_ago = Instant::now()
             .checked_sub(AGAIN)
             .expect("an uptime of minutes");
         strangers.lock().answered.insert(lid(1), long_ago);
-        assert_eq!(strangers.asked(&lid(1)), Asked::NotYet);
+        assert_eq!(strangers.asked(&lid(1)), None);
+        assert_eq!(strangers.ask(&lid(1), 0), Asked::NotYet);
         assert_eq!(strangers.next(AT_ONCE), [lid(1)]);
     }
 
     #[test]
     fn what_fails_is_no_answer_and_has_an_end() {
         let strangers = Strangers::default();
-        assert_eq!(strangers.asked(&lid(1)), Asked::NotYet);
-        assert_eq!(strangers.asked(&lid(2)), Asked::NotYet);
-        for _ in 0..TRIES {
-            assert_eq!(strangers.asked(&lid(1)), Asked::NotYet);
+        assert_eq!(strangers.ask(&lid(1), 3), Asked::NotYet);
+        assert_eq!(strangers.ask(&lid(2), 0), Asked::NotYet);
+        for tries in 3..TRIES {
+            assert_eq!(strangers.asked(&lid(1)), Some(Asked::NotYet));
+            assert_eq!(strangers.begun(&[lid(1)]), [(lid(1), tries + 1)]);
             strangers.failed(&[lid(1)]);
         }
-        assert_eq!(strangers.asked(&lid(1)), Asked::InVain);
-        assert_eq!(strangers.asked(&lid(2)), Asked::NotYet);
+        assert_eq!(strangers.asked(&lid(1)), Some(Asked::InVain));
+        assert_eq!(strangers.begun(&[lid(1)]), [], "nobody waits for it");
+        assert_eq!(strangers.asked(&lid(2)), Some(Asked::NotYet));
         assert_eq!(strangers.next(1), [lid(2)], "whose turn it is");
         // It is asked about all the same.
         assert_eq!(strangers.next(AT_ONCE), [lid(2), lid(1)]);
         strangers.answered(&[lid(1)]);
-        assert_eq!(strangers.asked(&lid(1)), Asked::Answered);
+        assert_eq!(strangers.asked(&lid(1)), Some(Asked::Answered));
+    }
+
+    #[test]
+    fn what_was_asked_in_vain_before_is_asked_about_without_waiting() {
+        let strangers = Strangers::default();
+        assert_eq!(strangers.ask(&lid(1), TRIES), Asked::InVain);
+        assert_eq!(strangers.next(1), [lid(1)]);
     }
 }

@@ -13,7 +13,7 @@ use super::people;
 use super::stored::select_each;
 use super::stored::{Stored, group_of, json, select};
 use super::targets::{self, Revealed};
-use super::trace::{self, Dropped, Ruling};
+use super::trace::{self, Dropped, Gate, Ruling, Trace};
 use super::{PeerKey, Pending, SessionId, Store, Tx, media, sealed, votes};
 use crate::identity::{Address, ChatKind};
 use crate::inbound::{Draft, reveal};
@@ -149,6 +149,14 @@ impl Store {
     ) -> Pending<Vec<Stored>> {
         self.submit(move |tx| {
             let before = now.saturating_sub(max_age);
+            let too_old = Ruling {
+                rule: "max_event_age_secs".to_owned(),
+                trace: Trace {
+                    at: now,
+                    forms: Vec::new(),
+                    gates: vec![Gate::new("max_event_age_secs", "too old")],
+                },
+            };
             loop {
                 let mut rows = Vec::new();
                 if limit > 0 {
@@ -161,14 +169,14 @@ impl Store {
                 // A message that was emitted before, or was kept for an approval, is not old, only late.
                 let expired = tx
                     .prepare_cached(
-                        "UPDATE inbox SET state = ?1, verdict = 'max_event_age_secs'
+                        "UPDATE inbox SET state = ?1, verdict = ?4, trace = ?5
                          WHERE state = 0 AND id <= ?2 AND timestamp < ?3 AND attempts = 0 AND held IS NULL",
                     )?
-                    .execute([state::EXPIRED, last, before])?;
+                    .execute(params![state::EXPIRED, last, before, too_old.rule, too_old.stored()])?;
                 if expired == 0 {
                     return Ok(rows);
                 }
-                (0..expired).for_each(|_| tx.count_gate("max_event_age_secs"));
+                (0..expired).for_each(|_| tx.count_gate(&too_old.rule));
             }
         })
     }
@@ -264,15 +272,20 @@ impl Store {
     }
 
     /// Sets a message aside on which there is no verdict: it is neither emitted nor erased, and counts as unconfirmed.
+    /// With the sender's next one WhatsApp is asked anew who that is.
     pub fn set_aside(&self, id: RowId, ruling: impl Into<Ruling>) -> Pending<()> {
         let ruling = ruling.into();
         self.submit(move |tx| {
             let set_aside = tx
                 .prepare_cached(
-                    "UPDATE inbox SET state = ?2, verdict = ?3, trace = ?4 WHERE id = ?1 AND state = 0",
+                    "UPDATE inbox SET state = ?2, verdict = ?3, trace = ?4 WHERE id = ?1 AND state IN (0, 7)",
                 )?
                 .execute(params![id.0, state::UNCONFIRMED, ruling.rule, ruling.stored()])?;
             if set_aside > 0 {
+                tx.prepare_cached(
+                    "UPDATE alias SET tries = 0 WHERE peer = (SELECT sender FROM inbox WHERE id = ?1)",
+                )?
+                .execute([id.0])?;
                 tx.count_gate(&ruling.rule);
             }
             Ok(())
@@ -474,14 +487,14 @@ fn insert(tx: &Tx<'_>, message: &NewInbound) -> rusqlite::Result<Inserted> {
 
 /// What was deleted before it was given to the agent as context is not given any more. Who may delete it was looked at.
 fn taken_back(tx: &Tx<'_>, chat: PeerKey, revocation: &Draft) -> rusqlite::Result<()> {
-    tx.prepare_cached(
-        "UPDATE inbox SET state = ?3, draft = NULL, raw = NULL WHERE chat = ?1 AND stanza = ?2 AND state = 7",
-    )?
-    .execute(params![
-        chat.0,
-        revocation.target_message_id,
-        state::DENIED
-    ])?;
-    tx.text_erased();
+    let said: Vec<i64> = tx
+        .prepare_cached("SELECT id FROM inbox WHERE chat = ?1 AND stanza = ?2 AND state = 7")?
+        .query_map(params![chat.0, revocation.target_message_id], |row| {
+            row.get(0)
+        })?
+        .collect::<rusqlite::Result<_>>()?;
+    for said in said {
+        erase(tx, RowId(said), "message.revoked")?;
+    }
     Ok(())
 }

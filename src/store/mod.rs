@@ -25,6 +25,7 @@ mod pairing;
 mod peers;
 mod pending;
 mod people;
+mod promise;
 mod rate;
 mod reader;
 mod reads;
@@ -73,6 +74,7 @@ pub use pairing::{Applicant, CODE_LIFETIME, Decided, PAIRING_CODE};
 pub use peers::{Peer, PeerKey};
 pub use pending::{Again, MessageName};
 pub use people::Named;
+pub use promise::Pending;
 pub use rate::{Limits, Pace, Rate};
 pub use reads::Unread;
 pub use remains::Remnant;
@@ -86,10 +88,9 @@ pub use trace::{Dropped, Explained, Gate, Ruling, Trace};
 pub use turns::Turns;
 pub use uploads::{StagedName, Unsynced, Uploaded};
 pub use votes::{Cast, Standing};
-pub use writer::Pending;
 
+pub(crate) use promise::{Commit, Foreseen};
 use reader::Reader;
-pub(crate) use writer::{Commit, Foreseen};
 use writer::{Haste, Tx, Writer};
 
 /// A handle to an account's `channel.db`. Clones share it; dropping the last one waits until everything that was

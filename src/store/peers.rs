@@ -100,6 +100,29 @@ impl Store {
         })
     }
 
+    /// How often WhatsApp was asked whose this address is, since it answered last, or a message was set aside for want of an
+    /// answer.
+    pub fn tries(&self, address: Address) -> Pending<u32> {
+        self.look(move |tx| {
+            let tries = tx
+                .prepare_cached("SELECT tries FROM alias WHERE address = ?1")?
+                .query_row([address.to_string()], |row| row.get(0))
+                .optional()?;
+            Ok(tries.unwrap_or_default())
+        })
+    }
+
+    /// Notes that number.
+    pub fn set_tries(&self, tries: Vec<(Address, u32)>) -> Pending<()> {
+        self.submit(move |tx| {
+            for (address, tries) in &tries {
+                tx.prepare_cached("UPDATE alias SET tries = ?2 WHERE address = ?1")?
+                    .execute(params![address.to_string(), tries])?;
+            }
+            Ok(())
+        })
+    }
+
     /// The peer that has this address, if it was ever met.
     pub fn peer(&self, address: Address) -> Pending<Option<Peer>> {
         self.look(move |tx| find(tx, &address)?.map(|key| load(tx, key)).transpose())

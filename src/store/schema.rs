@@ -311,6 +311,8 @@ const MIGRATIONS: &[&str] = &["
     INSERT INTO remains SELECT place, '' FROM remains_before;
     INSERT INTO remains SELECT place, upload FROM remains_before WHERE upload IS NOT NULL;
     DROP TABLE remains_before;
+", "
+    ALTER TABLE alias ADD COLUMN tries INTEGER NOT NULL DEFAULT 0;
 "];
 
 /// Opens or creates the file and brings its schema up to date.

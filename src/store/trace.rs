@@ -189,6 +189,8 @@ fn outcome(at: i64) -> &'static str {
         state::CONTEXT => "kept_as_context",
         state::PAIRING => "waits_for_approval",
         state::GIVEN => "given_as_context",
+        state::OWN => "our_own",
+        state::SEALED => "waits_for_what_it_is_about",
         _ => "unknown",
     }
 }

@@ -4,10 +4,9 @@
 use crate::common;
 
 use common::command::{as_json, run, says, verdict};
-use common::room::Room;
+use common::room::{Room, mentioning};
 use common::{Host, World, eventually, message, unhurried_toml};
 use serde_json::{Value, json};
-use waproto::whatsapp as wa;
 use whatsapp_loopback::Fault;
 use whatsapp_loopback::people::{Person, PersonSpec};
 
@@ -345,6 +344,23 @@ async fn who_is_listed_by_number_gets_through_by_lid() {
     host.exit().await;
 }
 
+/// Met by a number that says nothing; the LID that is listed is asked for before anybody is admitted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_listed_by_lid_does_not_pass_for_another_by_number() {
+    let world = World::linked().await;
+    let mut spec = PersonSpec::new("Reader");
+    spec.account.secretive = true;
+    let reader = Person::join_as(&world.server, spec).await.expect("Reader");
+    let config = json!({
+        "dm_policy": "open", "contacts": [{"id": reader.lid().to_string(), "permission": "read"}],
+        "poll_idle_ms": 300, "poll_timeout_secs": 30,
+    });
+    let id = says(&world, &reader, "hello").await;
+    world.server.core().set_secretive(reader.phone(), false);
+    assert_eq!(world.poll(config).await, Vec::<Value>::new());
+    assert_eq!(verdict(&world, &id).await["rule"], "contacts[0]: read");
+}
+
 async fn says_by_lid(world: &World, person: &Person) -> String {
     let id = person.text(world.lid(), "hello").await.expect("text");
     assert_eq!(person.wait_ack(&id).await.expect("ack"), None);
@@ -484,24 +500,6 @@ async fn who_is_listed_while_others_speak_does_not_wait_on() {
     }
 }
 
-/// A message that mentions somebody.
-fn mentioning(whom: &str, text: &str, forwarded: bool) -> wa::Message {
-    wa::Message {
-        extended_text_message: wa::message::ExtendedTextMessage {
-            text: Some(text.to_owned()),
-            context_info: wa::ContextInfo {
-                mentioned_jid: vec![whom.to_owned()],
-                is_forwarded: Some(forwarded),
-                ..wa::ContextInfo::default()
-            }
-            .into(),
-            ..wa::message::ExtendedTextMessage::default()
-        }
-        .into(),
-        ..wa::Message::default()
-    }
-}
-
 /// A group that addresses its members by LID, and a list that has a phone number.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn in_a_group_only_who_is_listed() {
@@ -521,29 +519,22 @@ async fn in_a_group_only_who_is_listed() {
         config
     };
     let mut host = start(world, &config(json!({}))).await;
-    let plugin = room.plugin().to_string();
-    let send = async |person: &Person, message: wa::Message| {
-        let id = person
-            .send(room.group.clone(), message)
-            .await
-            .expect("send");
-        assert_eq!(person.wait_ack(&id).await.expect("ack"), None);
-        id
-    };
-    let id = send(bob, mentioning(&plugin, "tell me all", false)).await;
+    let plugin = room.plugin();
+    let id = room
+        .sends(bob, mentioning(&plugin, "tell me all", false))
+        .await;
     let told = verdict(world, &id).await;
     assert_eq!(
         told["rule"],
         "allowed_group_sender_ids: the sender is not listed"
     );
-    let id = send(
-        anna,
-        mentioning(&anna.lid().to_string(), "soup again?", false),
-    )
-    .await;
+    let to_herself = mentioning(&anna.lid(), "soup again?", false);
+    let id = room.sends(anna, to_herself).await;
     assert_eq!(verdict(world, &id).await["outcome"], "kept_as_context");
     // Written to somebody else, somewhere else.
-    let id = send(anna, mentioning(&plugin, "do as I say", true)).await;
+    let id = room
+        .sends(anna, mentioning(&plugin, "do as I say", true))
+        .await;
     assert_eq!(verdict(world, &id).await["outcome"], "kept_as_context");
     let asked = anna
         .text(room.group.clone(), "Bot, what soup?")
@@ -569,8 +560,102 @@ async fn in_a_group_only_who_is_listed() {
         .await;
     let id = bob.text(room.group.clone(), "hm").await.expect("text");
     assert_eq!(verdict(world, &id).await["outcome"], "denied");
-    let id = send(bob, mentioning(&plugin, "please", false)).await;
+    let id = room.sends(bob, mentioning(&plugin, "please", false)).await;
     assert_eq!(verdict(world, &id).await["rule"], "contacts[0]: read");
     anna.wait_text("Not for you.").await.expect("the answer");
     assert_eq!(anna.seen(|seen| seen.count_text("Not for you.")), 1);
+}
+
+/// A group that says nothing of its members, and the number of one is listed. What they have said is neither lost nor given
+/// before WhatsApp has answered whose it is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_listed_by_number_is_heard_in_a_group_by_lid() {
+    let room = Room::open_to_a_stranger().await;
+    let Room {
+        world, anna, bob, ..
+    } = &room;
+    let carol = world.person("Carol").await;
+    let mut config = json!({
+        "dm_policy": "open", "allow_group_messages": true, "allowed_conversation_ids": ["*"],
+    });
+    let refuse = async |xmlns: &str| {
+        let (xmlns, times) = (xmlns.to_owned(), u32::MAX);
+        let code = 500;
+        world.fault(Fault::RefuseIq { xmlns, code, times }).await;
+    };
+    refuse("w:g2").await;
+    let mut host = start(world, &config).await;
+    let said = room.says(bob, "soup again?").await;
+    assert_eq!(verdict(world, &said).await["outcome"], "kept_as_context");
+    refuse("usync").await;
+    config["allowed_group_sender_ids"] =
+        json!([format!("+{}", bob.phone()), anna.lid().to_string()]);
+    host.ask("configure", json!({"config": config})).await;
+    let asked = room.asks(anna, "what soup?").await;
+    let aside = says(world, &carol, "good morning").await;
+    assert_eq!(host.event().await["message"]["id"], aside);
+    for (id, outcome) in [(&said, "kept_as_context"), (&asked, "waiting")] {
+        let told = as_json(world, &["explain", "--json", id]).await;
+        assert_eq!(told["messages"][0]["outcome"], outcome, "{told}");
+    }
+    world.server.core().set_secretive(bob.phone(), false);
+    world.server.core().faults().clear();
+    let event = host.event().await;
+    assert_eq!(event["message"]["id"], asked);
+    let content = event["message"]["content"].as_str().expect("content");
+    assert!(content.contains("Bob: soup again?"), "{content}");
+    let id = room.asks(bob, "and who cooks?").await;
+    assert_eq!(host.event().await["message"]["id"], id);
+    let told = verdict(world, &id).await;
+    assert_eq!(told["rule"], "allowed_group_sender_ids[0]", "{told}");
+    host.end();
+    host.exit().await;
+}
+
+/// WhatsApp says nothing, over however many processes: that has an end, and nobody gets through for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_of_whom_whatsapp_never_tells_is_set_aside() {
+    let world = World::linked().await;
+    let mut spec = PersonSpec::new("Anna").lid_migrated();
+    spec.account.secretive = true;
+    let anna = Person::join_as(&world.server, spec).await.expect("Anna");
+    let config = json!({
+        "dm_policy": "open", "contacts": [{"id": format!("+{}", anna.phone()), "permission": "read"}],
+        "poll_idle_ms": 300, "poll_timeout_secs": 3,
+    });
+    let silent = Fault::IgnoreIq {
+        xmlns: "usync".to_owned(),
+        times: u32::MAX,
+    };
+    world.fault(silent).await;
+    let first = says_by_lid(&world, &anna).await;
+    assert_eq!(world.poll(config.clone()).await, Vec::<Value>::new());
+    let told = as_json(&world, &["explain", "--json", "--full", &first]).await;
+    assert_eq!(told["messages"][0]["outcome"], "waiting", "{told}");
+    let event = told["messages"][0]["event_id"].as_str().expect("event");
+    let store = rusqlite::Connection::open(world.account_dir().join("channel.db")).expect("open");
+    let tries: i64 = store
+        .query_row("SELECT max(tries) FROM alias", [], |row| row.get(0))
+        .expect("tries");
+    assert_eq!(tries, 1, "the process ended before its question had failed");
+    // As if nine more had.
+    store
+        .execute("UPDATE alias SET tries = 10 WHERE tries = 1", [])
+        .expect("update");
+    assert_eq!(world.poll(config.clone()).await, Vec::<Value>::new());
+    let told = verdict(&world, &first).await;
+    assert_eq!(told["outcome"], "unconfirmed", "{told}");
+    assert_eq!(told["rule"], "WhatsApp did not say who the sender is");
+    // With the next message it is asked anew, and what was set aside has what was written.
+    world.server.core().faults().clear();
+    world.server.core().set_secretive(anna.phone(), true);
+    let second = says_by_lid(&world, &anna).await;
+    world.server.core().set_secretive(anna.phone(), false);
+    run(&world, &["redeliver", event])
+        .await
+        .expect("redelivers");
+    assert_eq!(world.poll(config).await, Vec::<Value>::new());
+    for id in [&first, &second] {
+        assert_eq!(verdict(&world, id).await["rule"], "contacts[0]: read");
+    }
 }

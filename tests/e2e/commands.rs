@@ -5,6 +5,7 @@ use crate::common;
 
 use std::process::{Output, Stdio};
 
+use common::command::{as_json, says, verdict};
 use common::{World, open, timeout};
 use serde_json::{Value, json};
 
@@ -243,6 +244,57 @@ async fn linked_in_use_and_unlinked() {
     assert_eq!(devices.len(), 1, "WhatsApp was not told");
     assert!(!world.account_dir().join("store.db").exists());
     approval("UPDATE approval SET at = at + 1");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_who_wait_and_settings_that_change() {
+    let world = World::linked().await;
+    let _alike = alike(&world);
+    let mut host = world.host();
+    let config = json!({"dm_policy": "pairing"});
+    host.ask("start_ingress", json!({"config": config})).await;
+    let mut waiting = Vec::new();
+    for name in ["Anna", "Bob"] {
+        let person = world.person(name).await;
+        let id = says(&world, &person, "let me in").await;
+        verdict(&world, &id).await;
+        let pending = as_json(&world, &["access", "pending", "--json"]).await;
+        let all = pending["pending"].as_array().expect("pending");
+        let waits = all.iter().find(|waits| waits["name"] == name);
+        let code = waits.expect("waits")["code"].as_str().expect("code");
+        waiting.push((person.phone().to_owned(), id, code.to_owned()));
+    }
+    let [(anna, first, annas), (_, second, bobs)] = waiting.as_slice() else {
+        panic!("two");
+    };
+    let file = world.home.path().join("settings.json");
+    std::fs::write(&file, json!({"dm_policy": "open"}).to_string()).expect("write");
+    let settings = file.to_str().expect("path");
+    let mut told = String::new();
+    for line in [
+        &["access", "pending"][..],
+        &["explain", first],
+        &["access", "approve", annas],
+        &["access", "list"],
+        &["access", "deny", bobs],
+        &["explain", "--json", second],
+        &["access", "revoke", &format!("+{anna}")],
+        &["reload", "--config", settings],
+        &["reload", "--config", settings],
+    ] {
+        told += &shown(&world, line).await;
+    }
+    for (said, name) in [
+        (first, "[FIRST]"),
+        (second, "[SECOND]"),
+        (annas, "[ANNAS CODE]"),
+        (bobs, "[BOBS CODE]"),
+    ] {
+        told = told.replace(said.as_str(), name);
+    }
+    insta::assert_snapshot!("strangers", told);
+    host.end();
+    host.exit().await;
 }
 
 /// Where nobody answers.

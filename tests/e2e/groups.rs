@@ -2,10 +2,13 @@
 
 use crate::common;
 
+use std::time::{Duration, Instant};
+
 use common::room::Room;
 use common::{Host, World, message};
 use serde_json::{Value, json};
 use waproto::whatsapp as wa;
+use whatsapp_loopback::Fault;
 use whatsapp_loopback::people::{Person, PersonSpec};
 
 fn config() -> Value {
@@ -31,46 +34,12 @@ impl Room {
         json!({"config": config(), "message": message(content, self.to())})
     }
 
-    /// Somebody writes and the server has it.
-    async fn says(&self, person: &Person, text: &str) -> String {
-        let id = person.text(self.group.clone(), text).await.expect("text");
-        assert_eq!(person.wait_ack(&id).await.expect("ack"), None);
-        id
-    }
-
-    /// Somebody mentions the plugin.
-    async fn asks(&self, person: &Person, question: &str) -> String {
-        let plugin = self.plugin();
-        let text = format!("@{} {question}", plugin.user);
-        let message = mentioning(&text, vec![plugin.to_string()]);
-        let id = person.send(self.group.clone(), message).await;
-        let id = id.expect("send");
-        assert_eq!(person.wait_ack(&id).await.expect("ack"), None);
-        id
-    }
-
     /// Answers a question of Anna's as a host does.
     async fn answer(&self, host: &mut Host, question: &str, text: &str) -> Value {
         let mut metadata = self.to();
         metadata["reply_to_message_id"] = json!(question);
         let params = json!({"config": config(), "message": message(text, metadata)});
         host.ask("deliver", params).await["delivery"].clone()
-    }
-}
-
-fn mentioning(text: &str, mentioned_jid: Vec<String>) -> wa::Message {
-    wa::Message {
-        extended_text_message: wa::message::ExtendedTextMessage {
-            text: Some(text.to_owned()),
-            context_info: wa::ContextInfo {
-                mentioned_jid,
-                ..wa::ContextInfo::default()
-            }
-            .into(),
-            ..wa::message::ExtendedTextMessage::default()
-        }
-        .into(),
-        ..wa::Message::default()
     }
 }
 
@@ -371,4 +340,74 @@ async fn a_community_and_its_groups() {
     let got = anna.wait_text("hello").await.expect("arrives");
     assert_eq!(*got.chat(), cooks);
     assert_eq!(anna.seen(|seen| seen.count_text("hello")), 1);
+}
+
+/// What waits for the name of its group holds nobody else up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_of_which_the_server_says_nothing_holds_up_itself_alone() {
+    let room = Room::open(true).await;
+    let Room { world, anna, .. } = &room;
+    let silent = Fault::IgnoreIq {
+        xmlns: "w:g2".to_owned(),
+        times: u32::MAX,
+    };
+    world.fault(silent).await;
+    let mut config = config();
+    config["dm_policy"] = json!("open");
+    let mut host = world.host();
+    host.ask("start_ingress", json!({"config": config})).await;
+    let asked = room.asks(anna, "what soup?").await;
+    let aside = anna.text(world.lid(), "psst").await.expect("text");
+    let event = host.event().await;
+    assert_eq!(event["message"]["id"], aside, "{event}");
+    let event = host.event().await;
+    assert_eq!(event["message"]["id"], asked, "{event}");
+    assert_eq!(event["metadata"].get("conversation_title"), None);
+    // Of another group nothing is known either, and what happens in it waits as well.
+    config["events"] = json!(["message", "group"]);
+    host.ask("configure", json!({"config": config})).await;
+    let other = world.group(anna, "Bakers").await;
+    anna.subject(&other, "Brewers").await.expect("subject");
+    let aside = anna.text(world.lid(), "psst again").await.expect("text");
+    let event = host.event().await;
+    assert_eq!(event["message"]["id"], aside, "{event}");
+    let event = host.event().await;
+    let kind = event["event_type"].as_str().expect("type");
+    assert!(kind.starts_with("group."), "{event}");
+    host.end();
+    host.exit().await;
+}
+
+/// What it costs grows with what waits, not with its square.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_poll_goes_through_a_thousand_messages_of_talk() {
+    let room = Room::open(true).await;
+    let Room { world, bob, .. } = &room;
+    room.says(bob, "soup again?").await;
+    world.ok("push", room.push("first")).await;
+    common::eventually("Bob's message is there", || {
+        world.unacknowledged().is_empty()
+    })
+    .await;
+    let path = world.account_dir().join("channel.db");
+    let store = rusqlite::Connection::open(path).expect("channel.db");
+    let copied = store.execute(
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 999)
+         INSERT INTO inbox (chat, sender, stanza, event_id, route, timestamp, push_name, draft, raw, state, stored)
+         SELECT chat, sender, stanza || i, event_id || i, route, timestamp, push_name, draft, raw, state, stored
+         FROM inbox, n WHERE state = 0",
+        [],
+    );
+    assert_eq!(copied.expect("copies"), 999);
+    drop(store);
+    let asked = room.asks(&room.anna, "what soup?").await;
+    let began = Instant::now();
+    let events = world.poll(config()).await;
+    let took = began.elapsed();
+    assert_eq!(events.len(), 1, "{events:?}");
+    assert_eq!(events[0]["message"]["id"], asked);
+    let context = events[0]["metadata"]["group_context"].as_str();
+    let context: Value = serde_json::from_str(context.expect("context")).expect("JSON");
+    assert_eq!(context.as_array().map(Vec::len), Some(20), "{context}");
+    assert!(took < Duration::from_secs(10), "{took:?}");
 }

@@ -155,6 +155,9 @@ fn what_was_deleted_is_no_context_any_more() {
         let row = store.waiting().remove(0);
         let context = store.context(row.id, 20).wait().unwrap();
         assert_eq!(context.is_empty(), gone, "{by} {admin}");
+        let told = store.explain("A1".to_owned()).wait().unwrap().remove(0);
+        let rule = if gone { "message.revoked" } else { "mention" };
+        assert_eq!(told.rule.as_deref(), Some(rule), "{by} {admin}");
     }
 }
 

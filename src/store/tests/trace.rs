@@ -57,6 +57,25 @@ fn what_was_too_old_says_so() {
         (found.outcome, found.rule.as_deref()),
         ("too_old", Some("max_event_age_secs"))
     );
+    let gates = &found.trace.as_ref().unwrap().gates;
+    assert_eq!(*gates, [Gate::new("max_event_age_secs", "too old")]);
+}
+
+#[test]
+fn questions_count_until_a_message_was_set_aside_for_them() {
+    let store = TestStore::new();
+    store.put(direct(ANN_LID, "M1"));
+    let row = store.waiting().remove(0).id;
+    let tries = || store.tries(jid(ANN_LID)).wait().unwrap();
+    store.set_tries(vec![(jid(ANN_LID), 10)]).wait().unwrap();
+    assert_eq!(tries(), 10);
+    store.set_aside(row, "unsaid".to_owned()).wait().unwrap();
+    assert_eq!(tries(), 0);
+    let found = &store.explain("M1".to_owned()).wait().unwrap()[0];
+    assert_eq!(
+        (found.outcome, found.rule.as_deref()),
+        ("unconfirmed", Some("unsaid"))
+    );
 }
 
 #[test]

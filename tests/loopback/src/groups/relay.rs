@@ -9,6 +9,7 @@ use crate::{
     message::{self, addressed, ciphertexts, other_form},
     presence::{relayed, send_live},
     session::Session,
+    sync::lock,
     wire::node::{self},
 };
 
@@ -30,16 +31,19 @@ pub fn may_send(session: &Session, jid: &Jid, message: &Node) -> Result<(), u16>
 }
 
 fn head(session: &Session, group: &Group) -> Vec<(&'static str, NodeValue)> {
-    vec![
+    let mut head = vec![
         ("from", group.jid().into()),
         ("participant", session.jid(group.family).into()),
-        other_form(
+        ("addressing_mode", group.mode().into()),
+    ];
+    if !lock(&session.account.state).secretive {
+        head.push(other_form(
             &session.account,
             group.family,
             ["participant_pn", "participant_lid"],
-        ),
-        ("addressing_mode", group.mode().into()),
-    ]
+        ));
+    }
+    head
 }
 
 /// Hands a message to every device of the members but the sender's.
