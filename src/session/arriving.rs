@@ -20,7 +20,7 @@ pub(super) async fn wait(shared: &Shared, deadline: Instant) {
     let mut moved = Instant::now();
     while moved.elapsed() < STILL {
         // Between two files there is a moment without any.
-        if seen.is_empty() && nothing_is_due(shared).await {
+        if seen.is_empty() && (!shared.downloads.is_at_work() || nothing_is_due(shared).await) {
             return;
         }
         tokio::select! {

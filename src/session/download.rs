@@ -24,9 +24,7 @@ use crate::clock::now;
 use crate::identity::Address;
 use crate::inbound::MediaSource;
 use crate::media::depot::{Depot, is_object};
-use crate::store::{
-    AttachmentId, AttachmentToken, ContentHash, Fetching, RESERVE, ToFetch, available,
-};
+use crate::store::{AttachmentId, AttachmentToken, ContentHash, RESERVE, ToFetch, available};
 
 /// Files at a time, from as many chats.
 const AT_ONCE: usize = 16;
@@ -43,8 +41,6 @@ const WAITING_FOR_PHONE: usize = 64;
 const PUT_AT_ONCE: usize = FEW;
 /// What stays free on the disk: the reserve, and room for what else is written meanwhile.
 const FREE: u64 = RESERVE + (16 << 20);
-/// Larger files WhatsApp does not have.
-const LARGEST: u64 = 2 << 30;
 /// How often is looked for what may be let go.
 const TIDY: Duration = Duration::from_secs(3600);
 
@@ -124,7 +120,12 @@ impl Downloads {
         });
     }
 
-    fn asked(&self) -> MutexGuard<'_, Vec<(AttachmentToken, u64)>> {
+    /// Whether anything is fetched.
+    pub(super) fn is_at_work(&self) -> bool {
+        self.limits.borrow().is_some() || !self.asked().is_empty()
+    }
+
+    pub(super) fn asked(&self) -> MutexGuard<'_, Vec<(AttachmentToken, u64)>> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -199,7 +200,7 @@ impl Downloads {
     }
 
     /// Lets a file that is on its way be larger than it might be when it was begun.
-    fn allow(&self, id: AttachmentId, most: u64) {
+    pub(super) fn allow(&self, id: AttachmentId, most: u64) {
         if let Some(running) = self.running().get(&id) {
             running.meter.allow(most);
         }
@@ -310,29 +311,6 @@ impl Drop for Removal<'_> {
     }
 }
 
-/// Somebody waits for what he asked for by name. Dropped, he does no more.
-struct Asked<'a> {
-    downloads: &'a Downloads,
-    what: (AttachmentToken, u64),
-}
-
-impl<'a> Asked<'a> {
-    fn new(downloads: &'a Downloads, token: AttachmentToken, most: u64) -> Self {
-        let what = (token, most);
-        downloads.asked().push(what);
-        Self { downloads, what }
-    }
-}
-
-impl Drop for Asked<'_> {
-    fn drop(&mut self) {
-        let mut asked = self.downloads.asked();
-        if let Some(own) = asked.iter().position(|other| *other == self.what) {
-            asked.swap_remove(own);
-        }
-    }
-}
-
 /// Fetches what is wanted until the session ends.
 pub(super) async fn fetch_wanted(shared: Arc<Shared>) {
     let mut limits = shared.downloads.limits.subscribe();
@@ -430,43 +408,6 @@ async fn start(
     shared.store.next_fetch(now()).await
 }
 
-/// Fetches a file of at most so many bytes that somebody asks for by name, whatever became of it before.
-///
-/// # Errors
-/// The code of [`crate::media::reason`] that says why it cannot be had now.
-pub(super) async fn fetch_now(
-    shared: &Shared,
-    token: AttachmentToken,
-    most: u64,
-    deadline: Instant,
-) -> Result<Result<(), String>, crate::store::StoreError> {
-    let most = most.min(LARGEST);
-    let mut changed = shared.store.media_signal();
-    let _asked = Asked::new(&shared.downloads, token, most);
-    let Some(id) = shared.store.want_attachment(token, now()).await? else {
-        return Ok(Err("incomplete".to_owned()));
-    };
-    shared.downloads.allow(id, most);
-    loop {
-        changed.borrow_and_update();
-        let failed = match shared.store.fetching(id).await? {
-            Some((Fetching::Here, _)) => return Ok(Ok(())),
-            Some((Fetching::Wanted, None)) => None,
-            // It is tried again at once, a few times.
-            Some((Fetching::Wanted, Some(reason))) if reason == "download_failed" => None,
-            Some((_, reason)) => Some(reason.unwrap_or_default()),
-            None => Some("incomplete".to_owned()),
-        };
-        if let Some(reason) = failed {
-            return Ok(Err(reason));
-        }
-        tokio::select! {
-            changed = changed.changed() => if changed.is_err() { return Ok(Err("pending".to_owned())) },
-            () = tokio::time::sleep_until(deadline) => return Ok(Err("pending".to_owned())),
-        }
-    }
-}
-
 /// A download under way. Dropped, it is no more.
 pub(super) struct Guard {
     pub(super) shared: Arc<Shared>,
@@ -501,6 +442,7 @@ impl Drop for Guard {
 
 #[cfg(test)]
 mod tests {
+    use super::super::asked::Asked;
     use super::*;
 
     fn file(id: i64, key: u8, chat: &str) -> ToFetch {

@@ -12,15 +12,14 @@ use std::time::Duration;
 
 use tempfile::NamedTempFile;
 use wacore::download::MediaType;
-use wacore::media_retry::MediaRetryResult;
 use whatsapp_rust::download::DownloadParams;
-use whatsapp_rust::features::{MediaReuploadError, MediaReuploadRequest};
 use whatsapp_rust::{Client, ErrorChainExt};
 
+use super::Shared;
 use super::download::Guard;
+use super::reupload::upload_again;
 use super::sink::{Meter, Sink};
 use super::tidy::{discard, on_depot};
-use super::{Shared, jid};
 use crate::clock::now;
 use crate::media::depot::{DepotError, Passage, object};
 use crate::store::{ContentHash, Pending, Remnant, StoreError, ToFetch};
@@ -31,18 +30,16 @@ const BUFFER: usize = 64 << 10;
 const STALLED: Duration = Duration::from_secs(60);
 /// Until there may be space again.
 pub(super) const NO_SPACE: i64 = 60;
-/// Until a phone may be there again; it doubles.
-const NO_PHONE: i64 = 600;
 /// Until the network may be better; it doubles.
 const NO_NETWORK: i64 = 1;
 /// The longest of these pauses.
 const LONGEST_PAUSE: i64 = 6 * 3600;
 /// How often a file is tried.
-const ATTEMPTS: u32 = 10;
+pub(super) const ATTEMPTS: u32 = 10;
 
 /// Why there is no file.
 #[derive(Debug)]
-struct Failure {
+pub(super) struct Failure {
     /// Stable, in snake_case; what it means is in [`crate::media::reason`].
     reason: &'static str,
     /// After how many seconds it is worth another attempt; the pause of a repeated one is longer.
@@ -53,7 +50,7 @@ struct Failure {
 }
 
 impl Failure {
-    fn last(reason: &'static str, detail: impl ToString) -> Self {
+    pub(super) fn last(reason: &'static str, detail: impl ToString) -> Self {
         Self {
             reason,
             again: None,
@@ -62,7 +59,7 @@ impl Failure {
         }
     }
 
-    fn again(reason: &'static str, after: i64, detail: impl ToString) -> Self {
+    pub(super) fn again(reason: &'static str, after: i64, detail: impl ToString) -> Self {
         Self {
             reason,
             again: Some(after),
@@ -83,7 +80,7 @@ impl Failure {
     }
 
     /// In how many seconds a file is tried again that was tried so often before; none if it is not.
-    fn pause(&self, attempts: u32) -> Option<i64> {
+    pub(super) fn pause(&self, attempts: u32) -> Option<i64> {
         match self.counts {
             true if attempts + 1 < ATTEMPTS => Some((self.again? << attempts).min(LONGEST_PAUSE)),
             true => None,
@@ -91,7 +88,7 @@ impl Failure {
         }
     }
 
-    fn not_counted(self) -> Self {
+    pub(super) fn not_counted(self) -> Self {
         Self {
             counts: false,
             ..self
@@ -108,11 +105,13 @@ pub(super) async fn fetch(guard: Guard, file: ToFetch, most: Result<u64, &'stati
     let mut begun = false;
     let failure = match attempt(&guard, &client, &file, most, &mut begun).await {
         Ok(()) => return true,
-        Err(failure) if failure.reason == GONE => match ask_phone(&guard, &client, &file).await {
-            // It is to be fetched again, and its turn comes.
-            Ok(()) => return false,
-            Err(failure) => failure,
-        },
+        Err(failure) if failure.reason == GONE => {
+            match upload_again(&guard, &client, &file).await {
+                // It is to be fetched again, and its turn comes.
+                Ok(()) => return false,
+                Err(failure) => failure,
+            }
+        }
         Err(failure) => failure,
     };
     // It is not the file that is wrong, nor where it comes from.
@@ -150,7 +149,7 @@ pub(super) async fn fetch(guard: Guard, file: ToFetch, most: Result<u64, &'stati
 }
 
 /// WhatsApp has the file no more.
-const GONE: &str = "expired";
+pub(super) const GONE: &str = "expired";
 /// The disk has no place for it.
 const FULL: &str = "storage_full";
 /// The disk does not take it for some other reason.
@@ -320,7 +319,7 @@ async fn place_of(shared: &Arc<Shared>, sha256: ContentHash) -> Result<Option<St
 }
 
 /// What the store says, or why it does not.
-async fn noted<T>(pending: Pending<T>) -> Result<T, Failure> {
+pub(super) async fn noted<T>(pending: Pending<T>) -> Result<T, Failure> {
     pending.await.map_err(|error| Failure::store(&error))
 }
 
@@ -377,58 +376,6 @@ fn failure(meter: &Meter, error: &anyhow::Error) -> Failure {
         }
         _ => Failure::again("download_failed", NO_NETWORK, error),
     }
-}
-
-/// Has the phone upload a file again that WhatsApp no longer has, and notes its new path. That may take long; others
-/// have the place meanwhile.
-async fn ask_phone(guard: &Guard, client: &Arc<Client>, file: &ToFetch) -> Result<(), Failure> {
-    let shared = &guard.shared;
-    let gone = |detail: &str| Failure::last(GONE, detail);
-    let later = |detail: &dyn std::fmt::Display| Failure::again("phone_offline", NO_PHONE, detail);
-    let Some(media_key) = &file.source.key else {
-        return Err(gone("nobody has the key of a newsletter's media"));
-    };
-    if file.attempts + 1 >= ATTEMPTS {
-        return Err(gone("what the phone uploads is gone again and again"));
-    }
-    let Some(chat) = jid(&file.chat) else {
-        return Err(gone("its chat has no address"));
-    };
-    let participant = file.sender.as_ref().and_then(jid);
-    if !guard.give_way() {
-        return Err(later(&"it has enough to do").not_counted());
-    }
-    // Who ends this process meanwhile does not have it asked again and again.
-    if let Some(pause) = later(&"it was asked").pause(file.attempts) {
-        let next = now().saturating_add(pause);
-        drop(shared.store.media_rests(file.id, next));
-    }
-    let turn = shared.downloads.turn_of(&file.chat);
-    let _first_of_chat = turn.acquire().await;
-    let _turn = shared.downloads.asking.acquire().await;
-    let request = MediaReuploadRequest {
-        msg_id: &file.stanza_id,
-        chat_jid: &chat,
-        media_key,
-        is_from_me: false,
-        participant: participant.as_ref(),
-    };
-    let direct_path = match client.media_reupload().request(&request).await {
-        Ok(MediaRetryResult::Success { direct_path }) => direct_path,
-        Ok(MediaRetryResult::NotFound) => return Err(gone("the phone has it no more either")),
-        Ok(other) => return Err(later(&format_args!("the phone says {other:?}"))),
-        Err(error @ MediaReuploadError::InvalidRequest(_)) => return Err(gone(&error.to_string())),
-        Err(error) => return Err(later(&error)),
-    };
-    if !direct_path.starts_with('/') {
-        return Err(gone("the phone names no path"));
-    }
-    tracing::info!(
-        chat = file.chat.redacted(),
-        "the phone has uploaded expired media again"
-    );
-    let moved = shared.store.media_moved(file.id, direct_path, now());
-    noted(moved).await
 }
 
 fn media_type(kind: &str) -> MediaType {

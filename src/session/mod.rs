@@ -10,6 +10,7 @@ mod addressed;
 mod again;
 mod ahead;
 mod arriving;
+mod asked;
 mod attempt;
 mod backend;
 mod barrier;
@@ -33,6 +34,7 @@ mod reachout;
 mod reaction;
 mod reading;
 mod receive;
+mod reupload;
 mod runtime;
 mod sink;
 mod state;
@@ -401,7 +403,7 @@ impl Session {
         most: u64,
         deadline: Instant,
     ) -> Result<Result<(), String>, StoreError> {
-        download::fetch_now(&self.shared, token, most, deadline).await
+        asked::fetch_now(&self.shared, token, most, deadline).await
     }
 
     /// Waits, at most until `deadline`, for what is being fetched, for as long as it comes.
