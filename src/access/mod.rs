@@ -12,7 +12,7 @@ mod verdict;
 use gates::Trail;
 pub use outbound::Unauthorized;
 pub use verdict::{Judgement, Verdict};
-use verdict::{NO_ROUTE, deny};
+use verdict::{NO_ROUTE, NO_ROUTE_FOR_TEXT, deny};
 
 use crate::config::{Config, DmPolicy, GroupActivation, Permission};
 use crate::identity::{Address, ChatKind, IdEntry};
@@ -203,7 +203,7 @@ impl<'a> Policy<'a> {
             && position(&config.allowed_conversation_ids, chat, true).is_some()
     }
 
-    /// Whether the lists refuse this person, whichever route a message of theirs would take.
+    /// Whether this person is refused, whatever they say.
     pub fn refuses(&self, subject: &Subject<'_>) -> bool {
         self.inbound(subject).refuses()
     }
@@ -278,10 +278,22 @@ impl<'a> Policy<'a> {
         };
         match self.activation(subject, trail) {
             Some(activation) => self.emit(subject, activation, permission, rule, trail),
+            // Whose mention would reach nobody is not heard in passing either.
+            None if self.leads_nowhere(subject) => {
+                trail.note("routes", "none matches");
+                deny(NO_ROUTE)
+            }
             None => Verdict::Context {
                 rule: "group_activation: mention".to_owned(),
             },
         }
+    }
+
+    /// Whether there are routes, and none is for this sender in this conversation, whatever they say.
+    fn leads_nowhere(&self, subject: &Subject<'_>) -> bool {
+        let routes = &self.config.routes;
+        let leads = |route| routes::leads(route, subject, self.own);
+        !routes.is_empty() && !routes.iter().any(leads)
     }
 
     /// Why a group message is for the agent, if it is. A forwarded one was written to somebody else.
@@ -324,7 +336,10 @@ impl<'a> Policy<'a> {
             None if routes.is_empty() => {}
             None => {
                 trail.note("routes", "none matches");
-                return deny(NO_ROUTE);
+                return deny(match self.leads_nowhere(subject) {
+                    true => NO_ROUTE,
+                    false => NO_ROUTE_FOR_TEXT,
+                });
             }
         }
         Verdict::Emit {

@@ -5,9 +5,18 @@ use crate::config::Route;
 use crate::identity::{Address, ChatKind, IdEntry};
 use crate::protocol::PLATFORM;
 
-/// Whether every condition of the route holds. `own` are the addresses of the linked account; while they are not
-/// known, no condition on them holds.
+/// Whether every condition of the route holds.
 pub(super) fn matches(route: &Route, subject: &Subject<'_>, own: &[Address]) -> bool {
+    leads(route, subject, own)
+        && route
+            .text_regex
+            .as_ref()
+            .is_none_or(|pattern| pattern.is_match(subject.text))
+}
+
+/// The same for some text or other of this sender in this conversation. `own` are the addresses of the linked account;
+/// while they are not known, no condition on them holds.
+pub(super) fn leads(route: &Route, subject: &Subject<'_>, own: &[Address]) -> bool {
     let holds = |condition: &Option<IdEntry>, addresses: &[Address]| {
         condition
             .as_ref()
@@ -24,8 +33,4 @@ pub(super) fn matches(route: &Route, subject: &Subject<'_>, own: &[Address]) -> 
             subject.kind == ChatKind::Group
                 && (entry.matches(subject.chat) || entry.matches(subject.sender))
         })
-        && route
-            .text_regex
-            .as_ref()
-            .is_none_or(|pattern| pattern.is_match(subject.text))
 }

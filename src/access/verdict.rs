@@ -4,8 +4,10 @@ use crate::config::Permission;
 use crate::protocol::event::ActivationReason;
 use crate::store::Gate;
 
-/// The rule of who is admitted by the lists, and reaches nobody.
+/// The rule of who is admitted by the lists, and reaches nobody, whatever they say.
 pub(super) const NO_ROUTE: &str = "routes: none matches";
+/// The rule of what reaches nobody, though its sender may speak: it does not say what a route asks for.
+pub(super) const NO_ROUTE_FOR_TEXT: &str = "routes: none matches this text";
 
 /// A verdict, and how it came about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,10 +66,10 @@ impl Verdict {
         }
     }
 
-    /// Whether it is the lists that refuse this person, whichever route a message of theirs would take.
+    /// Whether this person is refused, whatever they say.
     pub fn refuses(&self) -> bool {
         match self {
-            Self::Deny { rule } => rule != NO_ROUTE,
+            Self::Deny { rule } => rule != NO_ROUTE_FOR_TEXT,
             Self::ReadOnly { .. } | Self::Pairing { .. } => true,
             Self::Emit { .. } | Self::Context { .. } => false,
         }

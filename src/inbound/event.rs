@@ -21,6 +21,11 @@ use crate::store::{KnownGroup, Linked, Peer, Stored};
 /// What stands before group talk that was not meant for the agent.
 const CONTEXT_HEADING: &str = "Said in this group since the last message to you:";
 
+/// Whatever may be shown as the end of a line.
+const LINE_ENDS: [char; 7] = [
+    '\n', '\r', '\u{b}', '\u{c}', '\u{85}', '\u{2028}', '\u{2029}',
+];
+
 /// Why an event passed, and with what.
 #[derive(Debug, Clone, Copy)]
 pub struct Passed<'a> {
@@ -165,7 +170,11 @@ fn content(message: &Stored, context: &[Stored], own: &Linked) -> String {
         return content;
     }
     // A line of its own is a person's first: what else they said must not pass for somebody else's words.
-    let line = |earlier: &Stored| said(earlier).lines().collect::<Vec<_>>().join("\n  ");
+    let line = |earlier: &Stored| {
+        let said = said(earlier).replace("\r\n", "\n");
+        let lines = said.trim_end_matches(LINE_ENDS).split(LINE_ENDS);
+        lines.collect::<Vec<_>>().join("\n  ")
+    };
     let before: Vec<String> = context.iter().map(line).collect();
     format!("{CONTEXT_HEADING}\n{}\n\n{content}", before.join("\n"))
 }

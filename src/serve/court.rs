@@ -119,7 +119,11 @@ impl Court<'_> {
                 let decides = named || !in_group && self.store.approved_by_number().await?;
                 (lid, decides)
             }
-            (None, Some(phone)) => (phone, policy.names_lids()),
+            (None, Some(phone)) => {
+                let named = policy.names_lids();
+                let decides = named || !in_group && self.store.approved_by_lid().await?;
+                (phone, decides)
+            }
             _ => return Ok(Asked::Answered),
         };
         if !decides || in_group && !policy.hears_group(chat) {

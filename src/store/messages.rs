@@ -46,9 +46,9 @@ pub enum Search {
 /// After so many seconds WhatsApp takes no edit of a message any more: 15 minutes, and room for clocks that differ.
 const EDITED_WITHIN: i64 = 3600;
 
-/// The agent was given these, or may be about to be. What was too old or waits for its poll was never judged, nor is
-/// what was kept for an approval judged anew yet.
-const NOT_WITHHELD: &str = "state NOT IN (3, 6, 8, 10, 11) AND (state <> 0 OR held IS NULL)";
+/// The agent was given these, or may be about to be. What was too old, was set aside or waits for its poll was never
+/// judged, nor is what was kept for an approval judged anew yet.
+const NOT_WITHHELD: &str = "state NOT IN (3, 6, 8, 10, 11) AND (state <> 0 OR held IS NULL) AND (state <> 4 OR emission IS NOT NULL)";
 
 impl Store {
     /// A message of this chat; by the id of an edit the message that was edited. An id is its sender's choice, so an
@@ -309,3 +309,4 @@ fn beyond(
 
 const _: () = assert!(state::DENIED == 3 && state::PAIRING == 8 && state::OWN == 10);
 const _: () = assert!(state::EXPIRED == 6 && state::SEALED == 11 && state::WAITING == 0);
+const _: () = assert!(state::UNCONFIRMED == 4);

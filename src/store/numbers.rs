@@ -22,6 +22,10 @@ const WINDOW: i64 = 60;
 /// An answer is on its way no longer than this, seconds; see `session::lookup`.
 const ON_ITS_WAY: i64 = 20;
 
+/// How addresses of either kind end.
+const NUMBER: &str = "%@s.whatsapp.net";
+const LID: &str = "%@lid";
+
 /// What to do before a first message to a number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Asking {
@@ -112,13 +116,22 @@ impl Store {
 
     /// Whether somebody was let in of whom nothing but a phone number is known, so that they are not known by their LID.
     pub fn approved_by_number(&self) -> Pending<bool> {
-        self.look(|tx| {
+        self.approved_by_one(NUMBER, LID)
+    }
+
+    /// The same of whom nothing but a LID is known.
+    pub fn approved_by_lid(&self) -> Pending<bool> {
+        self.approved_by_one(LID, NUMBER)
+    }
+
+    fn approved_by_one(&self, known: &'static str, missing: &'static str) -> Pending<bool> {
+        self.look(move |tx| {
             tx.prepare_cached(
                 "SELECT 1 FROM approval a CROSS JOIN alias met ON met.address = a.address
-                 WHERE a.address LIKE '%@s.whatsapp.net' AND NOT EXISTS
-                     (SELECT 1 FROM alias other WHERE other.peer = met.peer AND other.address LIKE '%@lid') LIMIT 1",
+                 WHERE a.address LIKE ?1 AND NOT EXISTS
+                     (SELECT 1 FROM alias other WHERE other.peer = met.peer AND other.address LIKE ?2) LIMIT 1",
             )?
-            .exists([])
+            .exists([known, missing])
         })
     }
 

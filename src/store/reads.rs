@@ -33,8 +33,9 @@ const FROM: &str = "reads_from";
 
 /// What the agent may ask to have marked: all that was not refused, and is not ours.
 const NOT_REFUSED: &str = "state NOT IN (3, 8, 10)";
-/// What is marked by itself: events that were emitted, and what was said around them.
-const GIVEN: &str = "state IN (1, 2, 4, 5, 7, 9)";
+/// What is marked by itself: events that were emitted, and what was said around them. What was set aside without a
+/// verdict was given to nobody.
+const GIVEN: &str = "(state IN (1, 2, 5, 7, 9) OR state = 4 AND emission IS NOT NULL)";
 
 impl Store {
     /// A message and what came before it in its chat, as far as it was not marked as read; `None` if the message is

@@ -448,6 +448,29 @@ async fn who_was_approved_by_number_gets_through_by_lid() {
     host.exit().await;
 }
 
+/// Let in when nothing but the LID was known.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_approved_by_lid_gets_through_by_number() {
+    let world = World::linked().await;
+    let mut spec = PersonSpec::new("Anna").lid_migrated();
+    spec.account.secretive = true;
+    let anna = Person::join_as(&world.server, spec).await.expect("Anna");
+    let mut host = start(&world, &json!({"dm_policy": "pairing"})).await;
+    let first = says_by_lid(&world, &anna).await;
+    let code = code_of(&anna).await;
+    let approved = as_json(&world, &["access", "approve", "--json", &code]).await;
+    assert_eq!(approved["approved"], anna.lid().to_string(), "{approved}");
+    assert_eq!(host.event().await["message"]["id"], first);
+    host.end();
+    host.exit().await;
+    let id = says(&world, &anna, "hello").await;
+    world.server.core().set_secretive(anna.phone(), false);
+    let mut host = start(&world, &json!({"dm_policy": "pairing"})).await;
+    assert_eq!(verdict(&world, &id).await["rule"], "approvals");
+    host.end();
+    host.exit().await;
+}
+
 /// A poller has only one connection a call.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_poller_gives_codes_beyond_its_batch() {
@@ -564,6 +587,25 @@ async fn in_a_group_only_who_is_listed() {
     assert_eq!(verdict(world, &id).await["rule"], "contacts[0]: read");
     anna.wait_text("Not for you.").await.expect("the answer");
     assert_eq!(anna.seen(|seen| seen.count_text("Not for you.")), 1);
+    // Who leads nowhere is not heard in passing either, not even with what was kept before.
+    let mut routed = config(json!({"allowed_group_sender_ids": null}));
+    host.ask("configure", json!({"config": routed})).await;
+    let before = room.says(bob, "soup for all").await;
+    assert_eq!(verdict(world, &before).await["outcome"], "kept_as_context");
+    let from_anna = json!({"name": "anna", "match": {"from": anna.lid().to_string()}});
+    routed["routes"] = json!([from_anna]);
+    host.ask("configure", json!({"config": routed})).await;
+    let after = room.says(bob, "and for me").await;
+    assert_eq!(verdict(world, &after).await["rule"], "routes: none matches");
+    let asked = room.says(anna, "bot, well?").await;
+    let event = host.event().await;
+    assert_eq!(event["message"]["id"], asked);
+    let content = event["message"]["content"].as_str().expect("content");
+    assert!(!content.contains("for "), "{content}");
+    assert_eq!(
+        verdict(world, &before).await["rule"],
+        "routes: none matches"
+    );
 }
 
 /// A group that says nothing of its members, and the number of one is listed. What they have said is neither lost nor given

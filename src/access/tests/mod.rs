@@ -51,6 +51,7 @@ fn shown(verdict: Verdict) -> (String, String) {
     }
 }
 
+#[derive(Debug)]
 struct Said<'a> {
     sender: &'a [&'a str],
     chat: &'a [&'a str],
@@ -401,6 +402,51 @@ fn routes_name_the_first_match() {
     };
     let verdict = Policy::new(&config).with_own(&own).inbound(&subject);
     assert_eq!(shown(verdict).0, "direct_message:write:to-us");
+}
+
+#[test]
+fn what_no_route_leads_to_is_no_context_either() {
+    let anna: &[&str] = &[ANNA, ANNA_LID];
+    let value = json!({
+        "allow_group_messages": true, "allowed_chat_ids": ["*"], "routes": [
+            {"name": "anna", "match": {"from": ANNA}},
+            {"name": "ask", "match": {"group": OTHER_GROUP, "text_regex": "^ask"}},
+        ],
+    });
+    let nobody = "routes: none matches";
+    for (said, verdict, rule) in [
+        (
+            in_group(anna, &[GROUP]),
+            "context",
+            "group_activation: mention",
+        ),
+        (
+            mention(anna, &[GROUP]),
+            "direct_mention:write:anna",
+            "allowed_conversation_ids[0]",
+        ),
+        (in_group(&[BEN], &[GROUP]), "deny", nobody),
+        (mention(&[BEN], &[GROUP]), "deny", nobody),
+        // With other words he could have reached somebody.
+        (
+            in_group(&[BEN], &[OTHER_GROUP]),
+            "context",
+            "group_activation: mention",
+        ),
+        (
+            mention(&[BEN], &[OTHER_GROUP]),
+            "deny",
+            "routes: none matches this text",
+        ),
+    ] {
+        assert_eq!(
+            judge(&value, &said),
+            (verdict.into(), rule.into()),
+            "{said:?}"
+        );
+        let refused = deny(rule).refuses();
+        assert_eq!(refused, rule == nobody || verdict != "deny", "{rule}");
+    }
 }
 
 #[test]

@@ -188,6 +188,21 @@ fn what_was_refused_cannot_be_referred_to() {
 }
 
 #[test]
+fn what_has_no_verdict_cannot_be_referred_to() {
+    let store = TestStore::new();
+    let found = || store.kept(jid(ANN), "M1".to_owned()).wait().unwrap();
+    store.put(direct(ANN, "M1"));
+    let row = store.waiting().remove(0);
+    store.set_aside(row.id, "unsaid".to_owned()).wait().unwrap();
+    assert_eq!(found(), None);
+    // What was given before, the agent knows.
+    store.redeliver(row.event_id).wait().unwrap();
+    let session = store.begin(Mode::Websocket, None).session;
+    store.emit_all(session);
+    assert!(found().is_some());
+}
+
+#[test]
 fn a_timer_is_learnt_and_forgotten() {
     let store = TestStore::new();
     for seconds in [0, 86_400, 86_400, 0] {

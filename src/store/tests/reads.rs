@@ -53,17 +53,20 @@ fn what_was_given_is_marked_and_nothing_that_was_refused() {
     let in_group = |from, id| message(&[GROUP], &[from], id);
     for said in [
         in_group(BOB, "G1"),
-        in_group(ANN, "G2"),
+        in_group(BOB, "G2"),
+        in_group(ANN, "G3"),
         direct(ANN, "A1"),
         direct(ANN, "A2"),
     ] {
         store.put(said);
     }
-    let refused = store.waiting().remove(0);
+    let waiting = store.waiting();
+    let (refused, unsaid) = (waiting[0].id, waiting[1].id);
     store
-        .drop_denied(refused.id, "denied".to_owned())
+        .drop_denied(refused, "denied".to_owned())
         .wait()
         .unwrap();
+    store.set_aside(unsaid, "unsaid".to_owned()).wait().unwrap();
     let session = store.begin(Mode::Websocket, None).session;
     store.emit_all(session);
     assert_eq!(marks(&store), []);
@@ -75,7 +78,7 @@ fn what_was_given_is_marked_and_nothing_that_was_refused() {
     let store = store.reopen();
     let found = marks(&store);
     let (group, direct) = (&found[0], &found[1]);
-    assert_eq!((&group.chat, ids(group)), (&jid(GROUP), vec!["G2"]));
+    assert_eq!((&group.chat, ids(group)), (&jid(GROUP), vec!["G3"]));
     assert_eq!(group.ids[0].0, Some(jid(ANN)));
     assert_eq!((&direct.chat, ids(direct)), (&jid(ANN), vec!["A1"]));
     assert_eq!(marks(&store), []);
