@@ -164,14 +164,27 @@ pub struct AccessArgs {
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum AccessWhat {
     /// Who was let in
+    #[command(after_help = "Examples:\n  \
+        channel-whatsapp access list\n  \
+        channel-whatsapp access list --json --account work")]
     List(AccessAsked),
     /// Who waits with a code, and which numbers of your lists have gone to somebody else
+    #[command(after_help = "Examples:\n  \
+        channel-whatsapp access pending\n  \
+        channel-whatsapp access pending --json | jq -r '.pending[].code'")]
     Pending(AccessAsked),
     /// Let the owner of this code in, or whoever has this suspended number now
+    #[command(after_help = "Examples:\n  \
+        channel-whatsapp access approve ABCD2345\n  \
+        channel-whatsapp access approve +15551230000")]
     Approve(AccessDecision),
     /// Send the owner of this code away: what they wrote is erased, and for a day they get no other code
+    #[command(after_help = "Example:\n  channel-whatsapp access deny ABCD2345")]
     Deny(AccessDecision),
     /// Take an approval back; any address of the person, or their phone number
+    #[command(after_help = "Examples:\n  \
+        channel-whatsapp access revoke +15551230000\n  \
+        channel-whatsapp access revoke 123456789012345@lid")]
     Revoke(AccessDecision),
 }
 

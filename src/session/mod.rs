@@ -190,8 +190,10 @@ impl Shared {
             .clone()
     }
 
-    fn set_client(&self, client: Option<Arc<Client>>) {
-        *self.client.lock().unwrap_or_else(PoisonError::into_inner) = client;
+    /// Sets the client of a connection that stands, or that none does; the one before.
+    fn set_client(&self, client: Option<Arc<Client>>) -> Option<Arc<Client>> {
+        let mut now = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut now, client)
     }
 
     fn set(&self, connection: Connection) {

@@ -36,7 +36,7 @@ pub(super) async fn supervise(shared: Arc<Shared>) {
         }
         let started = Instant::now();
         let ended = attempt::connect_once(&shared).await;
-        shared.set_client(None);
+        let stood = shared.set_client(None).is_some();
         shared.typing.disconnected();
         let (pause, reason) = match ended {
             Ended::Closed => return,
@@ -52,6 +52,9 @@ pub(super) async fn supervise(shared: Arc<Shared>) {
                 )
             }
             Ended::Terminal(terminal) => {
+                if stood {
+                    lost(&shared, terminal.kind.code());
+                }
                 if let Err(error) = shared
                     .store
                     .set_terminal(Some(terminal.clone().into()))
@@ -94,8 +97,9 @@ pub(super) async fn supervise(shared: Arc<Shared>) {
             delay_ms = delay.as_millis() as u64,
             "disconnected from WhatsApp"
         );
-        // A store that is slow now must not hold up the next connection.
-        drop(shared.store.set_disconnected(now(), reason.clone()));
+        if stood {
+            lost(&shared, &reason);
+        }
         if shared.store.space().look().is_err() {
             continue;
         }
@@ -105,6 +109,12 @@ pub(super) async fn supervise(shared: Arc<Shared>) {
             () = attempt::told(&mut closing) => return,
         }
     }
+}
+
+/// Records the end of a connection that stood; an attempt that came to nothing says nothing of why that one ended.
+/// A store that is slow now must not hold up the next connection.
+fn lost(shared: &Shared, reason: &str) {
+    drop(shared.store.set_disconnected(now(), reason.to_owned()));
 }
 
 /// Until the ban has ended, by the wall clock, which may be set while it is awaited.

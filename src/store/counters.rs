@@ -28,7 +28,7 @@ pub(super) enum Counter {
     In,
     /// Messages that WhatsApp has acknowledged.
     Out,
-    /// Connections that were lost and are tried again.
+    /// Logins after a connection that stood was lost.
     Reconnects,
 }
 

@@ -40,18 +40,21 @@ pub struct Terminal {
     pub reason: String,
 }
 
-/// The last connection's beginning and end.
+/// The last login, and the last connection that stood and was lost.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Connections {
     /// When the last login succeeded, Unix seconds.
     #[serde(default)]
     pub connected: Option<i64>,
-    /// When the last connection ended, Unix seconds.
+    /// When the last one that was lost ended, Unix seconds.
     #[serde(default)]
     pub disconnected: Option<i64>,
     /// Why it ended.
     #[serde(default)]
     pub reason: Option<String>,
+    /// It was lost, and there was no login since.
+    #[serde(default)]
+    pub lost: bool,
 }
 
 /// A value, and since when it holds, Unix seconds.
@@ -129,27 +132,30 @@ impl Store {
         })
     }
 
-    /// The last connection's beginning and end.
+    /// The last login, and the last connection that was lost.
     pub fn connections(&self) -> Pending<Connections> {
         self.look(|tx| Ok(get(tx, "connections")?.unwrap_or_default()))
     }
 
-    /// Notes a login.
+    /// Notes a login; the first after a lost connection is a reconnect.
     pub fn set_connected(&self, now: i64) -> Pending<()> {
         self.submit(move |tx| {
             let mut seen: Connections = get(tx, "connections")?.unwrap_or_default();
             seen.connected = Some(now);
+            if std::mem::take(&mut seen.lost) {
+                tx.count(Counter::Reconnects, 1);
+            }
             set(tx, "connections", Some(&seen))
         })
     }
 
-    /// Notes the end of a connection.
+    /// Notes that a connection that stood was lost.
     pub fn set_disconnected(&self, now: i64, reason: String) -> Pending<()> {
         self.submit(move |tx| {
             let mut seen: Connections = get(tx, "connections")?.unwrap_or_default();
             seen.disconnected = Some(now);
             seen.reason = Some(reason);
-            tx.count(Counter::Reconnects, 1);
+            seen.lost = true;
             set(tx, "connections", Some(&seen))
         })
     }

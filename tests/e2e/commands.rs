@@ -9,12 +9,17 @@ use common::command::{as_json, says, verdict};
 use common::{World, open, timeout};
 use serde_json::{Value, json};
 
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 18] = [
     "link",
     "unlink",
     "doctor",
     "redeliver",
     "access",
+    "access list",
+    "access pending",
+    "access approve",
+    "access deny",
+    "access revoke",
     "explain",
     "reload",
     "media",

@@ -3,7 +3,8 @@
 use crate::common;
 
 use common::command::run;
-use common::{Host, World, eventually, message};
+use common::proxy::Proxy;
+use common::{Host, World, eventually, message, open};
 use serde_json::{Value, json};
 
 const SECRET: &str = "the colour of the safe is aubergine";
@@ -278,6 +279,68 @@ async fn a_file_cannot_be_had_by_a_device_that_may_not_connect() {
     let reason = get().await;
     assert!(reason.contains("--link"), "{reason}");
     assert_eq!(get().await, reason, "as it was recorded");
+}
+
+/// When and why is told of a connection that stood, and not of the attempts to have another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_connection_that_was_lost_is_told() {
+    let world = World::linked().await;
+    let proxy = Proxy::start(world.server.addr()).await;
+    let config = json!({"config": open()});
+    let start = async || {
+        let mut command = world.command();
+        command.env("CHANNEL_WHATSAPP_WS_URL", proxy.ws_url());
+        let mut host = Host::new(command);
+        host.ask("start_ingress", config.clone()).await;
+        until_told(&mut host, "connected; nothing to do").await;
+        host
+    };
+    let mut host = start().await;
+    proxy.down();
+    let health = until_told(&mut host, "no connection to").await;
+    let lost = health["metadata"]["last_disconnect"].clone();
+    assert!(lost.is_string(), "{health}");
+    let reason = health["metadata"]["last_disconnect_reason"].clone();
+    let told = reason.as_str().expect("a reason");
+    assert!(told.contains("the connection was lost"), "{told}");
+    host.end();
+    assert!(host.exit().await.success());
+    let facts = doctor(&world).await["facts"].clone();
+    assert_eq!(
+        (&facts["reconnects"], &facts["last_disconnect_reason"]),
+        (&json!("0"), &reason)
+    );
+
+    proxy.up();
+    let mut host = start().await;
+    assert!(
+        world
+            .server
+            .core()
+            .logout_device(&world.phone, world.device)
+    );
+    assert_eq!(host.exit().await.code(), Some(1));
+    let facts = doctor(&world).await["facts"].clone();
+    assert_eq!(
+        (&facts["reconnects"], &facts["last_disconnect_reason"]),
+        (&json!("1"), &json!("logged_out"))
+    );
+    assert_ne!(facts["last_disconnect"], lost);
+}
+
+/// The health of a session, once its connection is said to be in this way.
+async fn until_told(host: &mut Host, what: &str) -> Value {
+    common::timeout(async {
+        loop {
+            let answer = host.ask("health", json!({"config": open()})).await;
+            let health = &answer["health"];
+            if health.to_string().contains(what) {
+                return health.clone();
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    })
+    .await
 }
 
 /// What waits for the operator is seen by who looks.

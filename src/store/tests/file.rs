@@ -189,10 +189,18 @@ fn notes_about_the_account_survive() {
             connected: Some(NOW),
             disconnected: Some(NOW + 5),
             reason: Some("stream ended".to_owned()),
+            lost: true,
         }
     );
     store.set_terminal(None).wait().unwrap();
     assert_eq!(store.terminal().wait().unwrap(), None);
+    // The first login after that is a reconnect, one that nothing was lost before is none.
+    for at in [NOW + 6, NOW + 7] {
+        store.set_connected(at).wait().unwrap();
+    }
+    let store = store.reopen();
+    let shown = store.counters().wait().unwrap().shown();
+    assert!(shown.contains(&("reconnects", "1".to_owned())), "{shown:?}");
 }
 
 #[test]
