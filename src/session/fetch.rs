@@ -5,7 +5,6 @@
 //! when it is worth another; so a file costs no more than its attempts, whatever ends them.
 
 use std::future::Future;
-use std::io::BufWriter;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -24,8 +23,6 @@ use crate::clock::now;
 use crate::media::depot::{DepotError, Passage, object};
 use crate::store::{ContentHash, Pending, Remnant, StoreError, ToFetch};
 
-/// Bytes between two writes.
-const BUFFER: usize = 64 << 10;
 /// A download from which nothing came for this long is stuck.
 const STALLED: Duration = Duration::from_secs(60);
 /// Until there may be space again.
@@ -209,7 +206,6 @@ async fn attempt(
     // Whoever ends this process, or the connection, has it begun again; not for ever.
     drop(shared.store.media_begins(file.id));
     *begun = true;
-    let sink = BufWriter::with_capacity(BUFFER, sink);
     let downloading = client.download_to_writer(&params, sink);
     let size = match fill(downloading, &file.source.sha256, &guard.meter).await {
         Ok(size) => size,
@@ -325,7 +321,7 @@ pub(super) async fn noted<T>(pending: Pending<T>) -> Result<T, Failure> {
 
 /// Follows a download to its end; the size of the file, once it is what the message announced.
 async fn fill(
-    downloading: impl Future<Output = anyhow::Result<BufWriter<Sink>>>,
+    downloading: impl Future<Output = anyhow::Result<Sink>>,
     announced: &ContentHash,
     meter: &Meter,
 ) -> Result<u64, Failure> {
@@ -337,11 +333,11 @@ async fn fill(
         }
     };
     let sink = downloaded.map_err(|error| failure(meter, &error))?;
-    let sink = sink
-        .into_inner()
-        .map_err(|error| Failure::kept(&error.into_error().into()))?;
     let finished = sink.finish();
-    let (sha256, size) = finished.map_err(|error| Failure::kept(&error.into()))?;
+    let (sha256, size) = finished.map_err(|error| match meter.too_large() || meter.full() {
+        true => failure(meter, &error.into()),
+        false => Failure::kept(&error.into()),
+    })?;
     match sha256 == *announced {
         true => Ok(size),
         false => Err(Failure::last("corrupt", "its hash is another one")),
@@ -452,10 +448,8 @@ mod tests {
                 meter.allow(LARGE);
                 let part_of = part.reopen().unwrap();
                 let sink = Sink::new(part_of, meter.clone(), Box::new(|| true)).unwrap();
-                let downloading = async {
-                    let sink = BufWriter::with_capacity(BUFFER, sink);
-                    Ok(downloader.download_to_writer(&*params, sink).await?)
-                };
+                let downloading =
+                    async { Ok(downloader.download_to_writer(&*params, sink).await?) };
                 let filled = fill(downloading, &encrypted.file_sha256, &meter).await;
                 (filled, fs::read(part.path()).unwrap())
             }

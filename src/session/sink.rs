@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -15,6 +16,9 @@ use wacore::download::DownloadWriter;
 use super::ahead::{Behind, Work};
 use super::transfers::Transfer;
 use crate::store::ContentHash;
+
+/// Bytes between two writes.
+const BLOCK: usize = 64 << 10;
 
 /// Seen from outside while a thread writes.
 #[derive(Debug)]
@@ -79,6 +83,8 @@ pub(super) type Room = Box<dyn Fn() -> bool + Send>;
 pub(super) struct Sink {
     /// None once the writer has failed.
     writing: Option<Behind<Writer>>,
+    /// What does not make up a block yet.
+    block: Vec<u8>,
     taken: u64,
     meter: Arc<Meter>,
 }
@@ -95,13 +101,15 @@ impl Sink {
         };
         Ok(Self {
             writing: Some(Behind::begin(writer)?),
+            block: Vec::with_capacity(BLOCK),
             taken: 0,
             meter,
         })
     }
 
     /// SHA-256 and length of what was written.
-    pub(super) fn finish(self) -> io::Result<(ContentHash, u64)> {
+    pub(super) fn finish(mut self) -> io::Result<(ContentHash, u64)> {
+        self.pass_on()?;
         let (writer, written) = ended(self.writing)?;
         written?;
         Ok((writer.hash.finalize().into(), writer.written))
@@ -113,24 +121,39 @@ fn ended(writing: Option<Behind<Writer>>) -> io::Result<(Writer, io::Result<()>)
     writing.end()
 }
 
-impl Write for Sink {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+impl Sink {
+    /// Has what there is written.
+    fn pass_on(&mut self) -> io::Result<()> {
         if self.meter.transfer.is_stopped() {
             return Err(io::Error::other("the download was stopped"));
         }
-        self.taken = self.taken.saturating_add(bytes.len() as u64);
+        self.taken = self.taken.saturating_add(self.block.len() as u64);
         if self.taken > self.meter.most() {
             self.meter.too_large.store(true, Ordering::Relaxed);
             return Err(io::Error::other("the file is larger than allowed"));
         }
+        let block = mem::replace(&mut self.block, Vec::with_capacity(BLOCK));
         let writing = self.writing.as_ref();
-        if writing.is_some_and(|writing| writing.take(bytes.to_vec())) {
-            return Ok(bytes.len());
+        if writing.is_some_and(|writing| writing.take(block)) {
+            return Ok(());
         }
         // Kept, so that the library may begin again with its next host.
         let (writer, written) = ended(self.writing.take())?;
         self.writing = Some(Behind::begin(writer)?);
         Err(written.err().unwrap_or_else(|| io::ErrorKind::Other.into()))
+    }
+}
+
+impl Write for Sink {
+    /// The library writes a block of its cipher at a time.
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.block.len() == BLOCK {
+            self.pass_on()?;
+        }
+        let count = bytes.len().min(BLOCK - self.block.len());
+        self.block.extend_from_slice(&bytes[..count]);
+        Ok(count)
     }
 
     /// Nothing: what is still to be written is seen by [`Sink::finish`].
@@ -157,6 +180,7 @@ impl DownloadWriter for Sink {
         // Whatever became of what there was.
         let (mut writer, _) = ended(self.writing.take())?;
         writer.restart()?;
+        self.block.clear();
         self.taken = 0;
         self.writing = Some(Behind::begin(writer)?);
         Ok(())
@@ -235,34 +259,45 @@ mod tests {
 
     #[test]
     fn it_takes_no_more_than_the_limit_and_nothing_when_stopped() {
-        let (mut sink, meter) = sink(4);
-        sink.write_all(b"1234").unwrap();
-        assert!(!meter.too_large());
-        assert!(sink.write_all(b"5").is_err());
-        assert!(meter.too_large() && !meter.full());
+        let taken = |bytes: &[u8], prepare: fn(&Meter)| {
+            let (mut sink, meter) = sink(4);
+            prepare(&meter);
+            sink.write_all(bytes).unwrap();
+            let written = sink.finish().is_ok();
+            assert_eq!(
+                meter.transfer.done(),
+                if written { bytes.len() as u64 } else { 0 }
+            );
+            (written, meter.too_large(), meter.full())
+        };
+        assert_eq!(taken(b"1234", |_| {}), (true, false, false));
+        assert_eq!(taken(b"12345", |_| {}), (false, true, false));
         // Somebody asks for it by name meanwhile.
-        let (mut sink, meter) = self::sink(4);
-        meter.allow(5);
-        meter.allow(1);
-        sink.write_all(b"12345").unwrap();
-        assert!(sink.write_all(b"6").is_err());
-        let (mut sink, meter) = self::sink(4);
-        meter.transfer.stop();
-        assert!(sink.write_all(b"1").is_err());
+        let larger = |meter: &Meter| {
+            meter.allow(5);
+            meter.allow(1);
+        };
+        assert_eq!(taken(b"12345", larger), (true, false, false));
+        assert_eq!(taken(b"123456", larger), (false, true, false));
+        let stopped = |meter: &Meter| meter.transfer.stop();
+        assert_eq!(taken(b"1", stopped), (false, false, false));
+        let (mut sink, meter) = self::sink(BLOCK as u64);
+        let error = (0..4).find_map(|_| sink.write_all(&[0; BLOCK]).err());
+        assert!(error.is_some() && meter.too_large());
     }
 
     #[test]
     fn the_disk_is_looked_at_all_the_time_and_once_full_ends_it() {
         let meter = Arc::new(Meter::new(Transfers::default().begin("download", 0)));
         let seen = meter.clone();
-        let has_room = Box::new(move || seen.transfer.done() < 3 << 16);
+        let has_room = Box::new(move || seen.transfer.done() < 3 * BLOCK as u64);
         let file = tempfile::tempfile().unwrap();
         meter.allow(u64::MAX);
         let mut sink = Sink::new(file, meter.clone(), has_room).unwrap();
-        let block = vec![0; 1 << 16];
+        let block = vec![0; BLOCK];
         let error = (0..).find_map(|_| sink.write_all(&block).err()).unwrap();
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
-        assert_eq!(meter.transfer.done(), 3 << 16);
+        assert_eq!(meter.transfer.done(), 3 * BLOCK as u64);
         assert!(meter.full() && !meter.too_large());
         // From another host it would be too much as well.
         sink.truncate(0).unwrap();

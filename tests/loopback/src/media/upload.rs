@@ -1,6 +1,10 @@
 //! An upload's bytes on their way into the store. Invariant: they count as held from the moment they are here, and
 //! what is here when the client goes away stays for a resume.
 
+use std::sync::mpsc::{Sender, channel};
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
 use hyper::StatusCode;
 use sha2::{Digest, Sha256};
 
@@ -12,7 +16,7 @@ pub(super) struct Upload<'a> {
     hash: Hash,
     data: Vec<u8>,
     /// Of `data`.
-    sum: Sha256,
+    sum: Sum,
     /// Bytes of this request alone.
     pub(super) received: u64,
 }
@@ -36,8 +40,7 @@ impl<'a> Upload<'a> {
             }
         }
         drop(state);
-        let mut sum = Sha256::new();
-        sum.update(&data);
+        let sum = Sum::of(&data);
         Ok(Self {
             store,
             hash,
@@ -52,14 +55,14 @@ impl<'a> Upload<'a> {
         self.data.reserve_exact(usize::try_from(bytes).unwrap_or(0));
     }
 
-    pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), StatusCode> {
+    pub(super) fn append(&mut self, bytes: &Bytes) -> Result<(), StatusCode> {
         if (self.data.len() + bytes.len()) as u64 > self.store.state().limits.blob {
             return Err(StatusCode::PAYLOAD_TOO_LARGE);
         }
         let full = StatusCode::INSUFFICIENT_STORAGE;
         self.store.state().reserve(bytes.len() as u64).ok_or(full)?;
         self.received += bytes.len() as u64;
-        self.sum.update(bytes);
+        self.sum.update(bytes.clone());
         self.data.extend_from_slice(bytes);
         Ok(())
     }
@@ -67,8 +70,9 @@ impl<'a> Upload<'a> {
     pub(super) fn finish(mut self, path: String) -> Result<(), StatusCode> {
         let data = std::mem::take(&mut self.data);
         let length = data.len() as u64;
+        let sum = self.sum.finish();
         let mut state = self.store.state();
-        if self.sum.finalize_reset()[..] != self.hash {
+        if sum != Some(self.hash) {
             state.release(length);
             return Err(StatusCode::BAD_REQUEST);
         }
@@ -95,5 +99,35 @@ impl Drop for Upload<'_> {
         if let Some(older) = state.partial.insert(self.hash, data) {
             state.release(older.len() as u64);
         }
+    }
+}
+
+/// A hash that is computed while more comes, as a server of many cores would.
+struct Sum(Option<(Sender<Bytes>, JoinHandle<Hash>)>);
+
+impl Sum {
+    fn of(begun: &[u8]) -> Self {
+        let mut sum = Sha256::new();
+        sum.update(begun);
+        let (to, from) = channel::<Bytes>();
+        let summing = std::thread::spawn(move || {
+            for bytes in from {
+                sum.update(bytes);
+            }
+            sum.finalize().into()
+        });
+        Self(Some((to, summing)))
+    }
+
+    fn update(&self, bytes: Bytes) {
+        if let Some((to, _)) = &self.0 {
+            let _ = to.send(bytes);
+        }
+    }
+
+    fn finish(&mut self) -> Option<Hash> {
+        let (to, summing) = self.0.take()?;
+        drop(to);
+        summing.join().ok()
     }
 }
