@@ -174,8 +174,10 @@ impl TransportFactory for Dialler {
 
 /// Longest silence of a server of media: to be connected with, to take the next bytes, to send the next.
 const SILENCE: Duration = Duration::from_secs(60);
-/// Bytes that a connection holds in each direction; what goes over it is a stream, or short.
-const BUFFER: usize = 16 << 10;
+/// Bytes that a connection holds on their way in; what goes over it is a stream, or short.
+const INPUT: usize = 16 << 10;
+/// And on their way out: several records of TLS at once.
+const OUTPUT: usize = 64 << 10;
 
 /// The library's HTTP client, held to loopback addresses where certificates are not checked. Its calls block a thread,
 /// and no server keeps one for ever: each step has a limit of time, a whole transfer has none.
@@ -191,8 +193,8 @@ impl Http {
     /// A loopback build follows no redirect, which could lead elsewhere.
     fn with_patience(silence: Duration) -> Self {
         let mut config = ureq::Agent::config_builder()
-            .input_buffer_size(BUFFER)
-            .output_buffer_size(BUFFER)
+            .input_buffer_size(INPUT)
+            .output_buffer_size(OUTPUT)
             .max_idle_connections(3)
             .max_idle_connections_per_host(2)
             .timeout_resolve(Some(silence))
