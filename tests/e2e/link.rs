@@ -73,8 +73,8 @@ async fn without_json_the_code_is_drawn_on_stderr_and_the_summary_is_alone_on_st
             break;
         }
     }
-    let text =
-        whatsapp_loopback::camera::read(&drawing).unwrap_or_else(|| panic!("no QR in\n{drawing}"));
+    let text = whatsapp_loopback::camera::read(&drawing, false)
+        .unwrap_or_else(|| panic!("no QR in\n{drawing}"));
     world
         .server
         .core()
@@ -90,6 +90,65 @@ async fn without_json_the_code_is_drawn_on_stderr_and_the_summary_is_alone_on_st
     assert_eq!(printed.lines().count(), 1, "{printed}");
     let summary: Value = serde_json::from_str(printed.trim()).expect("JSON");
     assert!(summary["phone_jid"].is_string());
+}
+
+/// The binary as it links in a terminal of this size.
+#[cfg(target_os = "linux")]
+fn in_a_terminal(world: &World, columns: u16, rows: u16) -> tokio::process::Child {
+    let plain = world.command();
+    let mut command = tokio::process::Command::new("script");
+    for (name, value) in plain.as_std().get_envs() {
+        command.env(name, value.expect("a value"));
+    }
+    let line = format!(
+        "stty cols {columns} rows {rows}; exec '{}' --link --timeout 60",
+        env!("CARGO_BIN_EXE_channel-whatsapp")
+    );
+    command
+        .args(["-qec", &line, "/dev/null"])
+        .env("CHANNEL_WHATSAPP_LOG", "error")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true);
+    command.spawn().expect("script, of util-linux")
+}
+
+/// What it draws, up to the line below the code.
+#[cfg(target_os = "linux")]
+async fn drawn(child: &mut tokio::process::Child) -> String {
+    let mut lines = BufReader::new(child.stdout.as_mut().expect("stdout")).lines();
+    let mut drawing = String::new();
+    loop {
+        let line = timeout(lines.next_line()).await.expect("read");
+        drawing += &line.unwrap_or_else(|| panic!("no code in\n{drawing}"));
+        if drawing.contains("Scan this") {
+            return drawing;
+        }
+        drawing.push('\n');
+    }
+}
+
+/// Black is black and white is white, whatever colours the terminal has; where there is no room, nothing is drawn.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_a_terminal_the_code_is_no_negative_and_nothing_is_drawn_without_room() {
+    let world = World::unlinked().await;
+    let mut narrow = in_a_terminal(&world, 40, 20);
+    let drawing = drawn(&mut narrow).await;
+    assert!(!drawing.contains(['█', '▀', '▄']), "{drawing}");
+    assert!(drawing.contains("this window has 40"), "{drawing}");
+    narrow.kill().await.expect("killed");
+
+    let world = World::unlinked().await;
+    let mut child = in_a_terminal(&world, 120, 70);
+    let drawing = drawn(&mut child).await;
+    let read = |light_ground| whatsapp_loopback::camera::read(&drawing, light_ground);
+    let text = read(false).unwrap_or_else(|| panic!("no QR in\n{drawing}"));
+    assert_eq!(read(true).as_ref(), Some(&text), "on a light ground");
+    let core = world.server.core();
+    core.scan_qr(&text, None).expect("it pairs");
+    assert!(timeout(child.wait()).await.expect("wait").success());
 }
 
 /// What a camera reads of a picture, that is black on white and nothing else.

@@ -1,8 +1,9 @@
-//! What an operator can see: logs that name nobody, counters, and how long the phone has been silent.
+//! What an operator can see: logs that name nobody, counters, and how long the phone has been silent; and what nobody can,
+//! since it is in no file any more.
 
 use crate::common;
 
-use common::command::run;
+use common::command::{as_json, run, says, verdict};
 use common::proxy::Proxy;
 use common::{Host, World, eventually, message, open};
 use serde_json::{Value, json};
@@ -279,6 +280,53 @@ async fn a_file_cannot_be_had_by_a_device_that_may_not_connect() {
     let reason = get().await;
     assert!(reason.contains("--link"), "{reason}");
     assert_eq!(get().await, reason, "as it was recorded");
+}
+
+/// Whether this text stands in a file of the account, whatever it is for.
+fn is_on_disk(world: &World, text: &str) -> bool {
+    let files = std::fs::read_dir(world.account_dir()).expect("directory");
+    files.into_iter().any(|entry| {
+        let path = entry.expect("entry").path();
+        // Some come and go, and some are directories.
+        let bytes = std::fs::read(path).unwrap_or_default();
+        bytes
+            .windows(text.len())
+            .any(|part| part == text.as_bytes())
+    })
+}
+
+/// Out of the databases and their logs, the library's too, while the session goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_refused_is_in_no_file() {
+    let world = World::linked().await;
+    let (anna, wolf) = (world.person("Anna").await, world.person("Wolf").await);
+    let bob = world.person("Bob").await;
+    let mut config = json!({"dm_policy": "pairing", "allowed_sender_ids": [anna.pn().to_string()]});
+    let mut host = world.host();
+    host.ask("start_ingress", json!({"config": config})).await;
+    let waits = says(&world, &wolf, REFUSED).await;
+    assert_eq!(
+        verdict(&world, &waits).await["outcome"],
+        "waits_for_approval"
+    );
+    assert!(is_on_disk(&world, REFUSED), "it waits for who decides");
+    let pending = as_json(&world, &["access", "pending", "--json"]).await;
+    let code = pending["pending"][0]["code"].as_str().expect("code");
+    run(&world, &["access", "deny", code])
+        .await
+        .expect("denied");
+
+    config["dm_policy"] = json!("deny");
+    host.ask("configure", json!({"config": config})).await;
+    let refused = says(&world, &bob, ANSWER).await;
+    assert_eq!(verdict(&world, &refused).await["rule"], "dm_policy: deny");
+    says(&world, &anna, SECRET).await;
+    assert_eq!(host.event().await["message"]["content"], SECRET);
+    eventually("it is erased", || {
+        !is_on_disk(&world, REFUSED) && !is_on_disk(&world, ANSWER)
+    })
+    .await;
+    assert!(is_on_disk(&world, SECRET), "what was let in stays");
 }
 
 /// When and why is told of a connection that stood, and not of the attempts to have another.

@@ -54,7 +54,7 @@ fn states(store: &str, last: u64, foreign: &str) -> Vec<(&'static str, Value)> {
         ),
         ("a list as metadata", json!({"metadata": []})),
         ("text", json!("running")),
-        ("a number", json!(7)),
+        ("an integer", json!(7)),
         ("a list", json!([1, 2])),
         (
             "wrong types",

@@ -26,7 +26,9 @@ pub async fn run(world: &World, arguments: &[&str]) -> Result<String, String> {
 
 pub async fn as_json(world: &World, arguments: &[&str]) -> Value {
     let out = run(world, arguments).await.expect("succeeds");
-    serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}"))
+    let told = serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}"));
+    world.discreet.note(&told);
+    told
 }
 
 /// Whoever wrote last, once it is in the store.

@@ -153,7 +153,10 @@ impl World {
             .build();
         let client = creator.client().await.expect("client");
         let created = client.groups().create_group(options).await.expect("group");
-        created.metadata.id
+        let id = created.metadata.id;
+        self.discreet.keep(subject);
+        self.discreet.keep(&id.user.to_string());
+        id
     }
 
     /// The plugin's account as people write to it.
@@ -296,6 +299,9 @@ pub struct Host {
 impl Host {
     pub fn new(mut command: Command) -> Self {
         let discreet = Discreet::of(&command);
+        if let Some(discreet) = &discreet {
+            discreet.also(&command);
+        }
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

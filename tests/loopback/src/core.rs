@@ -1,7 +1,7 @@
 //! What the server knows and can be told: the entry for its front, for tests and for the admin API.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     net::SocketAddr,
     sync::{
         Arc, Mutex, RwLock,
@@ -50,6 +50,7 @@ pub struct Core {
     pub(crate) log: Mutex<Log>,
     next: AtomicU64,
     pub(crate) counters: Counting,
+    said: Mutex<BTreeSet<String>>,
 }
 
 struct Connected {
@@ -123,7 +124,18 @@ impl Core {
             log: Mutex::default(),
             next: AtomicU64::new(1),
             counters: Counting::default(),
+            said: Mutex::default(),
         }))
+    }
+
+    /// What people have written, which the server itself cannot read.
+    #[must_use]
+    pub fn said(&self) -> BTreeSet<String> {
+        lock(&self.said).clone()
+    }
+
+    pub(crate) fn note_said(&self, text: &str) {
+        lock(&self.said).insert(text.to_owned());
     }
 
     pub(crate) fn shut_down(&self) {

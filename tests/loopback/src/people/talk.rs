@@ -2,7 +2,7 @@
 //! took it and whether the other side has it is for the waits on [`Person`].
 
 use anyhow::Result;
-use wacore::proto_helpers::MessageBuilderExt as _;
+use wacore::proto_helpers::{MessageBuilderExt as _, MessageExt as _};
 use wacore_binary::Jid;
 use waproto::whatsapp as wa;
 use whatsapp_rust::bot::MessageContext;
@@ -24,6 +24,7 @@ impl Person {
     /// # Errors
     /// As [`Person::text`].
     pub async fn send(&self, to: impl Into<Jid>, message: wa::Message) -> Result<String> {
+        self.note_said(&message);
         Ok(self
             .client()
             .await?
@@ -37,6 +38,7 @@ impl Person {
     /// # Errors
     /// As [`Person::text`].
     pub async fn send_as(&self, id: &str, to: impl Into<Jid>, message: wa::Message) -> Result<()> {
+        self.note_said(&message);
         let options = SendOptions::default().with_message_id(id);
         self.client()
             .await?
@@ -50,6 +52,7 @@ impl Person {
     /// # Errors
     /// As [`Person::text`].
     pub async fn reply(&self, to: &SeenMessage, text: &str) -> Result<String> {
+        self.server().core().note_said(text);
         Ok(self
             .context(to)
             .await?
@@ -71,6 +74,7 @@ impl Person {
     /// # Errors
     /// As [`Person::text`].
     pub async fn edit(&self, chat: impl Into<Jid>, id: &str, text: &str) -> Result<String> {
+        self.server().core().note_said(text);
         Ok(self
             .client()
             .await?
@@ -193,6 +197,13 @@ impl Person {
             .presence()
             .subscribe(whom.into())
             .await?)
+    }
+
+    fn note_said(&self, message: &wa::Message) {
+        let text = message.text_content().or_else(|| message.get_caption());
+        if let Some(text) = text {
+            self.server().core().note_said(text);
+        }
     }
 
     pub(super) async fn context(&self, message: &SeenMessage) -> Result<MessageContext> {
