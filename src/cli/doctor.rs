@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use self::print::{Found, told};
 use super::args::DoctorArgs;
+use super::log::masked;
 use crate::account::{InUse, OwnerLock, Paths, Role};
 use crate::clock::{now, now_us};
 use crate::media::depot::{Depot, DepotError, is_object};
@@ -292,7 +293,7 @@ fn messages(paths: &Paths, report: &mut Report, owned: bool) -> Result<bool, Sto
     report.time("last_connect", connections.connected);
     report.time("last_disconnect", connections.disconnected);
     if let Some(reason) = connections.reason {
-        report.fact("last_disconnect_reason", reason);
+        report.fact("last_disconnect_reason", shortened(&reason));
     }
     phone(store.phone_seen().wait()?, report);
     let counts = store.counts().wait()?;
@@ -440,12 +441,29 @@ fn troubles(counts: &Counts, owned: bool, report: &mut Report) {
     }
 }
 
-/// Without the name of whoever runs this.
+/// Without the name of whoever runs this, and without persons, who may be in a path or in what WhatsApp said.
 fn shortened(text: &str) -> String {
-    match std::env::home_dir() {
+    let text = match std::env::home_dir() {
         Some(home) if home != Path::new("/") && !home.as_os_str().is_empty() => {
             text.replace(&home.display().to_string(), "~")
         }
         _ => text.to_owned(),
+    };
+    masked(&text).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_pasted_names_nobody() {
+        let mut report = Report::default();
+        report.problem("banned (until 2026-11-21T18:00:00Z) [15551234567 wrote too much]");
+        report.note("…67@s.whatsapp.net has …01@lid; look into /d/whatsapp/15551234567/store.db");
+        let expected = "banned (until 2026-11-21T18:00:00Z) […67 wrote too much]";
+        assert_eq!(report.problems, [expected]);
+        let expected = "…67@s.whatsapp.net has …01@lid; look into /d/whatsapp/…67/store.db";
+        assert_eq!(report.notes, [expected]);
     }
 }

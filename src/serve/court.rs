@@ -139,16 +139,25 @@ impl Court<'_> {
         Ok(if told { Asked::NotYet } else { asked })
     }
 
-    /// Every address that the sender is known by. A group knows of its members what they may not have told us.
+    /// Every address that the sender is known by.
     async fn identity(&self, message: &Stored) -> Result<Vec<Address>, StoreError> {
-        let mut forms = message.sender.credentials();
+        self.known_by(&message.chat, &message.sender).await
+    }
+
+    /// Every address that somebody in this chat is known by. A group knows of its members what they may not have told us.
+    pub(super) async fn known_by(
+        &self,
+        chat: &Peer,
+        person: &Peer,
+    ) -> Result<Vec<Address>, StoreError> {
+        let mut forms = person.credentials();
         let half = !forms.iter().any(|form| form.phone().is_some())
             || !forms.iter().any(|form| matches!(form, Address::Lid(_)));
         if half
-            && message.chat.kind() == ChatKind::Group
+            && chat.kind() == ChatKind::Group
             && let Some(member) = self
                 .store
-                .member(message.chat.public_id.clone(), forms.clone())
+                .member(chat.public_id.clone(), forms.clone())
                 .await?
         {
             forms.push(member.address);

@@ -149,12 +149,6 @@ impl Emitter {
             if waiting.is_empty() {
                 return Ok(Done::ForNow);
             }
-            if config.events.contains(&Family::Presence) {
-                let direct = |message: &&Stored| message.chat.kind() == ChatKind::Private;
-                for message in waiting.iter().filter(direct) {
-                    self.open.session.watch_presence(&message.route);
-                }
-            }
             let court = Court {
                 store,
                 session: self.session,
@@ -409,7 +403,12 @@ impl Court<'_> {
         let Some(context) = self.given(policy, own, &message).await? else {
             return Ok(None);
         };
-        let message = polls::tallied(store, policy, self.linked, message).await?;
+        if self.config.events.contains(&Family::Presence)
+            && message.chat.kind() == ChatKind::Private
+        {
+            self.whatsapp.watch_presence(&message.route);
+        }
+        let message = polls::tallied(self, policy, message).await?;
         let passed = Passed {
             reason: activation,
             permission: permission.as_str(),

@@ -3,50 +3,42 @@
 //! It is counted when the event is made, since only then is it known who may be heard: a person whom the policy
 //! refuses is not in the tally either. The owner of the account, who votes on the phone, is.
 
+use super::emit::Court;
 use crate::access::{Policy, Subject};
 use crate::inbound::reveal::{self, Ballot, Standing};
 use crate::inbound::{Draft, name_of};
-use crate::store::{self, Cast, Linked, Peer, Store, StoreError, Stored};
+use crate::store::{self, Cast, Peer, StoreError, Stored};
 
 /// Adds the tally to a vote that was opened. Everything else stays as it is.
 pub(super) async fn tallied(
-    store: &Store,
+    court: &Court<'_>,
     policy: &Policy<'_>,
-    own: &Linked,
     mut message: Stored,
 ) -> Result<Stored, StoreError> {
     if !reveal::is_open_vote(&message.draft) {
         return Ok(message);
     }
     let draft: Draft = std::mem::take(&mut message.draft);
-    message.draft = match store.standing(message.id).await? {
+    message.draft = match court.store.standing(message.id).await? {
         None => reveal::close_vote(draft),
         Some(store::Standing {
             choice,
             added,
             cast,
         }) => {
-            let is_own = |voter: &Peer| voter.aliases.contains(&own.phone);
-            let heard = cast.into_iter().filter(|Cast { voter, .. }| {
-                voter.key == message.sender.key
-                    || is_own(voter)
-                    || !policy.refuses(&Subject {
-                        sender: &voter.credentials(),
-                        approved: voter.approved,
-                        chat: &message.chat.credentials(),
-                        kind: message.chat.kind(),
-                        mentions_self: false,
-                        replies_to_self: false,
-                        forwarded: false,
-                        text: "",
-                    })
-            });
-            let ballots = heard
-                .map(|Cast { voter, choice }| Ballot {
-                    voter: name_of(&voter, own.push_name.as_deref().filter(|_| is_own(&voter))),
-                    choice,
-                })
-                .collect();
+            let own = court.linked;
+            let mut ballots = Vec::new();
+            for Cast { voter, choice } in cast {
+                let is_own = voter.aliases.contains(&own.phone);
+                let heard = is_own
+                    || voter.key == message.sender.key
+                    || !refused(court, policy, &message.chat, &voter).await?;
+                if heard {
+                    let own_name = own.push_name.as_deref().filter(|_| is_own);
+                    let voter = name_of(&voter, own_name);
+                    ballots.push(Ballot { voter, choice });
+                }
+            }
             let standing = Standing {
                 choice,
                 added,
@@ -57,4 +49,22 @@ pub(super) async fn tallied(
         }
     };
     Ok(message)
+}
+
+async fn refused(
+    court: &Court<'_>,
+    policy: &Policy<'_>,
+    chat: &Peer,
+    voter: &Peer,
+) -> Result<bool, StoreError> {
+    Ok(policy.refuses(&Subject {
+        sender: &court.known_by(chat, voter).await?,
+        approved: voter.approved,
+        chat: &chat.credentials(),
+        kind: chat.kind(),
+        mentions_self: false,
+        replies_to_self: false,
+        forwarded: false,
+        text: "",
+    }))
 }

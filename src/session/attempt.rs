@@ -7,7 +7,9 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use wacore::net::DisconnectReason;
-use wacore::types::events::{ConnectFailureReason, Event, EventHandler, EventInterest, EventKind};
+use wacore::types::events::{
+    ConnectFailure, ConnectFailureReason, Event, EventHandler, EventInterest, EventKind,
+};
 use whatsapp_rust::{Client, client::NodeFilter};
 
 use super::client::{self, Setup};
@@ -330,44 +332,16 @@ impl EventHandler for Handler {
                 let _ = self.signals.send(Signal::Happened(notices));
             }
         }
+        if let Some(terminal) = terminal(&event) {
+            let _ = self.signals.send(Signal::Terminal(terminal));
+            return;
+        }
         let signal = match &*event {
             Event::Connected(_) | Event::OfflineSyncCompleted(_) => Signal::Ready,
             Event::OfflineSyncPreview(queue) if queue.total > 0 => Signal::Draining,
             Event::SelfPushNameUpdated(_) => Signal::Available,
             Event::Disconnected(lost) => Signal::Lost(lost.reason.clone()),
-            Event::StreamReplaced(_) => {
-                Signal::Terminal(Terminal::new(TerminalKind::Replaced, now(), ""))
-            }
-            Event::LoggedOut(out) => {
-                let said = out
-                    .logout_message
-                    .as_ref()
-                    .and_then(|said| said.header.clone());
-                let detail = said.unwrap_or_else(|| format!("{:?}", out.reason));
-                Signal::Terminal(Terminal::new(TerminalKind::LoggedOut, now(), detail))
-            }
-            Event::TemporaryBan(ban) => {
-                let lasts = Some(ban.expire.num_seconds());
-                Signal::Terminal(Terminal::banned(lasts, now(), ban.code.to_string()))
-            }
-            Event::ClientOutdated(_) => {
-                Signal::Terminal(Terminal::new(TerminalKind::Outdated, now(), ""))
-            }
-            // A ban whose code or length cannot be read comes as this.
-            Event::ConnectFailure(failure)
-                if failure.reason == ConnectFailureReason::TempBanned =>
-            {
-                let detail = failure.message.clone().unwrap_or_default();
-                Signal::Terminal(Terminal::banned(None, now(), detail))
-            }
-            Event::ConnectFailure(failure) => {
-                let detail = failure.message.clone().unwrap_or_default();
-                Signal::Failed(
-                    format!("WhatsApp refused the login: {:?} {detail}", failure.reason)
-                        .trim_end()
-                        .to_owned(),
-                )
-            }
+            Event::ConnectFailure(failure) => Signal::Failed(refusal(failure)),
             Event::ServerAck(ack) => {
                 if ack.class.as_deref() == Some("message") {
                     shared
@@ -413,4 +387,36 @@ impl EventHandler for Handler {
         };
         let _ = self.signals.send(signal);
     }
+}
+
+/// The state that forbids connecting, if the event tells of one.
+pub(super) fn terminal(event: &Event) -> Option<Terminal> {
+    let terminal = match event {
+        Event::StreamReplaced(_) => Terminal::new(TerminalKind::Replaced, now(), ""),
+        Event::LoggedOut(out) => {
+            let said = out.logout_message.as_ref();
+            let said = said.and_then(|said| said.header.clone());
+            let detail = said.unwrap_or_else(|| format!("{:?}", out.reason));
+            Terminal::new(TerminalKind::LoggedOut, now(), detail)
+        }
+        Event::TemporaryBan(ban) => {
+            let lasts = Some(ban.expire.num_seconds());
+            Terminal::banned(lasts, now(), ban.code.to_string())
+        }
+        Event::ClientOutdated(_) => Terminal::new(TerminalKind::Outdated, now(), ""),
+        // A ban whose code or length cannot be read comes as this.
+        Event::ConnectFailure(failure) if failure.reason == ConnectFailureReason::TempBanned => {
+            let detail = failure.message.clone().unwrap_or_default();
+            Terminal::banned(None, now(), detail)
+        }
+        _ => return None,
+    };
+    Some(terminal)
+}
+
+/// Why there was no login, for people.
+pub(super) fn refusal(failure: &ConnectFailure) -> String {
+    let detail = failure.message.as_deref().unwrap_or_default();
+    let text = format!("WhatsApp refused the login: {:?} {detail}", failure.reason);
+    text.trim_end().to_owned()
 }

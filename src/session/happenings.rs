@@ -111,8 +111,11 @@ impl Session {
         notices
     }
 
-    /// Asks WhatsApp to report whether this person is there, once a connection. Best effort.
+    /// Asks WhatsApp to report whether this person is there, once a connection, if anybody wants to hear. Best effort.
     pub fn watch_presence(&self, whom: &Address) {
+        if !self.shared.happenings.wanted() {
+            return;
+        }
         let (Some(client), Some(jid)) = (self.shared.client(), jid(whom)) else {
             return;
         };

@@ -15,7 +15,7 @@ use super::backend::Backend;
 use super::barrier::Barrier;
 use super::client::{self, Setup};
 use super::receive::Inbox;
-use super::{Endpoint, SessionError, attempt, version};
+use super::{Endpoint, SessionError, Terminal, TerminalKind, attempt, version};
 use crate::account::Paths;
 use crate::store::Store;
 
@@ -68,10 +68,15 @@ pub async fn log_out(paths: &Paths, store: &Store, deadline: Instant) -> Result<
             endpoint.authority()
         ))),
     };
-    match (ended, heard.try_recv()) {
-        (Err(_), Ok(Seen::Gone)) => Ok(()),
+    let ended = match (ended, heard.try_recv()) {
+        (Err(error), Ok(seen)) if !matches!(error, SessionError::Ended(_)) => seen.outcome(),
         (ended, _) => ended,
+    };
+    if let Err(SessionError::Ended(terminal)) = &ended {
+        // Nobody connects during a ban, the next try neither.
+        store.set_terminal(Some(terminal.clone().into())).await?;
     }
+    ended
 }
 
 fn unreachable(reason: String) -> SessionError {
@@ -82,14 +87,25 @@ fn unreachable(reason: String) -> SessionError {
 enum Seen {
     /// The device is no longer one of the account's.
     Gone,
+    /// It may not connect.
+    Ended(Terminal),
     Refused(String),
+}
+
+impl Seen {
+    fn outcome(self) -> Result<(), SessionError> {
+        match self {
+            Self::Gone => Ok(()),
+            Self::Ended(terminal) => Err(SessionError::Ended(terminal)),
+            Self::Refused(reason) => Err(unreachable(reason)),
+        }
+    }
 }
 
 /// Until WhatsApp sends the device away.
 async fn end(heard: &mut mpsc::UnboundedReceiver<Seen>) -> Result<(), SessionError> {
     match heard.recv().await {
-        Some(Seen::Gone) => Ok(()),
-        Some(Seen::Refused(reason)) => Err(unreachable(reason)),
+        Some(seen) => seen.outcome(),
         None => std::future::pending().await,
     }
 }
@@ -108,15 +124,11 @@ impl EventHandler for Forward {
     }
 
     fn handle_event(&self, event: Arc<Event>) {
-        let seen = match &*event {
-            Event::LoggedOut(_) => Seen::Gone,
-            Event::StreamReplaced(_) => Seen::Refused("another connection took over".to_owned()),
-            Event::TemporaryBan(_) => Seen::Refused("the account is banned for a while".to_owned()),
-            Event::ClientOutdated(_) => Seen::Refused("WhatsApp wants a newer version".to_owned()),
-            Event::ConnectFailure(failure) => {
-                Seen::Refused(format!("WhatsApp refused the login: {:?}", failure.reason))
-            }
-            _ => return,
+        let seen = match (attempt::terminal(&event), &*event) {
+            (Some(terminal), _) if terminal.kind == TerminalKind::LoggedOut => Seen::Gone,
+            (Some(terminal), _) => Seen::Ended(terminal),
+            (None, Event::ConnectFailure(failure)) => Seen::Refused(attempt::refusal(failure)),
+            (None, _) => return,
         };
         let _ = self.0.send(seen);
     }

@@ -1,7 +1,7 @@
 //! How polls stand: one row a vote, for as long as the poll is here, and one an option that was added to a poll.
 //!
 //! Invariants: a vote is counted once however often its message comes, and of each voter only the last; what was
-//! refused is not counted, and a poll that was let go takes its votes along.
+//! refused, or set aside without a verdict, is not counted, and a poll that was let go takes its votes along.
 
 use std::collections::HashSet;
 
@@ -63,6 +63,7 @@ impl Store {
             };
             let mut statement = tx.prepare_cached(
                 "SELECT options, later, voter FROM vote WHERE sent = ?1 AND poll = ?2 AND message <= ?3
+                   AND NOT EXISTS (SELECT 1 FROM inbox i WHERE i.id = message AND i.state = 4 AND i.emission IS NULL)
                  ORDER BY at DESC, message DESC",
             )?;
             let mut rows = statement.query(params![sent, poll, vote.0])?;
@@ -98,7 +99,8 @@ fn choice(row: &Row<'_>, column: usize) -> rusqlite::Result<Choice> {
     })
 }
 
-/// The options that were added to a poll before this vote came. What is refused, or waits for approval, is not told.
+/// The options that were added to a poll before this vote came. What is refused, waits for approval or has no verdict
+/// is not told.
 fn added(tx: &Tx<'_>, vote: RowId, sent: bool, poll: i64) -> rusqlite::Result<Vec<String>> {
     let stanza = match sent {
         true => "SELECT message_id FROM part WHERE pos = ?1",
@@ -111,6 +113,7 @@ fn added(tx: &Tx<'_>, vote: RowId, sent: bool, poll: i64) -> rusqlite::Result<Ve
     tx.prepare_cached(
         "SELECT o.name FROM poll_option o CROSS JOIN inbox i ON i.id = o.message
          WHERE o.target = ?1 AND o.message <= ?2 AND i.state <> 8
+           AND (i.state <> 4 OR i.emission IS NOT NULL)
            AND i.chat = (SELECT chat FROM inbox WHERE id = ?2)
          GROUP BY o.name ORDER BY min(o.message) LIMIT ?3",
     )?

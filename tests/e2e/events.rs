@@ -191,13 +191,20 @@ async fn changes(world: &World, anna: &Person, bob: &Person, plugin: Jid) {
 async fn typing_presence_and_calls_follow_the_messages_before_them() {
     let world = World::linked().await;
     let anna = world.person("Anna").await;
+    let bob = world.person("Bob").await;
     anna.available(true).await.expect("presence");
-    let mut host = started(&world, config(&["message", "presence", "call"])).await;
+    let mut config = config(&["message", "presence", "call"]);
+    config["contacts"] = json!([{"id": format!("+{}", bob.phone()), "permission": "read"}]);
+    let mut host = started(&world, config).await;
+    bob.text(world.jid(), "hello").await.expect("text");
     let first = anna.text(world.jid(), "hello").await.expect("text");
     assert_eq!(host.event().await["message"]["id"], first);
     // Whoever writes is watched from now on; what is told first is how it is now.
     let now = besides_presence(&mut host, "presence.available").await;
     assert_eq!(now["actor"]["id"], anna.pn().to_string());
+    let core = world.server.core();
+    assert!(core.is_watched(anna.phone(), &world.phone));
+    assert!(!core.is_watched(bob.phone(), &world.phone));
     anna.available(false).await.expect("presence");
     besides_presence(&mut host, "presence.unavailable").await;
 

@@ -391,6 +391,28 @@ async fn until_told(host: &mut Host, what: &str) -> Value {
     .await
 }
 
+/// Nobody connects during a ban, nor asks again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ban_that_unlink_meets_is_kept() {
+    let world = World::linked().await;
+    let banned = whatsapp_loopback::Fault::ConnectFailure {
+        code: 402,
+        times: 1,
+        expire: Some(600),
+    };
+    world.fault(banned).await;
+    let unlink = async || {
+        let said = run(&world, &["unlink", "--yes"]).await.expect_err("banned");
+        let account = world.server.core().account(&world.phone);
+        (said, account.expect("account").devices[0].logins)
+    };
+    let first = unlink().await;
+    assert!(first.0.contains("has banned this account"), "{}", first.0);
+    assert_eq!(unlink().await, first);
+    let told = doctor(&world).await;
+    assert_eq!(told["facts"]["state"], "banned", "{told}");
+}
+
 /// What waits for the operator is seen by who looks.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn strangers_who_wait_are_told() {

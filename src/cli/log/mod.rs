@@ -19,6 +19,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use file::Rotating;
 use redact::Redacting;
+pub(super) use redact::masked;
 
 /// Level of the log: `error`, `warn` (default), `info`, `debug`, `trace`, `off`; or `target=level` and so on.
 const LEVEL: &str = "CHANNEL_WHATSAPP_LOG";

@@ -20,7 +20,7 @@ use tracing_subscriber::fmt::MakeWriter;
 static PERSONS: LazyLock<Option<Regex>> = LazyLock::new(|| {
     Regex::new(
         r"(?x)
-        (?<user>[0-9A-Za-z+][0-9A-Za-z+_.-]*)(?::[0-9]{1,5})?@(?<server>s\.whatsapp\.net|c\.us|lid|hosted(?:\.lid)?|g\.us|newsletter|broadcast|bot)\b
+        …?(?<user>[0-9A-Za-z+][0-9A-Za-z+_.-]*)(?::[0-9]{1,5})?@(?<server>s\.whatsapp\.net|c\.us|lid|hosted(?:\.lid)?|g\.us|newsletter|broadcast|bot)\b
         |\+(?:[\s().-]{0,2}[0-9]){5,}
         |\b[0-9]{7,}\b",
     )
@@ -41,7 +41,7 @@ fn unlocked(text: &str) -> Cow<'_, str> {
 }
 
 /// The text without persons.
-pub(super) fn masked(text: &str) -> Cow<'_, str> {
+pub(in crate::cli) fn masked(text: &str) -> Cow<'_, str> {
     match &*PERSONS {
         Some(persons) => {
             persons.replace_all(text, |found: &Captures<'_>| match found.name("user") {
@@ -156,6 +156,7 @@ mod tests {
                 "to …67@s.whatsapp.net now",
             ),
             ("15551234567:12@s.whatsapp.net", "…67@s.whatsapp.net"),
+            ("chat=…67@s.whatsapp.net", "chat=…67@s.whatsapp.net"),
             ("15551234567_1:3@s.whatsapp.net", "…67@s.whatsapp.net"),
             ("jid=100000012345678@lid,", "jid=…78@lid,"),
             ("in 15551234567-1400000000@g.us", "in …00@g.us"),

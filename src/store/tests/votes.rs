@@ -277,6 +277,17 @@ fn who_is_refused_is_not_counted_and_who_is_not_wanted_is() {
         .unwrap();
     let all = [ballot(BOB, &["Soup"]), ballot(ANN, &["Soup"])];
     assert_eq!(stands(&store, "V3").unwrap(), all);
+    // Nor is who has no verdict.
+    store.put(in_group(
+        &["15551239999@s.whatsapp.net"],
+        "V0",
+        &vote(ANN, "15551239999@s.whatsapp.net", &["Salad"], NOW),
+    ));
+    store.put(in_group(&[ANN], "V4", &vote(ANN, ANN, &["Soup"], NOW)));
+    assert_eq!(stands(&store, "V4").unwrap().len(), 3);
+    let unsaid = find(&store, "V0").id;
+    store.set_aside(unsaid, "unsaid".to_owned()).wait().unwrap();
+    assert_eq!(stands(&store, "V4").unwrap(), all);
     let rule = "dm_policy".to_owned();
     store
         .drop_denied(find(&store, "V1").id, rule.clone())
@@ -470,6 +481,12 @@ fn options_that_are_added_are_known_by_name() {
         .wait()
         .unwrap();
     assert_eq!(added(&store, "V1"), ["Pie"]);
+    store.put(in_group(&[ANN], "O6", &option("Fruit")));
+    store.put(in_group(&[BOB], "V2", &vote(ANN, BOB, &["Soup"], NOW)));
+    let unsaid = find(&store, "O6").id;
+    assert!(added(&store, "V2").contains(&"Fruit".to_owned()));
+    store.set_aside(unsaid, "unsaid".to_owned()).wait().unwrap();
+    assert_eq!(added(&store, "V2"), ["Pie", "Too late"]);
 }
 
 fn edit(id: &str) -> wa::Message {

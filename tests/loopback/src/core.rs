@@ -265,6 +265,13 @@ impl Core {
         lock(&self.linked(phone, device)?.mail).presence.clone()
     }
 
+    /// Whether somebody is told of this person's presence.
+    #[must_use]
+    pub fn is_watched(&self, phone: &str, by: &str) -> bool {
+        let account = self.by_phone(phone);
+        account.is_some_and(|account| lock(&account.state).subscribers.contains_key(by))
+    }
+
     /// What has happened so far.
     #[must_use]
     pub fn counters(&self) -> Counters {
