@@ -122,15 +122,7 @@ impl Depot {
     /// Opens a file, from its first byte, that is what it was.
     pub fn read(&self, place: &str, sha256: &ContentHash, size: u64) -> Result<File, DepotError> {
         let mut file = self.open_unchecked(place, size)?;
-        let mut hash = Sha256::new();
-        let mut block = vec![0; BLOCK];
-        loop {
-            match file.read(&mut block)? {
-                0 => break,
-                count => hash.update(&block[..count]),
-            }
-        }
-        if hash.finalize()[..] != sha256[..] {
+        if hashed(&mut file)? != *sha256 {
             return Err(DepotError::Lost);
         }
         file.rewind()?;
@@ -148,6 +140,17 @@ impl Depot {
     /// Removes what is in an object store; what is not there is as good.
     pub fn remove(&self, what: &Remnant) -> Result<(), DepotError> {
         self.bucket(&what.place)?.remove(what)
+    }
+}
+
+/// The hash of what is left to be read of a file.
+pub fn hashed(file: &mut File) -> io::Result<ContentHash> {
+    let (mut hash, mut block) = (Sha256::new(), vec![0; BLOCK]);
+    loop {
+        match file.read(&mut block)? {
+            0 => return Ok(hash.finalize().into()),
+            count => hash.update(&block[..count]),
+        }
     }
 }
 

@@ -50,10 +50,10 @@ impl StageError {
         match self {
             Self::TooLarge { .. } => "attachment_too_large",
             Self::Base64 { .. } => "invalid_params",
-            Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
-                "storage_full"
-            }
-            Self::Io { .. } => "store_failed",
+            Self::Io { source, .. } => match source.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "storage_full",
+                _ => "store_failed",
+            },
         }
     }
 }
@@ -90,9 +90,10 @@ impl Staging {
 
     /// Removes what nobody owns, and returns how many files that were. Does nothing while any process, this one
     /// included, has the folder open. `kept` names the files of the outbox; it is asked once nobody else can add to them.
+    /// What somebody else removes meanwhile is as good, and what cannot be removed stays.
     ///
     /// # Errors
-    /// When the folder cannot be read, a file cannot be removed, or `kept` fails.
+    /// When the folder cannot be read, or `kept` fails.
     pub fn sweep(
         media: &Path,
         kept: impl FnOnce() -> io::Result<HashSet<PathBuf>>,
@@ -108,9 +109,16 @@ impl Staging {
             let mut removed = 0;
             for entry in fs::read_dir(&directory)? {
                 let path = entry?.path();
-                if !kept.contains(&path) && path.file_name() != Some(LOCK.as_ref()) {
-                    fs::remove_file(&path)?;
-                    removed += 1;
+                if kept.contains(&path) || path.file_name() == Some(LOCK.as_ref()) {
+                    continue;
+                }
+                match fs::remove_file(&path) {
+                    Ok(()) => removed += 1,
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => {
+                        let path = path.display();
+                        tracing::warn!(%error, %path, "what nobody needs cannot be removed");
+                    }
                 }
             }
             Ok(removed)
@@ -300,6 +308,17 @@ mod tests {
         assert_eq!((sweep(), files(media.path())), (0, 2));
         drop(staging);
         assert_eq!((sweep(), kept.exists(), left.exists()), (1, true, false));
+    }
+
+    #[test]
+    fn what_cannot_be_removed_keeps_nothing_else() {
+        let media = tempfile::tempdir().unwrap();
+        let left = staged(&Staging::open(media.path()).unwrap());
+        let left = left.keep().unwrap();
+        let folder = left.with_file_name("folder");
+        fs::create_dir(&folder).unwrap();
+        let swept = Staging::sweep(media.path(), || Ok(HashSet::new())).unwrap();
+        assert_eq!((swept, left.exists(), folder.exists()), (1, false, true));
     }
 
     #[cfg(unix)]

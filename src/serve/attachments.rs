@@ -189,9 +189,11 @@ async fn within(
     }
 }
 
-/// Opens the folder of staged files, without what processes that died have left in it.
+/// Opens the folder of staged files, if possible without what processes that died have left in it.
 fn open(media: &Path, store: &Store) -> Result<Staging, WireError> {
-    sweep_staged(media, store).map_err(refused)?;
+    if let Err(error) = sweep_staged(media, store) {
+        tracing::warn!(%error, "staged files that nobody needs stay for now");
+    }
     Staging::open(media).map_err(refused)
 }
 
@@ -249,6 +251,9 @@ impl Given {
     /// Removes those that no message waits for. The others are safe on the disk afterwards, and noted to be: until then
     /// nobody was told that they wait, and a power cut undoes them. Who sent its file needs no such thing, and it costs
     /// more than all the rest.
+    ///
+    /// # Errors
+    /// Those of the disk and of the store. A message that waits may lose its file then.
     pub(super) async fn settle(self, store: &Store) -> Result<(), WireError> {
         if self.paths.is_empty() {
             return Ok(());
@@ -283,10 +288,9 @@ impl Given {
                 _ => Ok(()),
             }
         });
-        match settled.await? {
-            Ok(()) if !kept.is_empty() => store.files_synced(kept).await?,
-            Ok(()) => {}
-            Err(error) => tracing::warn!(%error, "a staged file cannot be synced"),
+        settled.await?.map_err(refused)?;
+        if !kept.is_empty() {
+            store.files_synced(kept).await?;
         }
         if !left.is_empty() {
             store.files_removed(left).await?;

@@ -13,7 +13,7 @@ use super::attachments;
 use super::mentions;
 use super::outcome::Outcome;
 use super::reading;
-use super::sending::{Sending, conflict, sent};
+use super::sending::{Sending, conflict, sent, unsettled};
 use crate::access::Policy;
 use crate::config::{Config, DeliverErrors, ReadReceipts};
 use crate::identity::{Address, ChatKind, check_typed, parse_target};
@@ -214,8 +214,10 @@ async fn send(
     };
     let given = prepared.files.give()?;
     let sent = sent(account, config, &store, &sending, deadline).await;
-    given.settle(&store).await?;
-    sent
+    match given.settle(&store).await {
+        Ok(()) => sent,
+        Err(error) => unsettled(&store, &sending, sent, error).await,
+    }
 }
 
 /// Whether a reply is answered with this error as a state. A read mark is made now or never, so no connection is one.

@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::identity::Address;
 use crate::protocol::jsonrpc::WireError;
 use crate::protocol::response::DeliveryReceipt;
-use crate::store::{Enqueued, OutboundRequest, PartState, Peer, RequestId, Store};
+use crate::store::{DeliveryState, Enqueued, OutboundRequest, PartState, Peer, RequestId, Store};
 
 /// A message of the host with nothing left to decide, so that whoever owns the connection can send it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -55,6 +55,16 @@ impl Sending {
         let mut parts = self.request.parts.iter();
         let says = parts.any(|part| part.kind != "reaction");
         self.request.chat.first().filter(|_| says)
+    }
+
+    /// Takes back what of it has not been tried; what became of it, if the outbox has it under its own ids.
+    async fn taken_back(&self, store: &Store) -> Result<Option<Outcome>, WireError> {
+        let first = self.ids().into_iter().next().unwrap_or_default();
+        let Some(request) = store.request_of(first).await? else {
+            return Ok(None);
+        };
+        let parts = store.withdraw(request).await?;
+        Ok(Some(Outcome::of(parts, Vec::new())))
     }
 
     /// What the outbox says of it.
@@ -177,15 +187,30 @@ async fn without_owner(
         let outcome = Outcome::of(std::mem::take(&mut entered.parts), Vec::new());
         return Ok(sending.receipt(outcome, entered));
     }
-    let first = sending.ids().into_iter().next().unwrap_or_default();
-    let outcome = match store.request_of(first).await? {
-        Some(request) => Outcome::of(store.withdraw(request).await?, Vec::new()),
-        None => Outcome::default(),
-    };
-    Err(match outcome.gone().is_empty() {
-        true => in_use.into(),
-        false => told_what_left(unknown(&outcome), &outcome),
+    Err(match sending.taken_back(store).await? {
+        Some(outcome) if !outcome.gone().is_empty() => told_what_left(unknown(&outcome), &outcome),
+        _ => in_use.into(),
     })
+}
+
+/// What to answer where its files could not be [settled](super::attachments::Given::settle): a message that waits may lose
+/// them, so that it is taken back; to all others nothing can happen any more.
+pub(super) async fn unsettled(
+    store: &Store,
+    sending: &Sending,
+    sent: Result<DeliveryReceipt, WireError>,
+    error: WireError,
+) -> Result<DeliveryReceipt, WireError> {
+    tracing::warn!(code = %error.code, "what became of staged files cannot be noted");
+    let state = |receipt: &DeliveryReceipt| receipt.metadata.get("delivery_state").cloned();
+    if sent.as_ref().ok().and_then(state).as_deref() != Some(DeliveryState::Queued.as_str()) {
+        return sent;
+    }
+    match sending.taken_back(store).await? {
+        // It joined an earlier call, which has its own files.
+        None => sent,
+        Some(outcome) => Err(told_what_left(error, &outcome)),
+    }
 }
 
 /// A request that is in the outbox.

@@ -6,12 +6,13 @@ use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use wacore::download::MediaType;
 
 use super::attachments::{named, refused};
-use crate::media::depot::{Depot, DepotError};
+use crate::media::depot::{self, Depot, DepotError};
 use crate::media::intake::{Intake, SealedDocument, Taken};
 use crate::media::key::StorageKey;
 use crate::media::probe::{self, Hint, Kind, ProbeError, Probed, Wanted};
@@ -26,6 +27,9 @@ use crate::store::{ContentHash, HeldMedia, Store, Uploaded};
 
 /// Longest silence of a server that an attachment is fetched from.
 const SILENCE: Duration = Duration::from_secs(15);
+
+/// One file is looked at in the whole process: a large picture takes a lot of memory for a moment.
+static LOOKING: Mutex<()> = Mutex::new(());
 
 /// What there is to know for staging an attachment.
 pub(super) struct Work {
@@ -67,7 +71,13 @@ pub(super) fn ready(work: &Work, source: Source) -> Result<Ready, WireError> {
             (probed, document.file, document.info)
         }
         Plain::File(mut file) => {
-            let probed = probed(probe::probe(&mut file.open()?, &wanted))?;
+            let turn = LOOKING.lock().unwrap_or_else(PoisonError::into_inner);
+            let looked_at = probe::probe(&mut file.open()?, &wanted);
+            drop(turn);
+            if looked_at.is_err() {
+                file.is_what_it_was(&work.store)?;
+            }
+            let probed = probed(looked_at)?;
             let media = media_type(probed.kind);
             let sealed = seal(file.open()?, &work.staging, media, &work.stop);
             let (sealed, info) = sealed.map_err(unsealed)?;
@@ -148,6 +158,16 @@ impl PlainFile {
         opened.map_err(|error| WireError::new("store_failed", error))
     }
 
+    /// Reads it for nothing but to [compare](Self::check) it.
+    fn is_what_it_was(&mut self, store: &Store) -> Result<(), WireError> {
+        let Self::Kept(file, _) = self else {
+            return Ok(());
+        };
+        let rewound = file.rewind().and_then(|()| depot::hashed(file));
+        let read = rewound.map_err(|error| WireError::new("store_failed", error))?;
+        self.check(&read, store)
+    }
+
     /// Compares what was read with what it must be. A file that was changed where it lies is lost.
     fn check(&self, read: &ContentHash, store: &Store) -> Result<(), WireError> {
         match self {
@@ -177,15 +197,18 @@ pub(super) fn source(work: &Work, file: OutboundAttachment) -> Result<Source, Wi
         sticker: wish.sent_as == Some(SentAs::Sticker),
         document: wish.sent_as == Some(SentAs::Document),
     };
-    if let Some(text) = file.data_base64 {
+    let (key, url) = (given(file.storage_key), given(file.url));
+    // Empty it is a file without bytes, unless there is another source.
+    let alone = key.is_none() && url.is_none();
+    if let Some(text) = file.data_base64.filter(|text| alone || !text.is_empty()) {
         let mut intake = Intake::new(&work.staging, wanted, work.limit);
         base64::decode(&text, &mut intake).map_err(unsealed)?;
         return Source::taken(intake);
     }
-    if let Some(key) = given(file.storage_key) {
+    if let Some(key) = key {
         return kept(work, &key, wanted);
     }
-    if let Some(url) = given(file.url) {
+    if let Some(url) = url {
         let limits = Limits {
             deadline: work.until,
             idle: SILENCE,

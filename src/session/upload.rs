@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backon::BackoffBuilder;
-use sha2::{Digest, Sha256};
 use wacore::download::MediaType;
 use wacore::upload::{EncryptedMediaInfo, UploadSource};
 use waproto::codec::{message_decode, message_to_vec};
@@ -25,6 +24,7 @@ use super::handing::Outcome;
 use super::state::Connection;
 use super::transfers::Transfer;
 use crate::clock::now;
+use crate::media::depot::hashed;
 use crate::media::stage::{StageError, Staging};
 use crate::store::{Outgoing, StagedName, Store, StoreError, Unsynced, Uploaded};
 
@@ -158,7 +158,8 @@ async fn undo(shared: &Shared) -> Result<(), StoreError> {
         let whole = |part: &Unsynced| {
             let message = message_decode(&part.payload).ok()?;
             let (_, said) = carried(&message)?;
-            let hash = hashed(&folder.join(part.file.as_str())).ok()?;
+            let mut file = File::open(folder.join(part.file.as_str())).ok()?;
+            let hash = hashed(&mut file).ok()?;
             (hash[..] == said.enc_sha256).then_some(())
         };
         let broken = doubtful.into_iter().filter(|part| whole(part).is_none());
@@ -170,17 +171,6 @@ async fn undo(shared: &Shared) -> Result<(), StoreError> {
         shared.store.withdraw(request).await?;
     }
     Ok(())
-}
-
-fn hashed(path: &Path) -> io::Result<[u8; 32]> {
-    let (mut file, mut hash) = (File::open(path)?, Sha256::new());
-    let mut block = vec![0; 64 << 10];
-    loop {
-        match file.read(&mut block)? {
-            0 => return Ok(hash.finalize().into()),
-            n => hash.update(&block[..n]),
-        }
-    }
 }
 
 async fn remove(shared: &Shared, names: Vec<StagedName>) {

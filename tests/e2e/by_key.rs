@@ -3,6 +3,7 @@
 use crate::common;
 
 use common::media::{attachment, bytes, config, extra, files, get, send, start, upload};
+use common::sending::{arrived, ids};
 use common::{World, eventually, message};
 use serde_json::{Value, json};
 use waproto::whatsapp as wa;
@@ -101,4 +102,46 @@ async fn what_is_too_large_to_be_sent_on_is_not_fetched_for_it() {
     assert_eq!(extra(&event, "media_error"), "pending", "{event}");
     assert!(get(&world, &key(&event), &[]).await.expect("media get") == content);
     assert_eq!(media.served().1, 3);
+}
+
+/// What somebody has changed where it lies is fetched again, also if it is no longer a file that could be sent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_emptied_on_the_disk_is_fetched_again() {
+    let world = World::linked().await;
+    let anna = world.person("Anna").await;
+    let mut host = start(&world, json!({})).await;
+    let content = bytes(1, 30_000);
+    send(&anna, &world, &upload(&anna, &content).await).await;
+    let event = host.event().await;
+    let kept = common::media::file(attachment(&event));
+    std::fs::remove_file(&kept).expect("remove");
+    std::fs::write(&kept, "").expect("write");
+    let push = pushed(&config(json!({})), &anna, &key(&event));
+    let result = host.ask("push", push).await;
+    let (_, sent) = arrived(&anna, &ids(&result)[0]).await;
+    assert!(sent == content, "the same bytes");
+}
+
+/// A key is worth nothing to another account of the same machine.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_keys_of_other_accounts_are_none() {
+    let (one, other) = (World::linked().await, World::linked().await);
+    let mut keys = Vec::new();
+    for (seed, world) in [(1, &one), (2, &other)] {
+        let anna = world.person("Anna").await;
+        let mut host = start(world, json!({})).await;
+        let content = bytes(seed, 1000);
+        send(&anna, world, &upload(&anna, &content).await).await;
+        let key = key(&host.event().await);
+        assert!(get(world, &key, &[]).await.expect("media get") == content);
+        keys.push((world, anna, host, key));
+    }
+    let (first, second) = (keys[0].3.clone(), keys[1].3.clone());
+    for ((world, anna, host, own), theirs) in keys.iter_mut().zip([second, first]) {
+        assert_ne!(*own, theirs);
+        let said = get(world, &theirs, &[]).await.expect_err("not theirs");
+        assert!(said.contains("another account"), "{said}");
+        let push = pushed(&config(json!({})), anna, &theirs);
+        assert_eq!(host.ask_refused("push", push).await, "unknown_storage_key");
+    }
 }

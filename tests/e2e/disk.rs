@@ -119,6 +119,33 @@ async fn an_attachment_leaves_the_space_that_messages_need() {
     assert_eq!(staged.count(), 1, "the lock alone");
 }
 
+/// The same of one that fits as it is, and is then to be encrypted beside that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_attachment_and_its_encryption_leave_the_space_that_messages_need() {
+    use common::sending::{arrived, attached, ids, params, serve, staged, started};
+    let Some(disk) = Disk::new(96) else { return };
+    let world = disk.world().await;
+    let anna = world.person("Anna").await;
+    let to = anna.pn().to_string();
+    let mut host = started(&world).await;
+    disk.fill(44 << 20);
+    let rest = common::files::boxed(b"free", common::files::noise(15 << 20));
+    let film = [common::files::mp4(), rest].concat();
+    let url = serve("video/mp4", film.clone().into()).await;
+    let by_url = json!({"name": "", "mime_type": "", "url": url});
+    for file in [attached("a.mp4", "", &film), by_url.clone()] {
+        let push = params(&to, "", vec![file], json!({}));
+        assert_eq!(host.ask_refused("push", push).await, "storage_full");
+        assert!(staged(&world).is_empty());
+    }
+    assert!(connected(&world));
+    disk.free();
+    let push = params(&to, "", vec![by_url], json!({}));
+    let result = host.ask("push", push).await;
+    let (_, bytes) = arrived(&anna, &ids(&result)[0]).await;
+    assert!(bytes == film, "the same bytes");
+}
+
 /// The library has decrypted a message and finds no place for it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_that_arrives_on_a_full_disk_comes_again() {

@@ -19,6 +19,7 @@ mod groups;
 mod identity;
 mod ingress;
 mod kinds;
+mod large;
 mod link;
 mod manners;
 mod media_groups;

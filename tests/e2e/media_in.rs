@@ -21,6 +21,9 @@ use whatsapp_loopback::people::{Person, Voice};
 use whatsapp_rust::Jid;
 use whatsapp_rust::upload::UploadResponse;
 
+/// As much of a JPEG as anybody looks at.
+const THUMBNAIL: [u8; 4] = [0xFF, 0xD8, 0xFF, 0xE0];
+
 fn clip(upload: &UploadResponse) -> wa::message::VideoMessage {
     wa::message::VideoMessage {
         direct_path: Some(upload.direct_path.clone()),
@@ -32,6 +35,7 @@ fn clip(upload: &UploadResponse) -> wa::message::VideoMessage {
         seconds: Some(7),
         width: Some(320),
         height: Some(240),
+        jpeg_thumbnail: Some(THUMBNAIL.to_vec()),
         ..Default::default()
     }
 }
@@ -123,7 +127,8 @@ async fn every_kind_arrives_whole() {
         .image(group.clone(), &bytes(100, 10_000), None)
         .await
         .expect("image");
-    sent.insert(again, ("image", bytes(100, 10_000), ".jpg"));
+    sent.insert(again.clone(), ("image", bytes(100, 10_000), ".jpg"));
+    let mut clips = Vec::new();
     let count = sent.len();
     let mut keys = HashSet::new();
     for _ in 0..count {
@@ -147,14 +152,30 @@ async fn every_kind_arrives_whole() {
                 );
             }
             ".pdf" => assert_eq!(found["name"], "plan.pdf"),
+            ".jpg" => {
+                let caption = if id == again { "" } else { "look" };
+                assert_eq!(extra(&event, "caption"), caption);
+            }
+            ".mp4" if extra(&event, "width") != "" => {
+                let shown = ["width", "height", "duration_seconds"].map(|key| extra(&event, key));
+                assert_eq!(shown, ["320", "240", "7"], "{event}");
+                let is = ["gif", "video_note"].map(|key| extra(&event, key));
+                clips.push(is.map(str::to_owned));
+            }
             ".zip" => {
                 let text = event["message"]["content"].as_str().expect("content");
                 assert!(text.ends_with("all of it"), "{event}");
             }
             _ => {}
         }
+        // It goes along only in place of its picture.
+        assert_eq!(extra(&event, "thumbnail_jpeg_base64"), "", "{event}");
         keys.insert(found["storage_key"].as_str().expect("key").to_owned());
     }
+    clips.sort();
+    let of = |gif: &str, note: &str| [gif.to_owned(), note.to_owned()];
+    let (gif, note) = (of("true", ""), of("", "true"));
+    assert_eq!(clips, [note.clone(), note, gif.clone(), gif]);
     // One copy of what came twice, and a key for each.
     let all = files(&world);
     assert_eq!(all.len(), count - 1, "{all:?}");
@@ -292,7 +313,7 @@ async fn what_is_not_fetched_is_named_with_its_reason() {
     sent.insert(send(&anna, &world, &elsewhere).await, "incomplete");
     let once = wa::message::ImageMessage {
         view_once: Some(true),
-        jpeg_thumbnail: Some(vec![0xFF, 0xD8, 0xFF, 0xE0]),
+        jpeg_thumbnail: Some(THUMBNAIL.to_vec()),
         ..upload(&anna, &bytes(8, 1000)).await
     };
     let once = send(&anna, &world, &once).await;
@@ -335,6 +356,25 @@ async fn what_is_not_fetched_is_named_with_its_reason() {
     assert_eq!(extra(&event, "media_error"), "not_downloaded", "{event}");
     let key = attachment(&event)["storage_key"].as_str().expect("key");
     assert!(get(&world, key, &[]).await.expect("media get") == bytes(10, 1000));
+    // What a small picture of it is worth, it has with it.
+    let film = anna.upload(&bytes(13, 1000), MediaType::Video).await;
+    let film = clip(&film.expect("upload"));
+    let mut large = THUMBNAIL.to_vec();
+    large.resize((16 << 10) + 1, 0);
+    let too_large = wa::message::VideoMessage {
+        jpeg_thumbnail: Some(large),
+        ..film.clone()
+    };
+    for (video, thumbnail) in [(film, "/9j/4A=="), (too_large, "")] {
+        let message = wa::Message {
+            video_message: MessageField::some(video),
+            ..Default::default()
+        };
+        anna.send(world.jid(), message).await.expect("video");
+        let event = host.event().await;
+        assert_eq!(extra(&event, "thumbnail_jpeg_base64"), thumbnail, "{event}");
+        assert_eq!(extra(&event, "duration_seconds"), "7", "{event}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -513,7 +553,7 @@ async fn a_large_file_is_streamed() {
     send(&anna, &world, &upload(&anna, &bytes(2, 100_000)).await).await;
     host.event().await;
     let process = host.child.id().expect("pid");
-    let before = common::memory(process, "VmHWM");
+    let before = common::memory_from_now(process);
     let begun = Instant::now();
     send(&anna, &world, &image).await;
     let event = host.event().await;

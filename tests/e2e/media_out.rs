@@ -3,13 +3,14 @@
 use crate::common;
 
 use common::sending::{
-    arrived, attached, config, files_of, ids, params, serve, staged, started, uploads,
+    arrived, attached, files_of, ids, params, serve_times, staged, started, uploads,
 };
 use common::{Host, World, eventually, files, request};
 use serde_json::{Value, json};
 use wacore::proto_helpers::MessageExt as _;
 use waproto::whatsapp as wa;
 use whatsapp_loopback::media::MediaOp;
+use whatsapp_loopback::people::Voice;
 
 struct Sample {
     name: &'static str,
@@ -68,6 +69,26 @@ fn samples() -> Vec<Sample> {
             },
         ),
     ];
+    let mut other = |name, mime_type, bytes, kind, is| {
+        samples.push(sample(name, mime_type, bytes, kind, is));
+    };
+    other("j.m4a", "audio/mp4", files::m4a(), "audio", |m| {
+        m.audio_message.ptt == Some(false) && m.audio_message.seconds == Some(3)
+    });
+    other("k.aac", "audio/aac", files::aac(90), "audio", |m| {
+        m.audio_message.mimetype.as_deref() == Some("audio/aac")
+    });
+    other("l.amr", "audio/amr", files::amr(60), "audio", |m| {
+        m.audio_message.mimetype.as_deref() == Some("audio/amr")
+    });
+    other("m.3gp", "video/3gpp", files::three_gp(), "video", |m| {
+        m.video_message.mimetype.as_deref() == Some("video/3gpp")
+            && (m.video_message.width, m.video_message.seconds) == (Some(176), Some(2))
+    });
+    let moving = files::moving_webp(64, 64);
+    other("n.webp", "image/webp", moving, "sticker", |m| {
+        m.sticker_message.is_animated == Some(true)
+    });
     samples.push(Sample {
         metadata: json!({"as": "gif"}),
         ..sample("h.mp4", "", files::mp4(), "gif", |m| {
@@ -89,9 +110,13 @@ async fn every_kind_arrives_as_it_was() {
     let anna = world.person("Anna").await;
     let group = world.group(&anna, "Pictures").await;
     let mut host = started(&world).await;
-    for chat in [anna.pn().to_string(), group.to_string()] {
+    for (chat, by_url) in [(anna.pn().to_string(), false), (group.to_string(), true)] {
         for sample in samples() {
-            let file = attached(sample.name, sample.mime_type, &sample.bytes);
+            let mut file = attached(sample.name, sample.mime_type, &sample.bytes);
+            if by_url {
+                let served = serve_times(1, "", sample.bytes.clone().into()).await;
+                file = json!({"name": sample.name, "mime_type": sample.mime_type, "url": served});
+            }
             let push = params(&chat, "", vec![file], sample.metadata);
             let result = host.ask("push", push).await;
             let metadata = &result["delivery"]["metadata"];
@@ -104,13 +129,58 @@ async fn every_kind_arrives_as_it_was() {
     }
     // What was sent into the first chat was not uploaded for the second; the two videos are one file.
     assert_eq!(uploads(&world), samples().len() as u64 - 1);
+    // Asked for as what it is, it goes as that; and so does what others have sent.
+    let (group, voice) = (group.to_string(), Voice::default());
+    anna.image(world.jid(), &files::png(), None)
+        .await
+        .expect("image");
+    anna.video(world.jid(), &files::three_gp(), None)
+        .await
+        .expect("video");
+    anna.audio(world.jid(), &files::m4a(), "audio/mp4")
+        .await
+        .expect("audio");
+    anna.voice(world.jid(), &files::voice(), voice)
+        .await
+        .expect("voice");
+    anna.sticker(world.jid(), &files::webp())
+        .await
+        .expect("sticker");
+    let mut keys = Vec::new();
+    for _ in 0..5 {
+        let event = host.event().await;
+        keys.push(event["message"]["attachments"][0]["storage_key"].clone());
+    }
+    for ((kind, metadata), key) in [
+        ("image", json!({"as": "image"})),
+        ("video", json!({"as": "video"})),
+        ("audio", json!({"as": "audio"})),
+        ("voice", json!({"as": "voice", "voice": "true"})),
+        ("sticker", json!({})),
+    ]
+    .into_iter()
+    .zip(keys)
+    {
+        let file = json!({"name": "", "mime_type": "", "storage_key": key});
+        let result = host
+            .ask("push", params(&group, "", vec![file], metadata))
+            .await;
+        assert_eq!(result["delivery"]["metadata"]["kind"], kind, "{result}");
+        arrived(&anna, &ids(&result)[0]).await;
+    }
+    let mp3 = vec![attached("e.mp3", "", &files::mp3())];
+    let push = params(&group, "", mp3, json!({"voice": "true"}));
+    assert_eq!(
+        host.ask_refused("push", push).await,
+        "attachment_not_as_asked"
+    );
     // Several, the first with the text as caption.
     let three = vec![
         attached("a.jpg", "image/jpeg", &files::jpeg()),
         attached("f.webp", "image/webp", &files::webp()),
         attached("g.pdf", "application/pdf", &files::pdf()),
     ];
-    let push = params(&group.to_string(), "**look**", three, json!({}));
+    let push = params(&group, "**look**", three, json!({}));
     let result = host.ask("push", push).await;
     let ids = ids(&result);
     assert_eq!(ids.len(), 3);
@@ -126,9 +196,7 @@ async fn every_kind_arrives_as_it_was() {
     assert_eq!(order, ids);
     // The caption is changed.
     let edit = json!({"action": "edit", "target_message_id": ids[0]});
-    let result = host
-        .ask("push", params(&group.to_string(), "seen", vec![], edit))
-        .await;
+    let result = host.ask("push", params(&group, "seen", vec![], edit)).await;
     let seen = anna.wait_id(&self::ids(&result)[0]).await.expect("edit");
     let protocol = seen.message.get_base_message().protocol_message.as_option();
     let edited = &protocol.expect("edit").edited_message;
@@ -274,70 +342,52 @@ async fn what_cannot_be_sent_is_left_out_or_an_error() {
     assert!(staged(&world).is_empty());
 }
 
+const UNREADABLE: &str = "attachment_unreadable";
+const MISMATCH: &str = "attachment_mismatch";
+
+/// A host meets them all with one process.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_upload_goes_on_where_it_was_cut() {
+async fn what_is_broken_is_refused_and_the_next_file_goes() {
     let world = World::linked().await;
     let anna = world.person("Anna").await;
     let to = anna.pn().to_string();
-    let file = files::noise(6 << 20);
+    let mut host = started(&world).await;
+    let cut = |bytes: Vec<u8>, length: usize| bytes[..length].to_vec();
+    let mut huge = files::png();
+    huge[16..24].fill(0x7f);
+    let nothing = |begin: &[u8]| [begin, &[0; 100_000]].concat();
+    let film = files::boxed(b"ftyp", b"isom\0\0\0\0");
+    let lying = [&film[..], b"\xff\xff\xff\xffmoov"].concat();
+    for (name, mime_type, bytes, code) in [
+        ("cut.jpg", "image/jpeg", cut(files::jpeg(), 30), UNREADABLE),
+        ("cut.png", "image/png", cut(files::png(), 20), UNREADABLE),
+        ("huge.png", "image/png", huge, UNREADABLE),
+        ("cut.webp", "image/webp", cut(files::webp(), 18), UNREADABLE),
+        ("cut.mp4", "video/mp4", film, UNREADABLE),
+        ("lying.mp4", "video/mp4", lying, UNREADABLE),
+        (
+            "no.mp3",
+            "audio/mpeg",
+            nothing(b"ID3\x04\0\0\0\0\0\0"),
+            UNREADABLE,
+        ),
+        ("no.amr", "audio/amr", nothing(b"#!AMR\n\xff"), UNREADABLE),
+        ("film.pdf", "application/pdf", files::mp4(), MISMATCH),
+        ("text.gif", "image/gif", b"no picture".to_vec(), MISMATCH),
+        ("empty.mp3", "audio/mpeg", Vec::new(), "attachment_empty"),
+    ] {
+        let push = params(&to, "", vec![attached(name, mime_type, &bytes)], json!({}));
+        assert_eq!(host.ask_refused("push", push).await, code, "{name}");
+    }
     let push = params(
         &to,
         "",
-        vec![attached("x.bin", "", &file)],
-        json!({"idempotency_key": "k"}),
-    );
-    // The process dies in the middle of it.
-    let mut command = world.command();
-    command.env("CHANNEL_WHATSAPP_CRASH", "during_upload");
-    let mut host = Host::new(command);
-    host.send(&request("push", push.clone())).await;
-    assert!(!host.exit().await.success());
-    assert_eq!((uploads(&world), staged(&world).len()), (0, 1));
-    // The next one is refused its first token, and cut.
-    let media = &world.server.core().media;
-    media.refuse_only(MediaOp::Upload, 401, 1);
-    media.cut(MediaOp::Upload, 1 << 20, 1);
-    let result = world.ok("push", push.clone()).await;
-    assert_eq!(result["delivery"]["metadata"]["delivery_state"], "sent");
-    let (_, bytes) = arrived(&anna, &ids(&result)[0]).await;
-    assert!(bytes == file, "the same bytes");
-    assert_eq!(uploads(&world), 1);
-    assert!(staged(&world).is_empty());
-    // Asked again it is the same message, sent once.
-    let again = world.ok("push", push).await;
-    assert_eq!(
-        again["delivery"]["message_id"],
-        result["delivery"]["message_id"]
-    );
-    assert_eq!(files_of(&anna), 1);
-    // Killed between upload and message it is uploaded once.
-    let push = params(
-        &to,
-        "",
-        vec![attached("y.bin", "", &files::noise(99))],
+        vec![attached("a.jpg", "", &files::jpeg())],
         json!({}),
     );
-    let mut command = world.command();
-    command.env("CHANNEL_WHATSAPP_CRASH", "after_upload");
-    let mut host = Host::new(command);
-    host.send(&request("push", push)).await;
-    assert!(!host.exit().await.success());
-    let mut host = started(&world).await;
-    eventually("it goes all the same", || files_of(&anna) == 2).await;
-    assert_eq!(uploads(&world), 2);
-    // Another process hands its file to the one that is connected.
-    let passed = world.ok(
-        "push",
-        params(
-            &to,
-            "",
-            vec![attached("z.pdf", "", &files::pdf())],
-            json!({}),
-        ),
-    );
-    let (_, bytes) = arrived(&anna, &ids(&passed.await)[0]).await;
-    assert_eq!(bytes, files::pdf());
-    host.ask("stop_ingress", json!({"config": config()})).await;
+    let result = host.ask("push", push).await;
+    let (_, bytes) = arrived(&anna, &ids(&result)[0]).await;
+    assert_eq!((bytes, uploads(&world)), (files::jpeg(), 1));
     assert!(staged(&world).is_empty());
 }
 
@@ -381,131 +431,4 @@ async fn a_file_goes_with_the_message_that_expires() {
     assert_eq!(result["delivery"]["metadata"]["delivery_state"], "queued");
     eventually("it is given up", || staged(&world).is_empty()).await;
     assert_eq!(files_of(&anna), 0);
-}
-
-/// 1 GiB in the long form.
-fn large(otherwise: usize) -> usize {
-    match std::env::var_os("CHANNEL_WHATSAPP_LONG") {
-        Some(_) => 1 << 30,
-        None => otherwise,
-    }
-}
-
-/// Longer than a file of 1 GiB takes.
-const LONG: std::time::Duration = std::time::Duration::from_secs(600);
-
-/// A file of this size, sent; no more memory than idle and 32 MiB may it take.
-async fn send_large(host: &mut Host, to: &str, source: Value) -> Value {
-    let mut push = params(to, "", vec![source], json!({}));
-    push["config"]["max_attachment_bytes"] = json!(1 << 30);
-    push["config"]["send_timeout_secs"] = json!(600);
-    let pid = host.child.id().expect("pid");
-    let process = host.child.id().expect("pid");
-    let idle = common::memory(process, "VmRSS");
-    std::fs::write(format!("/proc/{pid}/clear_refs"), "5").expect("the peak begins anew");
-    let begun = std::time::Instant::now();
-    host.send(&request("push", push)).await;
-    let answer = loop {
-        let line = tokio::time::timeout(LONG, host.stdout.next_line()).await;
-        let line = line.expect("in time").expect("read").expect("a line");
-        let line: Value = serde_json::from_str(&line).expect("JSON");
-        if line.get("method").is_none() {
-            break line;
-        }
-    };
-    let took = begun.elapsed();
-    let peak = common::memory(process, "VmHWM");
-    eprintln!("{took:?}; {idle} KiB idle, {peak} at most");
-    assert!(peak < idle + (32 << 10), "{idle} KiB idle, {peak} at most");
-    assert_eq!(
-        answer["result"]["delivery"]["metadata"]["delivery_state"], "sent",
-        "{answer}"
-    );
-    answer["result"].clone()
-}
-
-fn room_for_large(world: &World) {
-    let limits = whatsapp_loopback::media::MediaLimits {
-        blob: 2 << 30,
-        total: 4 << 30,
-    };
-    world.server.core().media.set_limits(limits);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_large_file_takes_no_memory() {
-    let world = World::linked().await;
-    let anna = world.person("Anna").await;
-    let to = anna.pn().to_string();
-    let mut host = started(&world).await;
-    room_for_large(&world);
-    let body = std::sync::Arc::new(files::noise(large(64 << 20)));
-    let url = serve("application/x-noise", body.clone()).await;
-    let source = json!({"name": "", "mime_type": "", "url": url});
-    let result = send_large(&mut host, &to, source).await;
-    let (seen, bytes) = arrived(&anna, &ids(&result)[0]).await;
-    assert!(bytes == *body, "the same bytes");
-    let document = seen.message.get_base_message().document_message.as_option();
-    assert_eq!(
-        document.expect("document").file_name.as_deref(),
-        Some("some.bin")
-    );
-    // What somebody sent goes on by its key, also while it is still being fetched.
-    let picture = files::jpeg();
-    let sent = anna.image(world.jid(), &picture, None).await;
-    sent.expect("image");
-    let event = host.event().await;
-    let key = &event["message"]["attachments"][0]["storage_key"];
-    let file = json!({"name": "", "mime_type": "", "storage_key": key});
-    let push = params(&to, "yours", vec![file], json!({}));
-    let deadline = tokio::time::Instant::now() + common::PATIENCE;
-    let result = loop {
-        host.send(&request("push", push.clone())).await;
-        let answer = host.answer().await;
-        if answer.get("error").is_none() {
-            break answer["result"].clone();
-        }
-        assert_eq!(common::code(&answer), "attachment_not_here");
-        assert!(tokio::time::Instant::now() < deadline, "{answer}");
-    };
-    let (seen, bytes) = arrived(&anna, &ids(&result)[0]).await;
-    assert_eq!(bytes, picture);
-    assert_eq!(seen.message.get_caption(), Some("yours"));
-    assert!(staged(&world).is_empty());
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_large_file_of_the_media_store_takes_no_memory() {
-    let world = World::linked().await;
-    let anna = world.person("Anna").await;
-    let mut host = world.host();
-    let mut receiving = config();
-    receiving["media"] = json!({"max_bytes": 2_u64 << 30});
-    host.ask("start_ingress", json!({"config": receiving}))
-        .await;
-    room_for_large(&world);
-    let body = files::noise(large(8 << 20));
-    let sent = anna.document(world.jid(), &body, "a.bin", "application/x-noise");
-    sent.await.expect("document");
-    let event = host.event().await;
-    let key = &event["message"]["attachments"][0]["storage_key"];
-    let store = world.account_dir().join("media");
-    let is_here = || {
-        let mut files = std::fs::read_dir(&store).into_iter().flatten().flatten();
-        files.any(|file| {
-            file.metadata()
-                .is_ok_and(|file| file.len() == body.len() as u64)
-        })
-    };
-    let deadline = tokio::time::Instant::now() + LONG;
-    while !is_here() {
-        assert!(tokio::time::Instant::now() < deadline, "never received");
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
-    let source = json!({"name": "", "mime_type": "", "storage_key": key});
-    let result = send_large(&mut host, &anna.pn().to_string(), source).await;
-    let seen = anna.wait_id(&ids(&result)[0]).await.expect("arrives");
-    let bytes = anna.download(&seen).await.expect("download");
-    assert!(bytes == body, "the same bytes");
-    assert!(staged(&world).is_empty());
 }

@@ -101,6 +101,121 @@ async fn what_nobody_wants_any_more_is_given_up_in_the_middle() {
     assert_eq!(uploads(&world), 0);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_goes_on_where_it_was_cut() {
+    let world = World::linked().await;
+    let anna = world.person("Anna").await;
+    let to = anna.pn().to_string();
+    let media = &world.server.core().media;
+    let file = files::noise(6 << 20);
+    let metadata = json!({"idempotency_key": "k"});
+    let push = params(&to, "", vec![attached("x.bin", "", &file)], metadata);
+    // The process dies in the middle of it.
+    let mut command = world.command();
+    command.env("CHANNEL_WHATSAPP_CRASH", "during_upload");
+    let mut host = Host::new(command);
+    host.send(&request("push", push.clone())).await;
+    assert!(!host.exit().await.success());
+    assert_eq!((uploads(&world), staged(&world).len()), (0, 1));
+    eventually("the server keeps what came", || {
+        media.unfinished() > 1 << 20
+    })
+    .await;
+    // The next one is cut.
+    media.cut(MediaOp::Upload, 1 << 20, 1);
+    let result = world.ok("push", push.clone()).await;
+    assert_eq!(result["delivery"]["metadata"]["delivery_state"], "sent");
+    let (_, bytes) = arrived(&anna, &ids(&result)[0]).await;
+    assert!(bytes == file, "the same bytes");
+    assert_eq!((uploads(&world), media.cuts_left()), (1, 0));
+    // Encrypted it has up to 16 bytes more, and ten.
+    let sealed = (file.len() / 16 + 1) * 16 + 10;
+    assert_eq!(media.received(), sealed as u64, "no byte came twice");
+    assert!(staged(&world).is_empty());
+    // Asked again it is the same message, sent once.
+    let again = world.ok("push", push).await;
+    assert_eq!(
+        again["delivery"]["message_id"],
+        result["delivery"]["message_id"]
+    );
+    assert_eq!(files_of(&anna), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_outlives_its_process_and_its_credentials() {
+    let world = World::linked().await;
+    let anna = world.person("Anna").await;
+    let to = anna.pn().to_string();
+    let media = &world.server.core().media;
+    let push = |name: &str| {
+        let file = attached(name, "", &files::noise(99));
+        params(&to, "", vec![file], json!({}))
+    };
+    // Killed between upload and message it is uploaded once.
+    let mut command = world.command();
+    command.env("CHANNEL_WHATSAPP_CRASH", "after_upload");
+    let mut host = Host::new(command);
+    host.send(&request("push", push("y.bin"))).await;
+    assert!(!host.exit().await.success());
+    let mut host = started(&world).await;
+    eventually("it goes all the same", || files_of(&anna) == 1).await;
+    assert_eq!(uploads(&world), 1);
+    // Another process hands its file to the one that is connected.
+    let pdf = vec![attached("z.pdf", "", &files::pdf())];
+    let passed = world.ok("push", params(&to, "", pdf, json!({})));
+    let (_, bytes) = arrived(&anna, &ids(&passed.await)[0]).await;
+    assert_eq!(bytes, files::pdf());
+    // Whose credentials are of no use any more gets others.
+    assert_eq!(media.unauthorised(), 0);
+    media.rotate_auth();
+    let result = host.ask("push", push("later.bin")).await;
+    assert_eq!(result["delivery"]["metadata"]["delivery_state"], "sent");
+    assert_eq!((media.unauthorised(), uploads(&world)), (1, 3));
+    host.ask("stop_ingress", json!({"config": config()})).await;
+    assert!(staged(&world).is_empty());
+}
+
+/// What cannot be noted of a file matters to a message that waits for it, and to no other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_of_which_nothing_can_be_noted() {
+    let world = World::linked().await;
+    let anna = world.person("Anna").await;
+    let to = anna.pn().to_string();
+    let mut host = started(&world).await;
+    let store = rusqlite::Connection::open(world.account_dir().join("channel.db"));
+    let store = store.expect("channel.db");
+    store.busy_timeout(common::PATIENCE).expect("timeout");
+    let refuse = "CREATE TRIGGER gone BEFORE UPDATE OF file ON part WHEN OLD.open = 0 BEGIN SELECT RAISE(FAIL, 'no'); END;
+         CREATE TRIGGER synced BEFORE UPDATE OF synced ON part BEGIN SELECT RAISE(FAIL, 'no'); END;";
+    store.execute_batch(refuse).expect("triggers");
+    let media = &world.server.core().media;
+    let push = || {
+        let file = attached("x.bin", "", &files::noise(99));
+        let mut push = params(&to, "", vec![file], json!({}));
+        push["config"]["deliver_errors"] = json!("degrade");
+        push["config"]["send_timeout_secs"] = json!(2);
+        push
+    };
+    media.refuse_only(MediaOp::Upload, 413, 1);
+    let result = host.ask("push", push()).await;
+    let state = &result["delivery"]["metadata"]["delivery_state"];
+    assert_eq!(state, "rejected", "{result}");
+    media.refuse_only(MediaOp::Upload, 503, 1000);
+    assert_eq!(host.ask_refused("push", push()).await, "store_failed");
+    // It is taken back.
+    media.clear_faults();
+    let next = params(&to, "next", vec![], json!({}));
+    host.ask("push", next).await;
+    anna.wait_text("next").await.expect("the next message");
+    assert_eq!((files_of(&anna), uploads(&world)), (0, 0));
+    // The next call with a file finds what is left of it.
+    let forgive = "DROP TRIGGER gone; DROP TRIGGER synced;";
+    store.execute_batch(forgive).expect("triggers");
+    assert_eq!(staged(&world).len(), 1);
+    host.ask("push", push()).await;
+    assert_eq!((files_of(&anna), staged(&world).len()), (1, 0));
+}
+
 /// A power cut takes what was never synced: here a file whose process was killed, and that is then cut short.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_nobody_was_told_of_is_undone_by_a_power_cut() {
@@ -209,7 +324,8 @@ async fn what_others_mislabelled_is_sent_on() {
         json!({"name": "", "mime_type": "", "storage_key": key}),
         // As a host repeats what the event said.
         json!({"name": came["name"], "mime_type": came["mime_type"], "storage_key": key}),
-        json!({"name": "", "mime_type": "", "url": served}),
+        // As from a host that leaves nothing out.
+        json!({"name": "", "mime_type": "", "data_base64": "", "url": served}),
     ] {
         let result = host
             .ask("push", params(&to, "", vec![file.clone()], json!({})))

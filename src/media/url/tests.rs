@@ -18,7 +18,7 @@ use crate::media::stage::Staging;
 const NEAR: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 1);
 const PRIVATE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
-fn admits(address: IpAddr) -> bool {
+fn near(address: IpAddr) -> bool {
     address == NEAR
 }
 
@@ -124,7 +124,7 @@ fn fetched_trusting(
         Intake::new(&staging, wanted, 1000)
     };
     let some = |text: String| Some(text).filter(|text| !text.is_empty());
-    let result = fetch_with(url, begin, &limits, admits, resolver, tls)
+    let result = fetch_with(url, begin, &limits, near, resolver, tls)
         .map(|fetched| {
             let (Taken::Sealed(sealed), wanted) = fetched.finish().unwrap() else {
                 panic!("it is taken for a document")
@@ -247,12 +247,18 @@ fn what_is_dialled_is_checked_whatever_was_resolved() {
         assert_eq!(error.code(), "attachment_url_refused");
     };
     let names = || Names::new(&[PRIVATE]);
-    let dial = Dial { admits }.chain(TcpConnector::default());
+    let dial = Dial { admits: near }.chain(TcpConnector::default());
     let config = || config(&limits(), TlsConfig::default());
     refused(Agent::with_parts(config(), dial, names()));
     // Nor does the other check need this one.
     let inner = names();
-    let (dial, guard) = (().chain(TcpConnector::default()), Guard { admits, inner });
+    let (dial, guard) = (
+        ().chain(TcpConnector::default()),
+        Guard {
+            admits: near,
+            inner,
+        },
+    );
     refused(Agent::with_parts(config(), dial, guard));
     assert_eq!(inside.visits.load(Ordering::SeqCst), 0);
 }
@@ -326,6 +332,18 @@ fn a_silent_or_slow_server_is_left() {
             assert!(before.elapsed() < Duration::from_secs(4));
         }
     }
+}
+
+#[test]
+fn only_a_build_for_tests_keeps_to_this_machine() {
+    let admitted = |allow_private, tests_only| {
+        let addresses = ["8.8.8.8", "192.168.1.1", "127.0.0.1"];
+        addresses.map(|address| admits(allow_private, tests_only)(address.parse().unwrap()))
+    };
+    assert_eq!(admitted(false, false), [true, false, false]);
+    assert_eq!(admitted(true, false), [true, true, true]);
+    assert_eq!(admitted(false, true), [false, false, false]);
+    assert_eq!(admitted(true, true), [false, false, true]);
 }
 
 #[tokio::test]

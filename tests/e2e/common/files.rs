@@ -4,6 +4,24 @@ use std::io::Cursor;
 
 use image::{ExtendedColorType, ImageFormat, Rgb, RgbImage};
 
+#[path = "../../probe/samples.rs"]
+#[expect(dead_code, reason = "others look closer at what a file is")]
+mod samples;
+
+pub use samples::{aac, amr, boxed, moving_webp};
+
+/// Sound as phones record it: MPEG-4 without pictures.
+pub fn m4a() -> Vec<u8> {
+    let sound = samples::track(b"soun", 0, 0, false);
+    samples::film(b"M4A ", &[samples::movie_head(2500), sound].concat())
+}
+
+/// A film of old phones.
+pub fn three_gp() -> Vec<u8> {
+    let film = samples::track(b"vide", 176, 144, false);
+    samples::film(b"3gp4", &[samples::movie_head(1500), film].concat())
+}
+
 /// A picture.
 pub fn jpeg() -> Vec<u8> {
     picture(64, 48, ImageFormat::Jpeg)
@@ -33,11 +51,6 @@ fn picture(width: u32, height: u32, format: ImageFormat) -> Vec<u8> {
     )
     .expect("picture");
     bytes.into_inner()
-}
-
-fn boxed(kind: &[u8; 4], content: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(content.len() + 8).expect("small");
-    [&length.to_be_bytes()[..], kind, content].concat()
 }
 
 /// A video of 320 by 240 pixels and three seconds, without a picture in it.

@@ -457,6 +457,12 @@ pub async fn fill(world: &World, messages: usize, people: usize) {
     );
 }
 
+/// KiB of memory that a process has now, from where its `VmHWM` begins anew.
+pub fn memory_from_now(process: u32) -> u64 {
+    std::fs::write(format!("/proc/{process}/clear_refs"), "5").expect("the peak begins anew");
+    memory(process, "VmRSS")
+}
+
 /// KiB of memory that a process has (`VmRSS`), or had at most (`VmHWM`).
 pub fn memory(process: u32, what: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("status");

@@ -69,6 +69,10 @@ struct State {
     /// Bytes in `blobs`, in `partial` and in uploads under way.
     held: u64,
     uploads: u64,
+    /// Bytes of uploads, whether they were finished or not.
+    received: u64,
+    /// Uploads, and questions about them, with a token that is not a current one.
+    unauthorised: u64,
     downloads: u64,
     faults: MediaFaults,
     /// What the phone has, by message.
@@ -176,6 +180,21 @@ impl MediaStore {
     pub fn served(&self) -> (u64, u64) {
         let state = self.state();
         (state.uploads, state.downloads)
+    }
+
+    /// Bytes of uploads that came so far, those that came twice counted twice.
+    pub fn received(&self) -> u64 {
+        self.state().received
+    }
+
+    /// Bytes of uploads that broke off and can be resumed.
+    pub fn unfinished(&self) -> usize {
+        self.state().partial.values().map(Vec::len).sum()
+    }
+
+    /// How many uploads, or questions about them, came with a token that is not a current one.
+    pub fn unauthorised(&self) -> u64 {
+        self.state().unauthorised
     }
 }
 

@@ -59,6 +59,7 @@ impl MediaStore {
         if parameter(query, "auth")
             .is_none_or(|auth| auth != auth_token(self.state().auth_generation))
         {
+            self.state().unauthorised += 1;
             return Ok(refusal(
                 StatusCode::UNAUTHORIZED,
                 "the auth token is not a current one",

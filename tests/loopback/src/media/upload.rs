@@ -60,7 +60,10 @@ impl<'a> Upload<'a> {
             return Err(StatusCode::PAYLOAD_TOO_LARGE);
         }
         let full = StatusCode::INSUFFICIENT_STORAGE;
-        self.store.state().reserve(bytes.len() as u64).ok_or(full)?;
+        let mut state = self.store.state();
+        state.reserve(bytes.len() as u64).ok_or(full)?;
+        state.received += bytes.len() as u64;
+        drop(state);
         self.received += bytes.len() as u64;
         self.sum.update(bytes.clone());
         self.data.extend_from_slice(bytes);

@@ -1,0 +1,147 @@
+//! Files that are larger than the memory that they may take.
+
+use crate::common;
+
+use common::sending::{arrived, attached, config, ids, params, serve, staged, started};
+use common::{Host, World, files, request};
+use serde_json::{Value, json};
+use wacore::proto_helpers::MessageExt as _;
+
+/// 1 GiB in the long form.
+fn large(otherwise: usize) -> usize {
+    match std::env::var_os("CHANNEL_WHATSAPP_LONG") {
+        Some(_) => 1 << 30,
+        None => otherwise,
+    }
+}
+
+/// Longer than a file of 1 GiB takes.
+const LONG: std::time::Duration = std::time::Duration::from_secs(600);
+
+/// A file, sent. Beside its line it may take no more memory than idle and 32 MiB.
+async fn send_large(host: &mut Host, to: &str, source: Value) -> Value {
+    let mut push = params(to, "", vec![source], json!({}));
+    push["config"]["max_attachment_bytes"] = json!(1 << 30);
+    push["config"]["send_timeout_secs"] = json!(600);
+    let line = request("push", push);
+    let process = host.child.id().expect("pid");
+    let idle = common::memory_from_now(process);
+    let begun = std::time::Instant::now();
+    host.send(&line).await;
+    let answer = loop {
+        let line = tokio::time::timeout(LONG, host.stdout.next_line()).await;
+        let line = line.expect("in time").expect("read").expect("a line");
+        let line: Value = serde_json::from_str(&line).expect("JSON");
+        if line.get("method").is_none() {
+            break line;
+        }
+    };
+    let took = begun.elapsed();
+    let peak = common::memory(process, "VmHWM");
+    eprintln!("{took:?}; {idle} KiB idle, {peak} at most");
+    let most = idle + (line.len() as u64 >> 10) + (32 << 10);
+    assert!(peak < most, "{idle} KiB idle, {peak} at most");
+    assert_eq!(
+        answer["result"]["delivery"]["metadata"]["delivery_state"], "sent",
+        "{answer}"
+    );
+    answer["result"].clone()
+}
+
+fn room_for_large(world: &World) {
+    let limits = whatsapp_loopback::media::MediaLimits {
+        blob: 2 << 30,
+        total: 4 << 30,
+    };
+    world.server.core().media.set_limits(limits);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_file_takes_no_memory() {
+    let world = World::linked().await;
+    let anna = world.person("Anna").await;
+    let to = anna.pn().to_string();
+    let mut host = started(&world).await;
+    room_for_large(&world);
+    let body = std::sync::Arc::new(files::noise(large(64 << 20)));
+    let url = serve("application/x-noise", body.clone()).await;
+    let source = json!({"name": "", "mime_type": "", "url": url});
+    let result = send_large(&mut host, &to, source).await;
+    let (seen, bytes) = arrived(&anna, &ids(&result)[0]).await;
+    assert!(bytes == *body, "the same bytes");
+    let document = seen.message.get_base_message().document_message.as_option();
+    assert_eq!(
+        document.expect("document").file_name.as_deref(),
+        Some("some.bin")
+    );
+    // What somebody sent goes on by its key, also while it is still being fetched.
+    let picture = files::jpeg();
+    let sent = anna.image(world.jid(), &picture, None).await;
+    sent.expect("image");
+    let event = host.event().await;
+    let key = &event["message"]["attachments"][0]["storage_key"];
+    let file = json!({"name": "", "mime_type": "", "storage_key": key});
+    let push = params(&to, "yours", vec![file], json!({}));
+    let deadline = tokio::time::Instant::now() + common::PATIENCE;
+    let result = loop {
+        host.send(&request("push", push.clone())).await;
+        let answer = host.answer().await;
+        if answer.get("error").is_none() {
+            break answer["result"].clone();
+        }
+        assert_eq!(common::code(&answer), "attachment_not_here");
+        assert!(tokio::time::Instant::now() < deadline, "{answer}");
+    };
+    let (seen, bytes) = arrived(&anna, &ids(&result)[0]).await;
+    assert_eq!(bytes, picture);
+    assert_eq!(seen.message.get_caption(), Some("yours"));
+    assert!(staged(&world).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_file_of_the_media_store_takes_no_memory() {
+    let world = World::linked().await;
+    let anna = world.person("Anna").await;
+    let mut host = world.host();
+    let mut receiving = config();
+    receiving["media"] = json!({"max_bytes": 2_u64 << 30});
+    host.ask("start_ingress", json!({"config": receiving}))
+        .await;
+    room_for_large(&world);
+    let body = files::noise(large(48 << 20));
+    let sent = anna.document(world.jid(), &body, "a.bin", "application/x-noise");
+    sent.await.expect("document");
+    let event = host.event().await;
+    let key = &event["message"]["attachments"][0]["storage_key"];
+    let store = world.account_dir().join("media");
+    let is_here = || {
+        let mut files = std::fs::read_dir(&store).into_iter().flatten().flatten();
+        files.any(|file| {
+            file.metadata()
+                .is_ok_and(|file| file.len() == body.len() as u64)
+        })
+    };
+    let deadline = tokio::time::Instant::now() + LONG;
+    while !is_here() {
+        assert!(tokio::time::Instant::now() < deadline, "never received");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let source = json!({"name": "", "mime_type": "", "storage_key": key});
+    let result = send_large(&mut host, &anna.pn().to_string(), source).await;
+    let seen = anna.wait_id(&ids(&result)[0]).await.expect("arrives");
+    let bytes = anna.download(&seen).await.expect("download");
+    assert!(bytes == body, "the same bytes");
+    assert!(staged(&world).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_line_with_a_large_file_is_in_memory_once() {
+    let world = World::linked().await;
+    let anna = world.person("Anna").await;
+    let mut host = started(&world).await;
+    let body = files::noise(36 << 20);
+    let to = anna.pn().to_string();
+    let result = send_large(&mut host, &to, attached("a.bin", "", &body)).await;
+    let (_, bytes) = arrived(&anna, &ids(&result)[0]).await;
+    assert!(bytes == body, "the same bytes");
+}
