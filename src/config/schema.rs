@@ -65,7 +65,7 @@ const MEANINGS: &[(&str, &str)] = &[
     ),
     (
         "group_context_messages",
-        "unaddressed group messages given with the next addressed one",
+        "unaddressed group messages kept and given with the next addressed one",
     ),
     (
         "outbound_recipient_ids",

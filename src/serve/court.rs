@@ -175,7 +175,7 @@ impl Court<'_> {
         own: &[Address],
         message: &Stored,
     ) -> Result<Option<Vec<Stored>>, StoreError> {
-        let limit = u32::try_from(self.config.group_context_messages).unwrap_or(u32::MAX);
+        let limit = self.context_limit();
         let mut context = Vec::new();
         for said in self.store.context(message.id, limit).await? {
             match self.judge(policy, own, &said).await? {
@@ -188,6 +188,10 @@ impl Court<'_> {
             }
         }
         Ok(Some(context))
+    }
+
+    fn context_limit(&self) -> u32 {
+        u32::try_from(self.config.group_context_messages).unwrap_or(u32::MAX)
     }
 
     /// The context that goes along with a message: of a group, as [`Self::context`]; elsewhere none.
@@ -214,7 +218,9 @@ impl Court<'_> {
         let (store, config, id) = (self.store, self.config, message.id);
         let said = message.draft.event_type == SAID;
         match verdict {
-            Verdict::Context { .. } => Decided::Keep(store.keep_as_context(id, ruling)),
+            Verdict::Context { .. } => {
+                Decided::Keep(store.keep_as_context(id, ruling, self.context_limit()))
+            }
             Verdict::Pairing { .. } => {
                 let code = said.then(new_code).flatten();
                 let greeting = code.as_ref().and_then(|code| {
@@ -320,9 +326,11 @@ impl Court<'_> {
                             }
                             None => attending.hold(message.chat.key),
                         },
-                        Verdict::Pairing { .. } | Verdict::Context { .. } => {
+                        Verdict::Pairing { .. } => {
                             refused.push(self.greet_one(&message, &verdict, ruling));
                         }
+                        // In its turn: it is no context of what was said before it.
+                        Verdict::Context { .. } => {}
                     },
                 }
                 if emitted >= self.config.poll_max_events {

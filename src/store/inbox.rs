@@ -218,9 +218,7 @@ impl Store {
                 .prepare_cached("SELECT id FROM inbox WHERE chat = ?1 AND id < ?2 AND state = 7")?
                 .query_map([chat, id.0], |row| row.get(0))?
                 .collect::<rusqlite::Result<_>>()?;
-            for said in beyond {
-                erase(tx, RowId(said), "group_context_messages")?;
-            }
+            forget_context(tx, &beyond)?;
             tx.turns_changed();
             Ok(Some(number))
         })
@@ -292,15 +290,27 @@ impl Store {
         })
     }
 
-    /// Keeps group talk that was not meant for the agent for the next message that is.
-    pub fn keep_as_context(&self, id: RowId, ruling: impl Into<Ruling>) -> Pending<()> {
+    /// Keeps group talk that was not meant for the agent for the next message that is, the latest `limit` of a chat; the
+    /// others are erased. To be called in order: what was said before it has its verdict.
+    pub fn keep_as_context(&self, id: RowId, ruling: impl Into<Ruling>, limit: u32) -> Pending<()> {
         let ruling = ruling.into();
         self.submit(move |tx| {
-            tx.prepare_cached(
-                "UPDATE inbox SET state = ?2, verdict = ?3, trace = ?4 WHERE id = ?1 AND state = 0",
-            )?
-            .execute(params![id.0, state::CONTEXT, ruling.rule, ruling.stored()])?;
-            Ok(())
+            let kept = tx
+                .prepare_cached(
+                    "UPDATE inbox SET state = ?2, verdict = ?3, trace = ?4 WHERE id = ?1 AND state = 0",
+                )?
+                .execute(params![id.0, state::CONTEXT, ruling.rule, ruling.stored()])?;
+            if kept == 0 {
+                return Ok(());
+            }
+            let beyond: Vec<i64> = tx
+                .prepare_cached(
+                    "SELECT id FROM inbox WHERE chat = (SELECT chat FROM inbox WHERE id = ?1) AND state = 7
+                     ORDER BY id DESC LIMIT -1 OFFSET ?2",
+                )?
+                .query_map(params![id.0, limit], |row| row.get(0))?
+                .collect::<rusqlite::Result<_>>()?;
+            forget_context(tx, &beyond)
         })
     }
 
@@ -353,6 +363,14 @@ impl Store {
             })
         })
     }
+}
+
+/// Erases group talk that is given with nothing any more.
+fn forget_context(tx: &Tx<'_>, said: &[i64]) -> rusqlite::Result<()> {
+    for id in said {
+        erase(tx, RowId(*id), "group_context_messages")?;
+    }
+    Ok(())
 }
 
 /// Refuses a message; whether there was something to refuse.

@@ -149,7 +149,7 @@ fn what_was_deleted_is_no_context_any_more() {
         let store = TestStore::new();
         store.put(message(&[GROUP], &[ANN_LID], "A1"));
         let first = store.waiting().remove(0);
-        let kept = store.keep_as_context(first.id, "mention".to_owned());
+        let kept = store.keep_as_context(first.id, "mention".to_owned(), 20);
         kept.wait().unwrap();
         store.put(revocation("R1", &[by], admin));
         let row = store.waiting().remove(0);

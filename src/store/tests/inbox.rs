@@ -127,6 +127,34 @@ fn an_emission_number_is_given_once_and_grows() {
 }
 
 #[test]
+fn no_more_group_talk_is_kept_than_is_given() {
+    let store = TestStore::new();
+    for id in ["C1", "C2", "C3", "C4", "HEY"] {
+        store.put(message(&[GROUP], &[ANN], id));
+    }
+    // Another group's is its own.
+    store.put(message(&["120363000000000002@g.us"], &[ANN], "O1"));
+    let rows = store.waiting();
+    let hey = rows[4].id;
+    let keep = |at: usize, limit| {
+        let kept = store.keep_as_context(rows[at].id, "not addressed".to_owned(), limit);
+        kept.wait().unwrap();
+        let context = store.context(hey, 9).wait().unwrap();
+        let said = context.into_iter().map(|said| said.stanza_id);
+        said.collect::<Vec<_>>()
+    };
+    keep(5, 2);
+    assert_eq!(keep(0, 2), ["C1"]);
+    assert_eq!(keep(1, 2), ["C1", "C2"]);
+    assert_eq!(keep(2, 2), ["C2", "C3"]);
+    let found = store.explain("C1".to_owned()).wait().unwrap();
+    assert_eq!(found[0].rule.as_deref(), Some("group_context_messages"));
+    assert!(keep(3, 0).is_empty());
+    let found = store.explain("O1".to_owned()).wait().unwrap();
+    assert_eq!(found[0].outcome, "kept_as_context");
+}
+
+#[test]
 fn group_talk_goes_with_the_next_event_and_again_when_that_is_redelivered() {
     let store = TestStore::new();
     let session = store.begin(Mode::Websocket, None).session;
@@ -137,7 +165,7 @@ fn group_talk_goes_with_the_next_event_and_again_when_that_is_redelivered() {
     let rows = store.waiting();
     for row in &rows[..3] {
         store
-            .keep_as_context(row.id, "not addressed".to_owned())
+            .keep_as_context(row.id, "not addressed".to_owned(), 3)
             .wait()
             .unwrap();
     }
