@@ -215,7 +215,7 @@ impl Stage {
             println!("   {line}");
             drawing.push_str(&line);
             drawing.push('\n');
-            if !scanned && let Some(code) = camera::read(&drawing) {
+            if !scanned && let Some(code) = camera::read(&drawing, false) {
                 scanned = true;
                 self.server.core().scan_qr(&code, None)?;
             }

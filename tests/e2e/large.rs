@@ -7,18 +7,18 @@ use common::{Host, World, files, request};
 use serde_json::{Value, json};
 use wacore::proto_helpers::MessageExt as _;
 
-/// 1 GiB in the long form.
-fn large(otherwise: usize) -> usize {
+/// The size of a file, and how much memory more than idle it may take, in bytes.
+fn large() -> (usize, u64) {
     match std::env::var_os("CHANNEL_WHATSAPP_LONG") {
-        Some(_) => 1 << 30,
-        None => otherwise,
+        Some(_) => (1 << 30, 32 << 20),
+        None => (24 << 20, 16 << 20),
     }
 }
 
 /// Longer than a file of 1 GiB takes.
 const LONG: std::time::Duration = std::time::Duration::from_secs(600);
 
-/// A file, sent. Beside its line it may take no more memory than idle and 32 MiB.
+/// A file, sent. It may take no more memory than its line and what is [said](large).
 async fn send_large(host: &mut Host, to: &str, source: Value) -> Value {
     let mut push = params(to, "", vec![source], json!({}));
     push["config"]["max_attachment_bytes"] = json!(1 << 30);
@@ -39,7 +39,7 @@ async fn send_large(host: &mut Host, to: &str, source: Value) -> Value {
     let took = begun.elapsed();
     let peak = common::memory(process, "VmHWM");
     eprintln!("{took:?}; {idle} KiB idle, {peak} at most");
-    let most = idle + (line.len() as u64 >> 10) + (32 << 10);
+    let most = idle + ((line.len() as u64 + large().1) >> 10);
     assert!(peak < most, "{idle} KiB idle, {peak} at most");
     assert_eq!(
         answer["result"]["delivery"]["metadata"]["delivery_state"], "sent",
@@ -63,7 +63,7 @@ async fn a_large_file_takes_no_memory() {
     let to = anna.pn().to_string();
     let mut host = started(&world).await;
     room_for_large(&world);
-    let body = std::sync::Arc::new(files::noise(large(64 << 20)));
+    let body = std::sync::Arc::new(files::noise(large().0));
     let url = serve("application/x-noise", body.clone()).await;
     let source = json!({"name": "", "mime_type": "", "url": url});
     let result = send_large(&mut host, &to, source).await;
@@ -108,7 +108,7 @@ async fn a_large_file_of_the_media_store_takes_no_memory() {
     host.ask("start_ingress", json!({"config": receiving}))
         .await;
     room_for_large(&world);
-    let body = files::noise(large(48 << 20));
+    let body = files::noise(large().0);
     let sent = anna.document(world.jid(), &body, "a.bin", "application/x-noise");
     sent.await.expect("document");
     let event = host.event().await;
@@ -139,7 +139,7 @@ async fn a_line_with_a_large_file_is_in_memory_once() {
     let world = World::linked().await;
     let anna = world.person("Anna").await;
     let mut host = started(&world).await;
-    let body = files::noise(36 << 20);
+    let body = files::noise(18 << 20);
     let to = anna.pn().to_string();
     let result = send_large(&mut host, &to, attached("a.bin", "", &body)).await;
     let (_, bytes) = arrived(&anna, &ids(&result)[0]).await;

@@ -156,7 +156,7 @@ async fn every_kind_arrives_whole() {
                 let caption = if id == again { "" } else { "look" };
                 assert_eq!(extra(&event, "caption"), caption);
             }
-            ".mp4" if extra(&event, "width") != "" => {
+            ".mp4" if !extra(&event, "width").is_empty() => {
                 let shown = ["width", "height", "duration_seconds"].map(|key| extra(&event, key));
                 assert_eq!(shown, ["320", "240", "7"], "{event}");
                 let is = ["gif", "video_note"].map(|key| extra(&event, key));

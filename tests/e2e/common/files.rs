@@ -95,11 +95,11 @@ pub fn mp4() -> Vec<u8> {
         boxed(b"stsd", &stsd),
         boxed(b"stts", &empty),
         boxed(b"stsc", &empty),
-        boxed(b"stsz", &[0, 0, 0].map(word).concat()),
+        boxed(b"stsz", [0, 0, 0].map(word).concat()),
         boxed(b"stco", &empty),
     ]
     .concat();
-    let minf = [boxed(b"vmhd", &[0; 12]), boxed(b"stbl", &stbl)].concat();
+    let minf = [boxed(b"vmhd", [0; 12]), boxed(b"stbl", &stbl)].concat();
     let mdia = [
         boxed(b"mdhd", &mdhd),
         boxed(b"hdlr", &hdlr),
@@ -111,7 +111,7 @@ pub fn mp4() -> Vec<u8> {
     [
         boxed(b"ftyp", b"isom\0\0\x02\0isommp42"),
         boxed(b"moov", &moov),
-        boxed(b"mdat", &[7; 64]),
+        boxed(b"mdat", [7; 64]),
     ]
     .concat()
 }

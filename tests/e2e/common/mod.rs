@@ -155,7 +155,7 @@ impl World {
         let created = client.groups().create_group(options).await.expect("group");
         let id = created.metadata.id;
         self.discreet.keep(subject);
-        self.discreet.keep(&id.user.to_string());
+        self.discreet.keep(id.user.as_ref());
         id
     }
 
