@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use wacore::download::MediaType;
+use wacore::upload::EncryptedMediaInfo;
 
 use super::attachments::{named, refused};
 use crate::media::depot::{self, Depot, DepotError};
@@ -65,10 +66,11 @@ pub(super) fn ready(work: &Work, source: Source) -> Result<Ready, WireError> {
     let probed = |probed: Result<Probed, ProbeError>| {
         probed.map_err(|error| WireError::new(error.code(), error))
     };
-    let (mut probed, sealed, info) = match plain {
+    let (mut probed, (file, sealed)) = match plain {
         Plain::Document(document) => {
             let probed = probed(probe::document(&document.head, document.size, &wanted))?;
-            (probed, document.file, document.info)
+            let sealed = work.unless_uploaded(document.file, document.info, probed.kind)?;
+            (probed, sealed)
         }
         Plain::File(mut file) => {
             let turn = LOOKING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -78,31 +80,24 @@ pub(super) fn ready(work: &Work, source: Source) -> Result<Ready, WireError> {
                 file.is_what_it_was(&work.store)?;
             }
             let probed = probed(looked_at)?;
-            let media = media_type(probed.kind);
-            let sealed = seal(file.open()?, &work.staging, media, &work.stop);
-            let (sealed, info) = sealed.map_err(unsealed)?;
-            file.check(&info.file_sha256, &work.store)?;
-            (probed, sealed, info)
-        }
-    };
-    let (now, media) = (crate::clock::now(), outbound::encrypted_as(probed.kind));
-    let sha256 = info.file_sha256.to_vec();
-    let lately = work.store.uploaded(sha256.clone(), media.to_owned(), now);
-    let (file, sealed) = match lately.wait()? {
-        Some(uploaded) => (uploaded, None),
-        None => {
-            let file = Uploaded {
-                sha256,
-                media: media.to_owned(),
-                url: String::new(),
-                direct_path: String::new(),
-                media_key: info.media_key.to_vec(),
-                keyed: now,
-                enc_sha256: info.file_enc_sha256.to_vec(),
-                length: info.file_length,
-                sidecar: info.streaming_sidecar,
+            let lately = match &file {
+                PlainFile::Kept(_, held) => work.uploaded(&held.sha256, probed.kind)?,
+                PlainFile::Staged(_) => None,
             };
-            (file, Some(sealed))
+            let sealed = match lately {
+                Some(uploaded) => {
+                    file.is_what_it_was(&work.store)?;
+                    (uploaded, None)
+                }
+                None => {
+                    let media = media_type(probed.kind);
+                    let sealed = seal(file.open()?, &work.staging, media, &work.stop);
+                    let (sealed, info) = sealed.map_err(unsealed)?;
+                    file.check(&info.file_sha256, &work.store)?;
+                    work.unless_uploaded(sealed, info, probed.kind)?
+                }
+            };
+            (probed, sealed)
         }
     };
     let unmet = probed.unmet.take();
@@ -119,6 +114,41 @@ pub(super) fn ready(work: &Work, source: Source) -> Result<Ready, WireError> {
         sealed,
         unmet,
     })
+}
+
+impl Work {
+    /// Content that WhatsApp has already.
+    fn uploaded(&self, sha256: &ContentHash, kind: Kind) -> Result<Option<Uploaded>, WireError> {
+        let media = outbound::encrypted_as(kind).to_owned();
+        let lately = self
+            .store
+            .uploaded(sha256.to_vec(), media, crate::clock::now());
+        Ok(lately.wait()?)
+    }
+
+    /// What is to be uploaded, with its file, if WhatsApp has not the same content already.
+    fn unless_uploaded(
+        &self,
+        sealed: Staged,
+        info: EncryptedMediaInfo,
+        kind: Kind,
+    ) -> Result<(Uploaded, Option<Staged>), WireError> {
+        if let Some(uploaded) = self.uploaded(&info.file_sha256, kind)? {
+            return Ok((uploaded, None));
+        }
+        let file = Uploaded {
+            sha256: info.file_sha256.to_vec(),
+            media: outbound::encrypted_as(kind).to_owned(),
+            url: String::new(),
+            direct_path: String::new(),
+            media_key: info.media_key.to_vec(),
+            keyed: crate::clock::now(),
+            enc_sha256: info.file_enc_sha256.to_vec(),
+            length: info.file_length,
+            sidecar: info.streaming_sidecar,
+        };
+        Ok((file, Some(sealed)))
+    }
 }
 
 /// An attachment's bytes, and what is said of them and asked for.
@@ -231,6 +261,11 @@ pub(super) fn source(work: &Work, file: OutboundAttachment) -> Result<Source, Wi
 }
 
 impl Source {
+    /// Whether there is nothing left to do that keeps a core busy.
+    pub(super) fn is_done(&self) -> bool {
+        matches!(self.plain, Plain::Document(_))
+    }
+
     fn taken(intake: Intake) -> Result<Self, WireError> {
         let (taken, wanted) = intake.finish().map_err(unsealed)?;
         let plain = match taken {

@@ -6,10 +6,12 @@ use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
-/// Bytes that are read at once.
-const BLOCK: usize = 64 << 10;
-/// Blocks that wait.
-const AHEAD: usize = 4;
+/// Most bytes that are read at once. What there is of them goes on: a slow line is not to look like a dead one.
+const BLOCK: usize = 16 << 10;
+/// Blocks that were read and wait.
+const AHEAD: usize = 16;
+/// Blocks that are still to be worked on.
+const BEHIND: usize = 4;
 
 /// A reader whose source is read on a thread of its own.
 pub(super) struct Ahead {
@@ -22,18 +24,16 @@ impl Ahead {
     pub(super) fn of(mut source: impl Read + Send + 'static) -> io::Result<Self> {
         let (to, blocks) = sync_channel(AHEAD);
         thread::Builder::new().spawn(move || {
+            let mut block = vec![0; BLOCK];
             loop {
-                let mut block = Vec::with_capacity(BLOCK);
-                let read = source.by_ref().take(BLOCK as u64).read_to_end(&mut block);
-                // What came before an error counts.
-                let last = read.is_err() || block.is_empty();
-                if !block.is_empty() && to.send(Ok(block)).is_err() {
-                    return;
-                }
-                if let Err(error) = read {
-                    let _ = to.send(Err(error));
-                }
-                if last {
+                let read = match source.read(&mut block) {
+                    Ok(0) => return,
+                    Ok(count) => Ok(block[..count].to_vec()),
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    Err(error) => Err(error),
+                };
+                let last = read.is_err();
+                if to.send(read).is_err() || last {
                     return;
                 }
             }
@@ -72,7 +72,7 @@ pub(super) struct Behind<W> {
 
 impl<W: Work> Behind<W> {
     pub(super) fn begin(mut work: W) -> io::Result<Self> {
-        let (blocks, from) = sync_channel::<Vec<u8>>(AHEAD);
+        let (blocks, from) = sync_channel::<Vec<u8>>(BEHIND);
         let done = thread::Builder::new().spawn(move || {
             let done = from.into_iter().try_for_each(|block| work.take(&block));
             (work, done)

@@ -11,7 +11,7 @@ use crate::clock::now;
 
 /// How often it looks.
 const LOOK: Duration = Duration::from_millis(100);
-/// Nothing came for this long: nothing comes soon. Bytes are seen 64 KiB at a time.
+/// Nothing came for this long: nothing comes soon. Bytes are seen some kilobytes at a time.
 const STILL: Duration = Duration::from_secs(5);
 
 /// Returns once nothing is fetched and nothing is due, or no byte came for [`STILL`], or it is `deadline`.

@@ -274,7 +274,7 @@ impl Downloads {
         self.has_free(if promised { 0 } else { others(&running, id) })
     }
 
-    /// How far each download is that has a place, and whether it has all its bytes and is only put away.
+    /// What changes with each download that has a place as long as it moves, and whether it has all its bytes and is only put away.
     pub(super) fn progress(&self) -> HashMap<AttachmentId, (u64, bool)> {
         let running = self.running();
         let placed = running.iter().filter(|(_, one)| one.placed);
@@ -282,7 +282,7 @@ impl Downloads {
             .map(|(id, one)| {
                 (
                     *id,
-                    (one.meter.transfer.done(), one.meter.transfer.is_whole()),
+                    (one.meter.transfer.life(), one.meter.transfer.is_whole()),
                 )
             })
             .collect()

@@ -333,7 +333,9 @@ async fn fill(
         }
     };
     let sink = downloaded.map_err(|error| failure(meter, &error))?;
-    let finished = sink.finish();
+    // What it still has to write may take its time.
+    let finished = tokio::task::spawn_blocking(move || sink.finish()).await;
+    let finished = finished.unwrap_or_else(|error| Err(std::io::Error::other(error)));
     let (sha256, size) = finished.map_err(|error| match meter.too_large() || meter.full() {
         true => failure(meter, &error.into()),
         false => Failure::kept(&error.into()),

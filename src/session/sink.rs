@@ -19,6 +19,8 @@ use crate::store::ContentHash;
 
 /// Bytes between two writes.
 const BLOCK: usize = 64 << 10;
+/// Bytes after which it is seen that something comes.
+const SIGN: usize = 4 << 10;
 
 /// Seen from outside while a thread writes.
 #[derive(Debug)]
@@ -153,6 +155,9 @@ impl Write for Sink {
         }
         let count = bytes.len().min(BLOCK - self.block.len());
         self.block.extend_from_slice(&bytes[..count]);
+        if self.block.len() % SIGN < count {
+            self.meter.transfer.sign();
+        }
         Ok(count)
     }
 

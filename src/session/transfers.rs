@@ -24,6 +24,8 @@ pub struct Transfer {
     /// 0 where nobody knows.
     total: u64,
     done: Arc<AtomicU64>,
+    /// Grows with what comes, though it is not done with yet.
+    signs: AtomicU64,
     stopped: AtomicBool,
 }
 
@@ -54,6 +56,7 @@ impl Transfer {
             what,
             total,
             done: Arc::default(),
+            signs: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
         }
     }
@@ -87,6 +90,16 @@ impl Transfer {
         self.done.load(Ordering::Relaxed)
     }
 
+    /// Something came.
+    pub(super) fn sign(&self) {
+        self.signs.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Differs from what it was if anything has come or gone since.
+    pub(super) fn life(&self) -> u64 {
+        self.done().wrapping_add(self.signs.load(Ordering::Relaxed))
+    }
+
     /// Nobody waits for it any more.
     pub(super) fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
@@ -108,16 +121,16 @@ impl Transfer {
 
     /// Says now and then how far a long transfer is, and returns once no byte has gone by for `patience`.
     pub async fn stalls(&self, patience: Duration) {
-        let mut seen = self.done();
+        let mut seen = self.life();
         let mut since = tokio::time::Instant::now();
         loop {
             tokio::time::sleep(SAYS.min(patience)).await;
             if self.is_long() {
                 tracing::info!("{}", self.told());
             }
-            let done = self.done();
-            if done != seen {
-                (seen, since) = (done, tokio::time::Instant::now());
+            let life = self.life();
+            if life != seen {
+                (seen, since) = (life, tokio::time::Instant::now());
             } else if since.elapsed() >= patience {
                 return;
             }
