@@ -325,7 +325,7 @@ async fn a_poll_stays_for_what_comes_and_begins_nothing_for_ever() {
     media.slow_down_one(image.direct_path.as_ref().expect("path"), 30_000);
     send(&anna, &world, &image).await;
     let mut hasty = config(json!({}));
-    hasty["poll_timeout_secs"] = json!(1);
+    hasty["poll_timeout_secs"] = json!(2);
     let events = world.poll(hasty.clone()).await;
     assert_eq!(extra(&events[0], "media_error"), "pending", "{events:?}");
     let key = attachment(&events[0])["storage_key"].as_str().expect("key");
