@@ -124,7 +124,12 @@ impl Session {
         };
         // The answer may have come since.
         let known = shared.store.group(group.clone()).await?;
-        if known.as_ref().is_some_and(is_good) || !shared.groups.wanted().insert(group.clone()) {
+        if known.as_ref().is_some_and(is_good) {
+            // Whoever fetched it may have told nobody.
+            shared.strangers.tell();
+            return Ok(true);
+        }
+        if !shared.groups.wanted().insert(group.clone()) {
             return Ok(true);
         }
         let (shared, group) = (shared.clone(), group.clone());
