@@ -70,7 +70,7 @@ pub use primary::Silence;
 pub(crate) use reachout::RESTRICTED;
 pub use reachout::restricted_until;
 pub use state::{Connection, Terminal, TerminalKind};
-pub use transfers::{STAGE, Transfer};
+pub use transfers::{PROGRESS, STAGE, Transfer};
 pub use typing::{LONGEST as LONGEST_TYPING, Manners, Shown};
 pub use unlink::log_out;
 pub use upload::sweep_staged;

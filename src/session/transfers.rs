@@ -10,6 +10,9 @@ use std::time::Duration;
 pub const STAGE: &str = "stage";
 /// Smaller files are there before anybody could ask.
 const LONG: u64 = 8 << 20;
+/// The target of the lines that say how far a long transfer is. People wait for those, so they are shown where other lines
+/// of their level are not.
+pub const PROGRESS: &str = "channel_whatsapp::progress";
 /// How often a long transfer says how far it is.
 const SAYS: Duration = Duration::from_secs(5);
 
@@ -126,7 +129,7 @@ impl Transfer {
         loop {
             tokio::time::sleep(SAYS.min(patience)).await;
             if self.is_long() {
-                tracing::info!("{}", self.told());
+                tracing::info!(target: PROGRESS, "{}", self.told());
             }
             let life = self.life();
             if life != seen {

@@ -17,6 +17,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::registry::LookupSpan;
 
+use crate::session::PROGRESS;
 use file::Rotating;
 use redact::Redacting;
 pub(super) use redact::masked;
@@ -101,16 +102,21 @@ fn variable(name: &str) -> Option<String> {
 }
 
 /// What is logged at this level. The client library's lines come one level later than ours: at `info` it speaks of
-/// stanzas.
+/// stanzas. How far long transfers are is shown along with warnings.
 fn levels(level: LevelFilter) -> Targets {
     let library = match level {
         LevelFilter::TRACE => LevelFilter::TRACE,
         LevelFilter::DEBUG => LevelFilter::INFO,
         other => other.min(LevelFilter::ERROR),
     };
+    let progress = match level {
+        LevelFilter::WARN => LevelFilter::INFO,
+        other => other,
+    };
     Targets::new()
         .with_default(library)
         .with_target("channel_whatsapp", level)
+        .with_target(PROGRESS, progress)
 }
 
 fn lines<S, W>(writer: W, json: bool) -> Box<dyn Layer<S> + Send + Sync>
@@ -130,9 +136,12 @@ where
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+    use std::sync::atomic::Ordering;
     use std::sync::{Arc, Mutex, PoisonError};
+    use std::time::Duration;
 
     use super::*;
+    use crate::session::Transfer;
 
     #[derive(Clone, Default)]
     struct Kept(Arc<Mutex<Vec<u8>>>);
@@ -145,6 +154,32 @@ mod tests {
 
         fn flush(&mut self) -> std::io::Result<()> {
             Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn how_far_a_long_transfer_is_is_shown_by_default() {
+        for (total, level, shown) in [
+            (
+                64 << 20,
+                LevelFilter::WARN,
+                "INFO channel_whatsapp::progress: upload 16 of 64 MiB",
+            ),
+            (64 << 20, LevelFilter::ERROR, ""),
+            (1 << 20, LevelFilter::WARN, ""),
+        ] {
+            let kept = Kept::default();
+            let log = kept.clone();
+            let lines = lines(move || log.clone(), false).with_filter(levels(level));
+            let subscriber = tracing_subscriber::registry().with(lines);
+            let guard = tracing::subscriber::set_default(subscriber);
+            let transfer = Transfer::new("upload", total);
+            transfer.meter().store(total / 4, Ordering::Relaxed);
+            transfer.stalls(Duration::from_millis(10)).await;
+            drop(guard);
+            let kept = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+            assert_eq!(kept.is_empty(), shown.is_empty(), "{kept}");
+            assert!(kept.contains(shown), "{kept}");
         }
     }
 
