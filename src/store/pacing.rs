@@ -15,7 +15,9 @@ use serde::{Deserialize, Serialize};
 
 use super::numbers::{self, Question};
 use super::rate::{Limits, Pace, SECOND};
-use super::turns::{ACCOUNT, BY_THEM, Book, Chat, UNOPENED, first_messages, simulate, waiting};
+use super::turns::{
+    ACCOUNT, BY_THEM, Book, Chat, DAY, UNOPENED, first_messages, simulate, waiting,
+};
 use super::{PAIRING_CODE, PeerKey, Pending, Store, Tx, meta, sending};
 
 /// Whether a message may leave.
@@ -66,6 +68,9 @@ const LIMITS: &str = "limits";
 /// Key of the restriction.
 const RESTRICTED: &str = "restricted";
 
+/// For so long it is looked up whether WhatsApp took anything in a chat that we began: what was sent is kept for longer.
+const LATELY: i64 = 7 * DAY;
+
 /// Whether somebody has written in their own chat. A peer's `last_inbound` is of groups too.
 macro_rules! they_wrote {
     () => {
@@ -115,11 +120,11 @@ impl Store {
     ) -> Pending<()> {
         self.submit(move |tx| {
             tx.prepare_cached(concat!(
-                "UPDATE peer SET opened = -opened
-                 WHERE key = (SELECT chat FROM part WHERE message_id = ?1) AND opened > 1 AND NOT ",
+                "UPDATE peer SET opened = iif(opened > 1, -opened, -?2)
+                 WHERE key = (SELECT chat FROM part WHERE message_id = ?1) AND opened > 0 AND NOT ",
                 they_wrote!()
             ))?
-            .execute([&message_id])?;
+            .execute(params![message_id, provisional.since * SECOND])?;
             sending::reject(tx, &message_id, code)?;
             let known = restriction(tx, provisional.since * SECOND)?;
             let longer = known.filter(|known| known.until > provisional.until);
@@ -147,7 +152,7 @@ pub(super) fn take(
     let chat = tx
         .prepare_cached(waiting!("", "p.message_id = ?1"))?
         .query_row([message_id], Chat::read)?;
-    if chat.cold && restriction(tx, pace.now)?.is_some() {
+    if restriction(tx, pace.now)?.is_some() && is_first(tx, chat, pace.now)? {
         return Ok(Err(Turn::Restricted));
     }
     let mut book = Book::open(tx, pace, chat.stranger)?;
@@ -166,22 +171,31 @@ pub(super) fn take(
     }))
 }
 
-/// Whether a message that has this place, and may go once more under its id, is one that WhatsApp takes for a first one
+/// Whether a message that has its place, and may go once more under its id, is one that WhatsApp takes for a first one
 /// while it takes none.
-pub(super) fn is_restricted(
-    tx: &Tx<'_>,
-    pace: Pace,
-    message_id: &str,
-    place: i64,
-) -> rusqlite::Result<bool> {
-    if place == ORDINARY || restriction(tx, pace.now)?.is_none() {
+pub(super) fn is_restricted(tx: &Tx<'_>, pace: Pace, message_id: &str) -> rusqlite::Result<bool> {
+    if restriction(tx, pace.now)?.is_none() {
         return Ok(false);
     }
+    let chat = tx
+        .prepare_cached(waiting!("", "p.message_id = ?1"))?
+        .query_row([message_id], Chat::read)?;
+    is_first(tx, chat, pace.now)
+}
+
+/// Whether WhatsApp takes a message to this chat for a first one: also where we have begun it, as long as it is not
+/// certain that anything of ours, or of theirs, has arrived there.
+fn is_first(tx: &Tx<'_>, chat: Chat, now: i64) -> rusqlite::Result<bool> {
+    if chat.cold || chat.opened <= now - LATELY {
+        return Ok(chat.cold);
+    }
     tx.prepare_cached(concat!(
-        "SELECT 1 FROM peer WHERE key = (SELECT chat FROM part WHERE message_id = ?1) AND NOT ",
-        they_wrote!()
+        "SELECT 1 FROM peer WHERE key = ?1 AND NOT ",
+        they_wrote!(),
+        " AND NOT EXISTS (SELECT 1 FROM request r JOIN part p ON p.request = r.id
+                          WHERE r.chat = peer.key AND p.state BETWEEN 3 AND 7)"
     ))?
-    .exists([message_id])
+    .exists([chat.key])
 }
 
 /// Gives back the place of a message whose first handing over came to nothing.
@@ -265,7 +279,8 @@ pub(super) fn heads(
                 .execute([chat.key, furthest])?;
         }
         // Who tries a first message in spite of a restriction is told at once that it is refused.
-        let free = row.get::<_, i64>(6)? != 0 || chat.cold && restricted;
+        let placed = row.get::<_, i64>(6)? != 0;
+        let free = placed || restricted && is_first(tx, chat, pace.now)?;
         let mut turn = if free { pace.now } else { book.turn(chat) };
         // Whoever sends it asks whose number it is, and finds out so that it is nobody new, or that it has to wait.
         if !free

@@ -159,7 +159,7 @@ impl Store {
             let place = match place {
                 None => Err(Turn::Gone),
                 Some(0) => pacing::take(tx, pace, &message_id)?,
-                Some(place) if pacing::is_restricted(tx, pace, &message_id, place)? => {
+                Some(_) if pacing::is_restricted(tx, pace, &message_id)? => {
                     tx.prepare_cached("UPDATE part SET open = 0 WHERE message_id = ?1")?
                         .execute([&message_id])?;
                     tx.outbound_changed();

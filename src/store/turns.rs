@@ -198,8 +198,11 @@ impl Store {
             let chat = tx
                 .prepare_cached("SELECT key, pace, opened, public_id, '' FROM peer WHERE key = ?1")?
                 .query_row([chat.0], Chat::read)?;
+            let held = book.turn(chat) > book.rates(chat);
+            let asking = held && is_asked_first(tx, chat, pace.now)?;
+            let stranger = chat.stranger && !asking;
+            let chat = Chat { stranger, ..chat };
             let first = book.turn(chat);
-            let stranger = first > book.rates(chat);
             let mut last = first;
             for _ in 0..messages {
                 last = book.turn(chat);
@@ -208,8 +211,8 @@ impl Store {
             Ok(Turns {
                 first,
                 last,
-                stranger,
-                asking: false,
+                stranger: held && !asking,
+                asking,
                 expire: i64::MAX,
             })
         })
@@ -269,10 +272,7 @@ pub(super) fn simulate(
         let chat = Chat::read(row)?;
         let (turn, rates) = (book.turn(chat), book.rates(chat));
         let held = turn > rates;
-        let asking = held && {
-            let question = numbers::stands(tx, PeerKey(chat.key), pace.now / SECOND)?;
-            matches!(question, Question::Due | Question::Asked)
-        };
+        let asking = held && is_asked_first(tx, chat, pace.now)?;
         tell(Told {
             request,
             turn: if asking { rates } else { turn },
@@ -284,6 +284,12 @@ pub(super) fn simulate(
         }
     }
     Ok(book)
+}
+
+/// Whether WhatsApp is asked first whose number this is, who may be nobody new.
+fn is_asked_first(tx: &Tx<'_>, chat: Chat, now: i64) -> rusqlite::Result<bool> {
+    let question = numbers::stands(tx, PeerKey(chat.key), now / SECOND)?;
+    Ok(matches!(question, Question::Due | Question::Asked))
 }
 
 /// When the first messages of the last day went, the oldest first.

@@ -189,6 +189,9 @@ fn who_calls_is_no_stranger_and_an_invented_answer_is_no_answer() {
     assert_eq!(hand(&store, "A", pace), Turn::Restricted);
     happens("call.incoming");
     assert_eq!(hand(&store, "A", pace), Turn::Now);
+    // Unless WhatsApp says otherwise.
+    refused(&store, "A", restriction(NOW + 60));
+    assert_eq!(try_send(&store, ANN, "A2", pace), Turn::Restricted);
     // Quoted to somebody else.
     store.enqueue(answer("B", BOB), NOW).wait().unwrap();
     assert_eq!(hand(&store, "B", pace), Turn::Restricted);
@@ -262,6 +265,14 @@ fn whose_number_it_is_is_asked_before_they_wait_as_a_stranger() {
     answer(BOB, BOB_LID);
     let told = turns(request, pace);
     assert!(told.stranger && told.last == i64::MAX && !told.asking);
+    // The same for what was not entered.
+    let more = |address: &str| {
+        let peer = store.resolve(addresses(&[address])).wait().unwrap();
+        store.turns_of_more(peer.key, 3, pace).wait().unwrap()
+    };
+    assert!(more(BOB).stranger);
+    let unasked = more(&person(0));
+    assert!(unasked.asking && !unasked.stranger && unasked.last == START);
     assert!(heads(&store, pace).is_empty());
     // No more is asked at once than may be.
     for n in 0..30 {
@@ -324,4 +335,30 @@ fn what_may_have_arrived_is_not_tried_again_while_the_account_is_restricted() {
     assert_eq!(hand(&store, "B", at(FREE, START + 61 * SECOND)), Turn::Gone);
     let part = store.part("B".to_owned()).wait().unwrap().unwrap();
     assert_eq!((part.state, part.open), (DeliveryState::Unknown, false));
+    // Nor does that make the next one anything but a first one.
+    assert_eq!(try_send(&store, BOB, "B2", pace), Turn::Restricted);
+    assert_eq!(heads(&store, pace), ["B2"], "to be refused");
+    // With whatever the server took of it the chat has begun.
+    sent(&store, "B");
+    assert_eq!(hand(&store, "B2", pace), Turn::Now);
+}
+
+#[test]
+fn a_first_message_that_was_put_off_is_one_still() {
+    let store = TestStore::new();
+    let pace = at(FREE, START);
+    for (to, id) in [(ANN, "A"), (BOB, "B"), (&person(1), "C")] {
+        assert_eq!(try_send(&store, to, id, pace), Turn::Now);
+    }
+    for id in ["A", "B"] {
+        let put_off = store.mark_put_off(id.to_owned(), pace);
+        put_off.wait().unwrap();
+    }
+    let pace = at(FREE, START + SECOND);
+    assert_eq!(hand(&store, "B", pace), Turn::Now);
+    refused(&store, "C", restriction(NOW + 60));
+    assert_eq!(hand(&store, "A", pace), Turn::Restricted);
+    store.recover_outbox().wait().unwrap();
+    assert_eq!(hand(&store, "B", pace), Turn::Doubtful);
+    assert_eq!(hand(&store, "A", at(FREE, START + 61 * SECOND)), Turn::Now);
 }
