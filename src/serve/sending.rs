@@ -38,16 +38,17 @@ impl Sending {
 
     fn receipt(&self, mut outcome: Outcome, entered: Entered) -> DeliveryReceipt {
         outcome.degraded = entered.degraded;
-        let mut kinds = outcome.parts.iter().map(|part| &part.kind);
-        outcome.kind = kinds.find(|kind| *kind != "text").cloned();
         // It may have been entered by an owner that died: that is no other call.
         let ids = outcome.parts.iter().map(|part| part.message_id.as_str());
         outcome.deduplicated = entered.joined && !ids.eq(self.ids().iter());
+        self.told(outcome, &entered.chat.public_id.to_string())
+    }
+
+    fn told(&self, mut outcome: Outcome, conversation: &str) -> DeliveryReceipt {
+        let mut kinds = outcome.parts.iter().map(|part| &part.kind);
+        outcome.kind = kinds.find(|kind| *kind != "text").cloned();
         let reply_to = self.request.reply_to.as_ref();
-        outcome.receipt(
-            &entered.chat.public_id.to_string(),
-            reply_to.map(|(_, id)| id.as_str()),
-        )
+        outcome.receipt(conversation, reply_to.map(|(_, id)| id.as_str()))
     }
 
     /// The chat in which the agent says something with it. With a reaction it may be about to.
@@ -194,7 +195,8 @@ async fn without_owner(
 }
 
 /// What to answer where its files could not be [settled](super::attachments::Given::settle): a message that waits may lose
-/// them, so that it is taken back; to all others nothing can happen any more.
+/// them, so that it is taken back; to all others nothing can happen any more. Only who is answered with a state is told of
+/// one that waits, and is told of this with a state as well.
 pub(super) async fn unsettled(
     store: &Store,
     sending: &Sending,
@@ -202,15 +204,27 @@ pub(super) async fn unsettled(
     error: WireError,
 ) -> Result<DeliveryReceipt, WireError> {
     tracing::warn!(code = %error.code, "what became of staged files cannot be noted");
-    let state = |receipt: &DeliveryReceipt| receipt.metadata.get("delivery_state").cloned();
-    if sent.as_ref().ok().and_then(state).as_deref() != Some(DeliveryState::Queued.as_str()) {
-        return sent;
+    let receipt = sent?;
+    let state = receipt.metadata.get("delivery_state").map(String::as_str);
+    if state != Some(DeliveryState::Queued.as_str()) {
+        return Ok(receipt);
     }
-    match sending.taken_back(store).await? {
+    let mut outcome = match sending.taken_back(store).await {
+        Ok(Some(outcome)) => outcome,
         // It joined an earlier call, which has its own files.
-        None => sent,
-        Some(outcome) => Err(told_what_left(error, &outcome)),
+        Ok(None) => return Ok(receipt),
+        Err(error) => {
+            tracing::error!(code = %error.code, "a message waits on whose files a power cut may take");
+            return Ok(receipt);
+        }
+    };
+    if outcome.state() == DeliveryState::Withdrawn {
+        outcome.error = Some((error.code.into_owned(), error.message));
+        // Nobody waits for it.
+        drop(store.count_refused());
     }
+    outcome.degraded.clone_from(&sending.degraded);
+    Ok(sending.told(outcome, &receipt.conversation_id))
 }
 
 /// A request that is in the outbox.

@@ -201,7 +201,10 @@ async fn a_file_of_which_nothing_can_be_noted() {
     let state = &result["delivery"]["metadata"]["delivery_state"];
     assert_eq!(state, "rejected", "{result}");
     media.refuse_only(MediaOp::Upload, 503, 1000);
-    assert_eq!(host.ask_refused("push", push()).await, "store_failed");
+    let result = host.ask("push", push()).await;
+    let said = &result["delivery"]["metadata"];
+    assert_eq!(said["delivery_state"], "rejected", "{result}");
+    assert_eq!(said["error_code"], "store_failed", "{result}");
     // It is taken back.
     media.clear_faults();
     let next = params(&to, "next", vec![], json!({}));
