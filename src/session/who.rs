@@ -12,7 +12,7 @@
 //! a group, whichever key has the other address (contacts, owner, senders, chats, members, routes, approvals); a mention
 //! of us has both our addresses to be compared with.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,18 +20,19 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use whatsapp_rust::Client;
 
+use super::in_vain::InVain;
 use super::{Connection, Session, Shared, address, jid};
 use crate::identity::Address;
 use crate::store::StoreError;
 
 /// People in one question.
 const AT_ONCE: usize = 20;
-/// After an answer, for each who was asked about: who asks for many is taken for a harvester. First messages have a
+/// After a question, for each whom it was about: who asks for many is taken for a harvester. First messages have a
 /// budget of their own (`store::numbers`), so that those who write do not use it up.
 const EACH: Duration = Duration::from_secs(1);
 /// WhatsApp answers within milliseconds, or not at all.
 const ANSWER: Duration = Duration::from_secs(10);
-/// Before the first new try, and doubled for each further one.
+/// Before somebody's first new try, and doubled for each further one.
 const PAUSE: Duration = Duration::from_secs(1);
 /// At most.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -55,24 +56,35 @@ pub enum Asked {
 /// Those who are known by one address alone.
 pub(super) struct Strangers {
     people: Mutex<People>,
+    /// Of whom WhatsApp said nothing, however often it was asked.
+    in_vain: InVain,
     wanted: Notify,
     answers: watch::Sender<()>,
 }
 
 #[derive(Default)]
 struct People {
-    /// Whom to ask about, the one whose turn it is first.
-    queue: VecDeque<Address>,
-    /// How often those in the queue were asked about.
-    tries: HashMap<Address, u32>,
+    /// Whom to ask about.
+    wanted: HashMap<Address, Try>,
     /// Of whom WhatsApp has said what it says, and when.
     answered: HashMap<Address, Instant>,
+}
+
+/// The next try of somebody. Those with the fewest tries come first, so that nobody waits for others of whom WhatsApp
+/// tells nothing.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Try {
+    /// How often they were asked about.
+    tries: u32,
+    /// Not before.
+    due: Instant,
 }
 
 impl Default for Strangers {
     fn default() -> Self {
         Self {
             people: Mutex::default(),
+            in_vain: InVain::default(),
             wanted: Notify::new(),
             answers: watch::Sender::new(()),
         }
@@ -100,8 +112,11 @@ impl Strangers {
     /// How far the question is; nothing if there is none.
     fn asked(&self, lid: &Address) -> Option<Asked> {
         let people = self.lock();
-        if let Some(tries) = people.tries.get(lid) {
-            return Some(after(*tries));
+        if let Some(next) = people.wanted.get(lid) {
+            return Some(after(next.tries));
+        }
+        if self.in_vain.has(lid) {
+            return Some(Asked::InVain);
         }
         let lately = people.answered.get(lid);
         lately
@@ -112,9 +127,9 @@ impl Strangers {
     /// Has somebody asked about, who was asked about so often before.
     fn ask(&self, lid: &Address, tries: u32) -> Asked {
         let mut people = self.lock();
-        if !people.tries.contains_key(lid) {
-            people.tries.insert(lid.clone(), tries);
-            people.queue.push_back(lid.clone());
+        if !people.wanted.contains_key(lid) {
+            let due = Instant::now();
+            people.wanted.insert(lid.clone(), Try { tries, due });
             self.wanted.notify_one();
         }
         after(tries)
@@ -123,35 +138,52 @@ impl Strangers {
     /// These and their tries with the one that begins, as far as anybody waits for it.
     fn begun(&self, lids: &[Address]) -> Vec<(Address, u32)> {
         let people = self.lock();
-        let tries = |lid: &Address| people.tries.get(lid).map_or(0, |tries| tries + 1);
+        let tries = |lid: &Address| people.wanted.get(lid).map_or(0, |next| next.tries + 1);
         let begun = lids.iter().map(|lid| (lid.clone(), tries(lid)));
         begun.filter(|(_, tries)| *tries <= TRIES).collect()
     }
 
-    /// Those whose turn it is, at most `most`.
-    fn next(&self, most: usize) -> Vec<Address> {
-        self.lock().queue.iter().take(most).cloned().collect()
+    /// Whom to ask about now: all who were not asked about yet, at most so many; after a failure one by one, since it may be
+    /// about one of them.
+    fn next(&self, now: Instant) -> Vec<Address> {
+        let people = self.lock();
+        let wanted = people.wanted.iter().map(|(lid, next)| (*next, lid));
+        let mut due: Vec<_> = wanted.filter(|(next, _)| next.due <= now).collect();
+        due.sort();
+        let new = due.iter().take_while(|(next, _)| next.tries == 0).count();
+        let turn = due.into_iter().take(new.clamp(1, AT_ONCE));
+        turn.map(|(_, lid)| lid.clone()).collect()
+    }
+
+    /// When to ask next; nothing if about nobody.
+    fn due(&self) -> Option<Instant> {
+        self.lock().wanted.values().map(|next| next.due).min()
     }
 
     fn answered(&self, lids: &[Address]) {
         let mut people = self.lock();
         people.answered.retain(|_, at| at.elapsed() < AGAIN);
-        people.queue.retain(|lid| !lids.contains(lid));
         for lid in lids {
-            people.tries.remove(lid);
+            people.wanted.remove(lid);
             people.answered.insert(lid.clone(), Instant::now());
         }
         drop(people);
         self.tell();
     }
 
-    /// There was no answer: others have their turn first now.
-    fn failed(&self, lids: &[Address]) {
+    /// There was no answer. Who was asked about often enough is not for now.
+    fn failed(&self, lids: &[Address], now: Instant) {
         let mut people = self.lock();
-        people.queue.retain(|lid| !lids.contains(lid));
-        people.queue.extend(lids.iter().cloned());
         for lid in lids {
-            *people.tries.entry(lid.clone()).or_default() += 1;
+            let tries = people.wanted.get(lid).map_or(0, |next| next.tries) + 1;
+            if after(tries) == Asked::InVain {
+                people.wanted.remove(lid);
+                self.in_vain.note(lid);
+            } else {
+                let pause = PAUSE * (1 << (tries - 1));
+                let due = now + pause.min(LONGEST_PAUSE);
+                people.wanted.insert(lid.clone(), Try { tries, due });
+            }
         }
         drop(people);
         self.tell();
@@ -178,35 +210,32 @@ fn after(tries: u32) -> Asked {
 pub(super) async fn ask_wanted(shared: Arc<Shared>) {
     let strangers = &shared.strangers;
     let mut connection = shared.connection.subscribe();
-    let mut pause = PAUSE;
     loop {
-        // After a failure one by one: it may be about one of them.
-        let most = if pause > PAUSE { 1 } else { AT_ONCE };
-        if strangers.next(most).is_empty() {
+        let Some(due) = strangers.due() else {
             strangers.wanted.notified().await;
+            continue;
+        };
+        if due > Instant::now() {
+            // Or somebody new comes.
+            drop(tokio::time::timeout_at(due, strangers.wanted.notified()).await);
             continue;
         }
         let online = connection.wait_for(|now| *now == Connection::Online).await;
         if online.map(drop).is_err() {
             return;
         }
-        let lids = strangers.next(most);
+        let lids = strangers.next(Instant::now());
         let answered = match shared.client() {
             Some(client) => ask(&shared, &client, &lids).await,
             None => false,
         };
         if answered {
             strangers.answered(&lids);
-            pause = PAUSE;
-            tokio::time::sleep(EACH * u32::try_from(lids.len()).unwrap_or(u32::MAX)).await;
-        } else {
+        } else if *connection.borrow() == Connection::Online {
             // A connection that was lost meanwhile says nothing of the question.
-            if *connection.borrow() == Connection::Online {
-                strangers.failed(&lids);
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            strangers.failed(&lids, Instant::now());
         }
+        tokio::time::sleep(EACH * u32::try_from(lids.len()).unwrap_or(u32::MAX)).await;
     }
 }
 
@@ -271,43 +300,68 @@ mod tests {
         assert_eq!(strangers.asked(&lid(1)), None);
         assert_eq!(strangers.ask(&lid(1), 0), Asked::NotYet);
         assert_eq!(strangers.asked(&lid(1)), Some(Asked::NotYet));
-        assert_eq!(strangers.next(AT_ONCE), [lid(1)]);
+        assert_eq!(strangers.next(Instant::now()), [lid(1)]);
         strangers.answered(&[lid(1)]);
         assert_eq!(strangers.asked(&lid(1)), Some(Asked::Answered));
-        assert!(strangers.next(AT_ONCE).is_empty());
+        assert!(strangers.next(Instant::now()).is_empty());
         let long_ago = Instant::now()
             .checked_sub(AGAIN)
             .expect("an uptime of minutes");
         strangers.lock().answered.insert(lid(1), long_ago);
         assert_eq!(strangers.asked(&lid(1)), None);
         assert_eq!(strangers.ask(&lid(1), 0), Asked::NotYet);
-        assert_eq!(strangers.next(AT_ONCE), [lid(1)]);
+        assert_eq!(strangers.next(Instant::now()), [lid(1)]);
     }
 
     #[test]
     fn what_fails_is_no_answer_and_has_an_end() {
         let strangers = Strangers::default();
         assert_eq!(strangers.ask(&lid(1), 3), Asked::NotYet);
-        assert_eq!(strangers.ask(&lid(2), 0), Asked::NotYet);
+        let mut now = Instant::now();
+        let began = now;
         for tries in 3..TRIES {
             assert_eq!(strangers.asked(&lid(1)), Some(Asked::NotYet));
+            assert_eq!(strangers.next(now), [lid(1)]);
             assert_eq!(strangers.begun(&[lid(1)]), [(lid(1), tries + 1)]);
-            strangers.failed(&[lid(1)]);
+            strangers.failed(&[lid(1)], now);
+            assert!(strangers.next(now).is_empty(), "not at once");
+            now = strangers.due().unwrap_or(now);
         }
+        assert!(now < began + Duration::from_secs(300), "some minutes");
         assert_eq!(strangers.asked(&lid(1)), Some(Asked::InVain));
-        assert_eq!(strangers.begun(&[lid(1)]), [], "nobody waits for it");
-        assert_eq!(strangers.asked(&lid(2)), Some(Asked::NotYet));
-        assert_eq!(strangers.next(1), [lid(2)], "whose turn it is");
-        // It is asked about all the same.
-        assert_eq!(strangers.next(AT_ONCE), [lid(2), lid(1)]);
-        strangers.answered(&[lid(1)]);
-        assert_eq!(strangers.asked(&lid(1)), Some(Asked::Answered));
+        assert_eq!(strangers.due(), None, "nor asked again for now");
+    }
+
+    #[test]
+    fn nobody_waits_for_those_of_whom_nothing_is_told() {
+        let strangers = Strangers::default();
+        let now = Instant::now();
+        let people: Vec<_> = (0..AT_ONCE).map(lid).collect();
+        for person in &people {
+            strangers.ask(person, 0);
+        }
+        let later = now + LONGEST_PAUSE;
+        let mut asked = strangers.next(later);
+        asked.sort();
+        assert_eq!(asked, people, "in one question");
+        strangers.failed(&people, now);
+        assert_eq!(strangers.next(later).len(), 1, "one by one");
+        strangers.failed(&people[1..], now);
+        assert_eq!(strangers.next(later), [lid(0)], "the fewest tries");
+        strangers.ask(&lid(AT_ONCE), 0);
+        assert_eq!(strangers.next(Instant::now()), [lid(AT_ONCE)], "at once");
+        assert_eq!(strangers.next(later), [lid(AT_ONCE)]);
     }
 
     #[test]
     fn what_was_asked_in_vain_before_is_asked_about_without_waiting() {
         let strangers = Strangers::default();
         assert_eq!(strangers.ask(&lid(1), TRIES), Asked::InVain);
-        assert_eq!(strangers.next(1), [lid(1)]);
+        let now = Instant::now();
+        assert_eq!(strangers.next(now), [lid(1)]);
+        assert_eq!(strangers.begun(&[lid(1)]), [], "nobody waits for it");
+        strangers.failed(&[lid(1)], now);
+        assert_eq!(strangers.asked(&lid(1)), Some(Asked::InVain));
+        assert_eq!(strangers.due(), None, "once");
     }
 }
