@@ -6,8 +6,10 @@ use crate::common;
 use std::process::{Output, Stdio};
 
 use common::command::{as_json, says, verdict};
+use common::media::{attachment, bytes, send, upload};
 use common::{World, open, timeout};
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, BufReader};
 
 const COMMANDS: [&str; 18] = [
     "link",
@@ -76,6 +78,9 @@ fn alike(world: &World) -> insta::internals::SettingsBindDropGuard {
     settings.add_filter(r#"(commit[a-z_ ]*"?[: ]+"?)[0-9.]+"#, "${1}[N]");
     settings.add_filter(r#""(png_data_url|text)":"[^"]+""#, r#""$1":"[CODE]""#);
     settings.add_filter(r#"("expires_in":)[0-9]+"#, "${1}[SECONDS]");
+    settings.add_filter(r#"("push_name":)"[^"]+""#, r#"$1"[NAME]""#);
+    settings.add_filter(r#"("device_id":)[0-9]+"#, "${1}[DEVICE]");
+    settings.add_filter(r"\b[0-9]{15}(:[0-9]+)?@lid", "[LID]@lid");
     settings.add_filter(r"in [0-9]+ ms", "in [N] ms");
     settings.add_filter(r#"(system[": ]+)[a-z]+ [a-z0-9_]+"#, "${1}[SYSTEM]");
     settings.add_filter(r#"(free_bytes":)[0-9]+"#, "${1}[BYTES]");
@@ -331,9 +336,76 @@ async fn what_is_generated_names_every_command() {
             "{shell}"
         );
     }
+    let _alike = alike(&world);
     for (what, key) in [("message", "quote"), ("config", "dm_policy")] {
         let output = run(&world, &["schema", what]).await;
         let schema: Value = serde_json::from_slice(&output.stdout).expect("JSON");
         assert!(schema["properties"][key].is_object(), "{schema}");
+        insta::assert_snapshot!(format!("schema_{what}"), text(&output.stdout));
     }
+    insta::assert_snapshot!("man", man);
+    let fish = run(&world, &["completions", "fish"]).await;
+    insta::assert_snapshot!("completions_fish", text(&fish.stdout));
+}
+
+/// Each line of a link that succeeds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_as_a_program_sees_it() {
+    let world = World::unlinked().await;
+    let _alike = alike(&world);
+    let mut child = world
+        .command()
+        .args(["--link", "--json", "--timeout", "60"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("spawn");
+    let mut stdout = BufReader::new(child.stdout.take().expect("stdout")).lines();
+    let mut told = String::new();
+    while let Some(line) = timeout(stdout.next_line()).await.expect("read") {
+        let event: Value = serde_json::from_str(&line).expect("JSON");
+        if event["event"] == "qr" {
+            let code = event["text"].as_str().expect("text");
+            world.server.core().scan_qr(code, None).expect("it pairs");
+        }
+        told += &line;
+        told += "\n";
+    }
+    assert!(timeout(child.wait()).await.expect("wait").success());
+    insta::assert_snapshot!("link", told);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_sent_again_what_is_fetched_and_what_is_wrong() {
+    let world = World::linked().await;
+    let _alike = alike(&world);
+    let anna = world.person("Anna").await;
+    send(&anna, &world, &upload(&anna, &bytes(1, 20_000)).await).await;
+    let events = world.poll(open()).await;
+    let event = events[0]["event_id"].as_str().expect("id");
+    let key = attachment(&events[0])["storage_key"].as_str().expect("key");
+    let file = world.home.path().join("picture.jpg");
+    let file = file.to_str().expect("path");
+    let channel = rusqlite::Connection::open(world.account_dir().join("channel.db"));
+    let channel = channel.expect("channel.db");
+    // As if a host had ended without a word.
+    let unconfirmed = channel.execute("UPDATE inbox SET state = 4", []);
+    assert_eq!(unconfirmed, Ok(1));
+    let mut told = String::new();
+    for line in [
+        &["redeliver"][..],
+        &["redeliver", event],
+        &["redeliver", event],
+        &["redeliver", "whatsapp:of:nobody"],
+        &["media", "get", key, "-o", file],
+        &["media", "get", key, "-o", file],
+        &["media", "get", "wa-media:of:nobody"],
+    ] {
+        told += &shown(&world, line).await;
+    }
+    let silent = "UPDATE meta SET value = value - 12 * 24 * 3600 WHERE key = 'phone_seen'";
+    let changed = channel.execute(silent, []);
+    assert_eq!(changed, Ok(1));
+    told += &shown(&world, &["doctor"]).await;
+    let told = told.replace(event, "[EVENT]").replace(key, "[KEY]");
+    insta::assert_snapshot!("sent_again", told);
 }
