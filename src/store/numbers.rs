@@ -127,8 +127,8 @@ impl Store {
     fn approved_by_one(&self, known: &'static str, missing: &'static str) -> Pending<bool> {
         self.look(move |tx| {
             tx.prepare_cached(
-                "SELECT 1 FROM approval a CROSS JOIN alias met ON met.address = a.address
-                 WHERE a.address LIKE ?1 AND NOT EXISTS
+                "SELECT 1 FROM approval CROSS JOIN alias met ON met.address = approval.address
+                 WHERE approval.address LIKE ?1 AND NOT EXISTS
                      (SELECT 1 FROM alias other WHERE other.peer = met.peer AND other.address LIKE ?2) LIMIT 1",
             )?
             .exists([known, missing])

@@ -1,4 +1,5 @@
 use super::*;
+use crate::store::Approval;
 
 const MONTH: i64 = 31 * 24 * 3600;
 
@@ -234,4 +235,27 @@ fn whose_number_it_is_costs_no_questions() {
     let peer = store.resolve(vec![phone.clone()]).wait().unwrap();
     let asking = store.before_first(peer, NOW).wait().unwrap();
     assert_eq!(asking, Asking::Ask(phone));
+}
+
+#[test]
+fn who_was_let_in_by_one_address_alone_may_write_by_the_other() {
+    for (known, by_lid) in [(ANN, false), (ANN_LID, true)] {
+        let store = TestStore::new();
+        let asks = || {
+            let by_number = store.approved_by_number().wait().unwrap();
+            (by_number, store.approved_by_lid().wait().unwrap())
+        };
+        store.put(direct(known, "M1"));
+        assert_eq!(asks(), (false, false));
+        let approval = Approval {
+            id: jid(known),
+            addresses: addresses(&[known]),
+            name: None,
+            since: NOW,
+        };
+        store.take_approvals(vec![approval]).wait().unwrap();
+        assert_eq!(asks(), (!by_lid, by_lid));
+        store.resolve(addresses(&[ANN, ANN_LID])).wait().unwrap();
+        assert_eq!(asks(), (false, false));
+    }
 }
