@@ -2,6 +2,7 @@
 
 use crate::common;
 
+use common::media::room_for_large;
 use common::sending::{arrived, attached, config, ids, params, serve, staged, started};
 use common::{Host, World, files, request};
 use serde_json::{Value, json};
@@ -46,14 +47,6 @@ async fn send_large(host: &mut Host, to: &str, source: Value) -> Value {
         "{answer}"
     );
     answer["result"].clone()
-}
-
-fn room_for_large(world: &World) {
-    let limits = whatsapp_loopback::media::MediaLimits {
-        blob: 2 << 30,
-        total: 4 << 30,
-    };
-    world.server.core().media.set_limits(limits);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

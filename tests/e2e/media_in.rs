@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use common::disk::Disk;
 use common::media::{
-    attachment, bytes, config, extra, file, files, get, picture, send, start, upload,
+    attachment, bytes, config, extra, file, files, get, picture, room_for_large, send, start,
+    upload,
 };
 use common::{World, eventually, message};
 use serde_json::{Value, json};
@@ -548,11 +549,7 @@ async fn a_large_file_is_streamed() {
     };
     let world = World::linked().await;
     let anna = world.person("Anna").await;
-    let limits = whatsapp_loopback::media::MediaLimits {
-        blob: 2 << 30,
-        total: 4 << 30,
-    };
-    world.server.core().media.set_limits(limits);
+    room_for_large(&world);
     let content = bytes(1, length);
     let image = upload(&anna, &content).await;
     let mut host = start(&world, json!({"max_bytes": 2_u64 << 30})).await;

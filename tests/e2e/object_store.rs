@@ -2,7 +2,7 @@
 
 use crate::common;
 
-use common::media::{attachment, bytes, extra, files};
+use common::media::{attachment, bytes, extra, files, room_for_large};
 use common::s3::{PARTS, S3, SECRET, config, send, told};
 use common::{Host, World, eventually, message, timeout};
 use serde_json::{Value, json};
@@ -202,11 +202,7 @@ async fn a_large_file_is_streamed() {
     };
     let world = World::linked().await;
     let anna = world.person("Anna").await;
-    let limits = whatsapp_loopback::media::MediaLimits {
-        blob: 2 << 30,
-        total: 4 << 30,
-    };
-    world.server.core().media.set_limits(limits);
+    room_for_large(&world);
     let s3 = S3::up().await;
     let settings = config(json!({"max_bytes": 2_u64 << 30}));
     let mut host = s3.host(&world, &[], settings).await;

@@ -119,3 +119,12 @@ pub async fn get(world: &World, key: &str, more: &[&str]) -> Result<Vec<u8>, Str
         false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
     }
 }
+
+/// Lets the media server hold files of 1 GiB.
+pub fn room_for_large(world: &World) {
+    let limits = whatsapp_loopback::media::MediaLimits {
+        blob: 2 << 30,
+        total: 4 << 30,
+    };
+    world.server.core().media.set_limits(limits);
+}
