@@ -1,10 +1,10 @@
-use super::tests::{ANN, GROUP, config, edit_to, message, peer, text};
+use super::tests::{ANN, GROUP, config, message, peer, text};
 use super::*;
 use waproto::codec::message_decode;
 
 const NOW: i64 = 1_800_000_000;
 
-fn kept(sender: Option<&str>, body: &wa::Message, age: i64) -> Known {
+pub(super) fn kept(sender: Option<&str>, body: &wa::Message, age: i64) -> Known {
     Known {
         target: Some(Kept {
             id: "M1".to_owned(),
@@ -20,7 +20,7 @@ fn kept(sender: Option<&str>, body: &wa::Message, age: i64) -> Known {
     }
 }
 
-fn acted_on(
+pub(super) fn acted_on(
     to: &str,
     content: &str,
     metadata: &[(&str, &str)],
@@ -33,7 +33,12 @@ fn acted_on(
     Ok(built.parts.iter().map(part).collect())
 }
 
-fn one(to: &str, content: &str, metadata: &[(&str, &str)], known: &Known) -> wa::Message {
+pub(super) fn one(
+    to: &str,
+    content: &str,
+    metadata: &[(&str, &str)],
+    known: &Known,
+) -> wa::Message {
     let mut parts = acted_on(to, content, metadata, known).unwrap();
     assert_eq!(parts.len(), 1, "{metadata:?}");
     parts.remove(0).1
@@ -413,62 +418,6 @@ fn places_and_cards_come_behind_the_text() {
     let again = again.contact_message.as_option().unwrap();
     assert_eq!(again.vcard.as_deref(), Some(vcard));
     assert_eq!(again.display_name.as_deref(), Some("Ann; \"the  Great\""));
-}
-
-#[test]
-fn what_is_forwarded_says_so() {
-    let keys = [("action", "forward"), ("target_message_id", "M1")];
-    let forwarded = one(ANN, "", &keys, &kept(Some(ANN), &text("news"), 1));
-    let sent = forwarded.extended_text_message.as_option().unwrap();
-    assert_eq!(sent.text.as_deref(), Some("news"));
-    assert_eq!(sent.context_info.is_forwarded, Some(true));
-    let mut edited = kept(Some(ANN), &text("news"), 1);
-    let newest = message_to_vec(&edit_to(text("good news")));
-    edited.target = edited.target.map(|kept| Kept {
-        edit: Some(newest),
-        ..kept
-    });
-    let forwarded_now = one(ANN, "", &keys, &edited);
-    assert_eq!(forwarded_now.text_content(), Some("good news"));
-    // Once more: it counts.
-    let again = one(ANN, "", &keys, &kept(None, &forwarded, 1));
-    let context = &again.extended_text_message.context_info;
-    assert_eq!(context.forwarding_score, Some(1));
-
-    let image = || wa::message::ImageMessage {
-        url: Some("https://mmg.whatsapp.net/x".to_owned()),
-        context_info: wa::ContextInfo {
-            expiration: Some(86_400),
-            stanza_id: Some("other".to_owned()),
-            ..wa::ContextInfo::default()
-        }
-        .into(),
-        ..wa::message::ImageMessage::default()
-    };
-    let media = wa::Message {
-        image_message: image().into(),
-        ..wa::Message::default()
-    };
-    let sent = one(ANN, "", &keys, &kept(Some(ANN), &media, 1));
-    assert_eq!(sent.image_message.url, image().url);
-    assert_eq!(sent.image_message.context_info.expiration, None);
-    assert_eq!(sent.image_message.context_info.stanza_id, None);
-
-    let once = wa::Message {
-        view_once_message_v2: wa::message::FutureProofMessage {
-            message: media.into(),
-        }
-        .into(),
-        ..wa::Message::default()
-    };
-    let reaction = wa::Message {
-        reaction_message: wa::message::ReactionMessage::default().into(),
-        ..wa::Message::default()
-    };
-    for body in [once, reaction] {
-        let error = acted_on(ANN, "", &keys, &kept(Some(ANN), &body, 1)).unwrap_err();
-        assert_eq!(error.code(), "not_forwardable");
-    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Messages about another message: reactions, edits, revocations; and forwarding.
 //!
-//! Invariant: what WhatsApp would not take, or would take and not show, is refused here, before anything is sent.
+//! Invariant: what WhatsApp would not take, or would take and not show, is refused here, before anything is sent; so is
+//! what carries a file that nobody could fetch.
 
 use wacore::proto_helpers::{MessageExt, build_reaction_message};
 use waproto::codec::message_decode;
@@ -8,6 +9,7 @@ use waproto::whatsapp as wa;
 
 use super::OutboundError;
 use super::fields::Emoji;
+use super::media;
 use crate::identity::ChatKind;
 use crate::store::{Kept, Peer};
 
@@ -96,13 +98,21 @@ pub(super) fn edit(about: &About<'_>, new: wa::Message) -> Result<wa::Message, O
     if !about.within(EDIT_WINDOW) {
         return Err(OutboundError::EditWindowOver(about.id.to_owned()));
     }
-    let not_editable = || OutboundError::NotEditable(about.id.to_owned());
-    let mut edited = current(about.kept).ok_or_else(not_editable)?;
+    let not_editable = |reason| OutboundError::NotEditable {
+        id: about.id.to_owned(),
+        reason,
+    };
+    let no_text = || not_editable("it has no text or caption; send a new message");
+    let mut edited = current(about.kept).ok_or_else(no_text)?;
     let text = new.text_content().unwrap_or_default();
     if edited.conversation.is_some() || edited.extended_text_message.is_set() {
         edited = new;
     } else if !recaption(&mut edited, text) {
-        return Err(not_editable());
+        return Err(no_text());
+    } else if media::place(&mut edited).is_some_and(|place| place.is_unknown()) {
+        return Err(not_editable(
+            "its file is still being uploaded; edit it once it is sent",
+        ));
     }
     Ok(protocol(wa::message::ProtocolMessage {
         key: about.key().into(),
@@ -182,6 +192,12 @@ pub(super) fn forward(kept: &Kept) -> Result<wa::Message, OutboundError> {
         return Err(refused(
             "only texts, media, places and contact cards can be",
         ));
+    }
+    if media::place(&mut forwarded).is_some_and(|place| place.is_unknown()) {
+        return Err(refused(match kept.sender {
+            None => "its file is still being uploaded; forward it once it is sent",
+            Some(_) => "it does not say where its file is",
+        }));
     }
     Ok(forwarded)
 }

@@ -182,3 +182,40 @@ fn message(
     }
     message
 }
+
+/// Where the file of a message is at WhatsApp.
+pub(super) struct Place<'a> {
+    url: &'a mut Option<String>,
+    direct_path: &'a mut Option<String>,
+}
+
+impl Place<'_> {
+    /// Nothing says where it is: it waits for its upload.
+    pub(super) fn is_unknown(&self) -> bool {
+        self.url.is_none() && self.direct_path.is_none()
+    }
+}
+
+/// Where the file of a message is, if it has one.
+pub(super) fn place(message: &mut wa::Message) -> Option<Place<'_>> {
+    macro_rules! of {
+        ($($kind:ident),+) => {
+            $(if message.$kind.is_set() {
+                let kind = message.$kind.as_option_mut()?;
+                return Some(Place {
+                    url: &mut kind.url,
+                    direct_path: &mut kind.direct_path,
+                });
+            })+
+        };
+    }
+    of!(
+        image_message,
+        video_message,
+        ptv_message,
+        audio_message,
+        document_message,
+        sticker_message
+    );
+    None
+}

@@ -19,6 +19,8 @@ mod verbatim;
 #[cfg(test)]
 mod action_tests;
 #[cfg(test)]
+mod forward_tests;
+#[cfg(test)]
 mod media_tests;
 #[cfg(test)]
 mod tests;
@@ -118,9 +120,14 @@ pub enum OutboundError {
         "message {0} is not ours; only own messages can be edited, and only an admin can delete those of others, in a group"
     )]
     NotOwnMessage(String),
-    /// It has no text to be changed.
-    #[error("message {0} has no text or caption that could be edited; send a new message")]
-    NotEditable(String),
+    /// It cannot be changed, or not yet.
+    #[error("message {id} cannot be edited: {reason}")]
+    NotEditable {
+        /// The message.
+        id: String,
+        /// Why.
+        reason: &'static str,
+    },
     /// The new text is longer than one message.
     #[error(
         "the new text would be {0} messages, and an edit is one; shorten it, or raise text_chunk_chars"
@@ -159,7 +166,7 @@ impl OutboundError {
             Self::UnknownTarget(_) => "unknown_target_message",
             Self::AmbiguousTarget(_) => "ambiguous_target_message",
             Self::NotOwnMessage(_) => "not_own_message",
-            Self::NotEditable(_) => "not_editable",
+            Self::NotEditable { .. } => "not_editable",
             Self::EditTooLong(_) => "edit_too_long",
             Self::EditWindowOver(_) => "edit_window_over",
             Self::RevokeWindowOver(_) => "revoke_window_over",

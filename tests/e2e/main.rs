@@ -15,6 +15,7 @@ mod disk;
 mod downloads;
 mod events;
 mod explain;
+mod forwards;
 mod groups;
 mod identity;
 mod ingress;

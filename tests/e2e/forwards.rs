@@ -1,0 +1,38 @@
+//! Messages with files that are forwarded, wherever those files are by then.
+
+use crate::common;
+
+use common::sending::{arrived, attached, ids, params, started, uploads};
+use common::{World, files};
+use serde_json::json;
+
+/// A copy that left before the file was up would be a message that nobody can open.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_for_its_upload_is_forwarded_once_that_is_done() {
+    let world = World::linked().await;
+    let (anna, bert) = (world.person("Anna").await, world.person("Bert").await);
+    let mut host = started(&world).await;
+    let media = &world.server.core().media;
+    media.slow_uploads(Some(16 << 10));
+    let file = files::noise(64 << 10);
+    let attachment = vec![attached("x.bin", "", &file)];
+    let mut push = params(&anna.pn().to_string(), "", attachment, json!({}));
+    push["config"]["deliver_errors"] = json!("degrade");
+    push["config"]["send_timeout_secs"] = json!(1);
+    let queued = host.ask("push", push).await;
+    let state = &queued["delivery"]["metadata"]["delivery_state"];
+    assert_eq!(state, "queued", "{queued}");
+    let id = &ids(&queued)[0];
+    let forward = || {
+        let metadata = json!({"action": "forward", "target_message_id": id});
+        params(&bert.pn().to_string(), "", vec![], metadata)
+    };
+    let refused = host.ask_refused("push", forward()).await;
+    assert_eq!(refused, "not_forwardable");
+    media.slow_uploads(None);
+    arrived(&anna, id).await;
+    let sent = host.ask("push", forward()).await;
+    let (_, bytes) = arrived(&bert, &ids(&sent)[0]).await;
+    assert!(bytes == file, "the same bytes");
+    assert_eq!(uploads(&world), 1);
+}
