@@ -6,7 +6,7 @@
 //! takes the disk's last bytes, or those that another was promised; a failure is a note in the store, and never ends
 //! anything else.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -288,7 +288,13 @@ impl Downloads {
             .collect()
     }
 
-    fn has_free(&self, bytes: u64) -> bool {
+    /// What has been begun and has not ended.
+    pub(super) fn under_way(&self) -> HashSet<AttachmentId> {
+        self.running().keys().copied().collect()
+    }
+
+    /// Whether the disk has so many bytes more than what stays free.
+    pub(super) fn has_free(&self, bytes: u64) -> bool {
         available(&self.path).is_none_or(|free| free >= FREE.saturating_add(bytes))
     }
 }
@@ -460,6 +466,7 @@ mod tests {
             mime_type: None,
             size: Some(100),
             attempts: 0,
+            reason: None,
             chat: chat.parse().unwrap(),
             sender: None,
             stanza_id: id.to_string(),

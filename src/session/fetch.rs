@@ -27,7 +27,7 @@ use crate::store::{ContentHash, Pending, Remnant, StoreError, ToFetch};
 const STALLED: Duration = Duration::from_secs(60);
 /// Until there may be space again.
 pub(super) const NO_SPACE: i64 = 60;
-/// Until the network may be better; it doubles.
+/// Until the network may be better; four times as long after each attempt, so that ten of them last through a bad night.
 const NO_NETWORK: i64 = 1;
 /// The longest of these pauses.
 const LONGEST_PAUSE: i64 = 6 * 3600;
@@ -43,6 +43,8 @@ pub(super) struct Failure {
     again: Option<i64>,
     /// Whether it is one of the attempts that a file has. What is seen before anything is fetched costs nobody anything.
     counts: bool,
+    /// Nothing else could be begun, either.
+    of_all: bool,
     detail: String,
 }
 
@@ -52,6 +54,7 @@ impl Failure {
             reason,
             again: None,
             counts: true,
+            of_all: false,
             detail: detail.to_string(),
         }
     }
@@ -61,6 +64,7 @@ impl Failure {
             reason,
             again: Some(after),
             counts: true,
+            of_all: false,
             detail: detail.to_string(),
         }
     }
@@ -78,8 +82,12 @@ impl Failure {
 
     /// In how many seconds a file is tried again that was tried so often before; none if it is not.
     pub(super) fn pause(&self, attempts: u32) -> Option<i64> {
+        let steps = match self.reason {
+            NETWORK => 2 * attempts,
+            _ => attempts,
+        };
         match self.counts {
-            true if attempts + 1 < ATTEMPTS => Some((self.again? << attempts).min(LONGEST_PAUSE)),
+            true if attempts + 1 < ATTEMPTS => Some((self.again? << steps).min(LONGEST_PAUSE)),
             true => None,
             false => self.again,
         }
@@ -89,6 +97,14 @@ impl Failure {
         Self {
             counts: false,
             ..self
+        }
+    }
+
+    /// Seen before anything is fetched, of what no file can do without.
+    fn of_all(self) -> Self {
+        Self {
+            of_all: true,
+            ..self.not_counted()
         }
     }
 }
@@ -125,18 +141,32 @@ pub(super) async fn fetch(guard: Guard, file: ToFetch, most: Result<u64, &'stati
     {
         return false;
     }
-    tracing::warn!(
-        chat = file.chat.redacted(),
-        reason = failure.reason,
-        detail = failure.detail,
-        again = failure.again.is_some(),
-        "media not fetched"
-    );
     let next = failure.pause(file.attempts);
     let next = next.map(|pause| now().saturating_add(pause));
+    let (chat, reason, detail) = (file.chat.redacted(), failure.reason, &failure.detail);
+    // The host keeps each line, and a disk may be full for long.
+    match next.is_some() && file.reason.as_deref() == Some(reason) {
+        true => tracing::debug!(chat, reason, detail, "media not fetched, as before"),
+        false => tracing::warn!(
+            chat,
+            reason,
+            detail,
+            again = next.is_some(),
+            "media not fetched"
+        ),
+    }
     let more = i64::from(failure.counts) - i64::from(begun);
-    let reason = failure.reason.to_owned();
-    let noted = shared.store.media_not_here(file.id, reason, next, more);
+    if let Some(next) = next.filter(|_| failure.of_all) {
+        let but = shared.downloads.under_way();
+        drop(
+            shared
+                .store
+                .media_waits(reason.to_owned(), now(), next, but),
+        );
+    }
+    let noted = shared
+        .store
+        .media_not_here(file.id, reason.to_owned(), next, more);
     if let Err(error) = noted.await {
         tracing::warn!(%error, "what became of a download could not be noted");
         // It is still to be fetched, by all that is known.
@@ -145,6 +175,8 @@ pub(super) async fn fetch(guard: Guard, file: ToFetch, most: Result<u64, &'stati
     false
 }
 
+/// It did not come, or not whole.
+const NETWORK: &str = "download_failed";
 /// WhatsApp has the file no more.
 pub(super) const GONE: &str = "expired";
 /// The disk has no place for it.
@@ -164,17 +196,17 @@ async fn attempt(
         .meter
         .allow(most.map_err(|why| Failure::last(why, "by the configuration"))?);
     if file.attempts >= ATTEMPTS {
-        return Err(Failure::last(
-            "download_failed",
-            "it was begun again and again",
-        ));
+        return Err(Failure::last(NETWORK, "it was begun again and again"));
     }
     if file.size.is_some_and(|size| size > guard.meter.most()) {
         return Err(Failure::last("too_large", "by what its sender says"));
     }
     if !guard.promise(file.size.unwrap_or_default()) {
         let full = Failure::again(FULL, NO_SPACE, "not enough free space");
-        return Err(full.not_counted());
+        return Err(match shared.downloads.has_free(0) {
+            true => full.not_counted(),
+            false => full.of_all(),
+        });
     }
     let bucket = shared.downloads.bucket();
     // What would not be taken is not fetched in vain, again and again.
@@ -192,7 +224,7 @@ async fn attempt(
     });
     let (part, writing) = opened
         .await
-        .map_err(|error| Failure::kept(&error).not_counted())?;
+        .map_err(|error| Failure::kept(&error).of_all())?;
     let params = DownloadParams {
         direct_path: file.source.direct_path.clone(),
         media_key: file.source.key.clone(),
@@ -329,7 +361,7 @@ async fn fill(
         downloaded = downloading => downloaded,
         () = meter.transfer.stalls(STALLED) => {
             meter.transfer.stop();
-            return Err(Failure::again("download_failed", NO_NETWORK, "nothing came any more"));
+            return Err(Failure::again(NETWORK, NO_NETWORK, "nothing came any more"));
         }
     };
     let sink = downloaded.map_err(|error| failure(meter, &error))?;
@@ -372,7 +404,7 @@ fn failure(meter: &Meter, error: &anyhow::Error) -> Failure {
         Some(status @ (403 | 404 | 410)) => {
             Failure::last(GONE, format_args!("the server answers {status}"))
         }
-        _ => Failure::again("download_failed", NO_NETWORK, error),
+        _ => Failure::again(NETWORK, NO_NETWORK, error),
     }
 }
 
@@ -413,6 +445,13 @@ mod tests {
         // Seen before anything came, it costs nobody anything.
         assert_eq!(refused().not_counted().pause(ATTEMPTS), minutes(1));
         assert_eq!(Failure::last("corrupt", "").pause(0), None);
+        // A night without WhatsApp's media servers costs no file.
+        let cut = |nth| Failure::again(NETWORK, NO_NETWORK, "").pause(nth);
+        let pauses: Vec<_> = (0..ATTEMPTS).map_while(cut).collect();
+        assert_eq!(pauses[..4], [1, 4, 16, 64]);
+        assert_eq!(pauses.len(), 9);
+        let hours = pauses.iter().sum::<i64>() / 3600;
+        assert!((10..14).contains(&hours), "{hours}");
     }
 
     /// Cuts the answer after every number of bytes that it has, over the HTTP client and TLS of a session.

@@ -7,6 +7,8 @@
 //! no event is told of a file, and no key leads to one. What was downloaded is entered here after it is whole in its
 //! place, and taken out before it is removed there.
 
+use std::collections::HashSet;
+
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::inbox::RowId;
@@ -82,6 +84,8 @@ pub struct ToFetch {
     pub size: Option<u64>,
     /// How often it was tried.
     pub attempts: u32,
+    /// The code of what went wrong last.
+    pub reason: Option<String>,
     /// The chat, as the message's stanza had it.
     pub chat: Address,
     /// Its sender, in groups.
@@ -145,7 +149,7 @@ const STEP: i64 = 200;
 
 /// The columns of a [`ToFetch`], of `attachment a JOIN inbox i JOIN peer p` (the sender).
 const TO_FETCH: &str = "a.id, a.sha256, a.direct_path, a.key, a.enc_sha256, a.view_once, a.kind, a.mime_type, a.size, a.attempts, \
-     i.route, CASE WHEN i.chat <> i.sender THEN p.route END, i.stanza, a.token";
+     i.route, CASE WHEN i.chat <> i.sender THEN p.route END, i.stanza, a.token, a.reason";
 
 /// Whether an attachment is the very same encrypted file as the attachment `o`: whoever has its key has the file. What is
 /// not encrypted (newsletters) is the same only at the same path.
@@ -346,6 +350,36 @@ impl Store {
         })
     }
 
+    /// Notes of all that is due by `now` why nothing can be begun before `next`; but of those that are under way, and of
+    /// those that somebody asked for by name, who is told of his own alone.
+    pub fn media_waits(
+        &self,
+        reason: String,
+        now: i64,
+        next: i64,
+        under_way: HashSet<AttachmentId>,
+    ) -> Pending<()> {
+        self.submit(move |tx| {
+            let due: Vec<i64> = tx
+                .prepare_cached(
+                    "SELECT id FROM attachment WHERE state = 1 AND turn >= 0 AND +next <= ?1",
+                )?
+                .query_map([now], |row| row.get(0))?
+                .collect::<rusqlite::Result<_>>()?;
+            for id in due {
+                if !under_way.contains(&AttachmentId(id)) {
+                    tx.prepare_cached(
+                        "UPDATE attachment SET reason = ?2, next = ?3 WHERE id = ?1",
+                    )?
+                    .execute(params![id, reason, next])?;
+                }
+            }
+            tx.inbound_changed();
+            tx.media_changed();
+            Ok(())
+        })
+    }
+
     /// The phone has uploaded it again, under this path. It is to be fetched from there.
     pub fn media_moved(&self, id: AttachmentId, direct_path: String, now: i64) -> Pending<()> {
         self.submit(move |tx| {
@@ -535,6 +569,7 @@ fn to_fetch(row: &Row<'_>) -> rusqlite::Result<ToFetch> {
         mime_type: row.get(7)?,
         size: size(row.get(8)?),
         attempts: row.get(9)?,
+        reason: row.get(14)?,
         chat: address(row, 10)?,
         sender: sender.and_then(|sender| sender.parse().ok()),
         stanza_id: row.get(12)?,

@@ -224,6 +224,52 @@ async fn a_file_that_is_larger_than_it_says_does_not_fill_the_disk() {
     assert!(get(&world, key, &[]).await.expect("media get") == content);
 }
 
+/// While there is no place for anything a few files are tried for all that wait, and what was said of a file is not said again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_stays_full_costs_little() {
+    let Some(disk) = Disk::new(80) else { return };
+    let world = disk.world().await;
+    let anna = world.person("Anna").await;
+    let logs = tempfile::tempdir().expect("directory");
+    let log = logs.path().join("log");
+    let mut command = world.command();
+    command.env("CHANNEL_WHATSAPP_LOG", "debug");
+    command.env("CHANNEL_WHATSAPP_LOG_FILE", &log);
+    let mut host = common::Host::new(command);
+    let said = json!({"config": config(json!({}))});
+    host.ask("start_ingress", said).await;
+    disk.fill(24 << 20);
+    let fails = async |host: &mut common::Host, seed| {
+        let image = upload(&anna, &bytes(seed, 1000)).await;
+        let id = send(&anna, &world, &image).await;
+        let event = event_of(host, &id).await;
+        assert_eq!(extra(&event, "media_error"), "storage_full", "{event}");
+    };
+    for seed in 0..8 {
+        fails(&mut host, seed).await;
+    }
+    let told = |what: &str| {
+        let log = std::fs::read_to_string(&log).expect("log");
+        log.lines().filter(|line| line.contains(what)).count()
+    };
+    let (of_each, again) = ("WARN", "media not fetched, as before");
+    let first = told(of_each);
+    assert_eq!(told("media not fetched"), 8);
+    // As if a minute had gone by, twice.
+    for seed in [10, 11] {
+        let due = "UPDATE attachment SET next = 0";
+        channel(&world).execute_batch(due).expect("update");
+        fails(&mut host, seed).await;
+    }
+    assert!(told(of_each) <= first + 2, "{} warnings", told(of_each));
+    assert!((1..=4).contains(&told(again)), "{} tried", told(again));
+    disk.free();
+    let due = "UPDATE attachment SET next = 0";
+    channel(&world).execute_batch(due).expect("update");
+    send(&anna, &world, &upload(&anna, &bytes(12, 1000)).await).await;
+    eventually("all are there", || files(&world).len() == 11).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_that_fills_under_a_download_has_nothing_left_of_it() {
     let Some(disk) = Disk::new(80) else { return };

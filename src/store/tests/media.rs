@@ -340,6 +340,31 @@ fn every_chat_has_its_turn() {
 }
 
 #[test]
+fn what_keeps_one_from_being_begun_keeps_all_but_who_asks_by_name() {
+    let store = TestStore::new();
+    let ids: Vec<RowId> = (1..=4u8)
+        .map(|nth| store.picture(&format!("m{nth}"), nth, nth))
+        .collect();
+    ids.iter().for_each(|id| store.want(*id));
+    let token = store.token(ids[3]);
+    store.want_attachment(token, NOW).wait().unwrap();
+    let running = store.to_fetch().remove(1).id;
+    let reason = "storage_full".to_owned();
+    let noted = store.media_waits(reason, NOW, NOW + 60, [running].into());
+    noted.wait().unwrap();
+    let due = |now| -> Vec<_> {
+        let due = store.media_to_fetch(10, now).wait().unwrap();
+        let due = due.into_iter().map(|file| (file.stanza_id, file.reason));
+        due.collect()
+    };
+    let nothing = |id: &str| (id.to_owned(), None);
+    let full = |id: &str| (id.to_owned(), Some("storage_full".to_owned()));
+    assert_eq!(due(NOW), [nothing("m4"), nothing("m1")]);
+    let later = [nothing("m4"), nothing("m1"), full("m2"), full("m3")];
+    assert_eq!(due(NOW + 60), later);
+}
+
+#[test]
 fn an_attempt_counts_from_its_beginning_unless_it_cost_nothing() {
     let store = TestStore::new();
     store.want(store.picture("m", 7, 1));
