@@ -135,10 +135,10 @@ pub enum Held {
     NotHere(Lacking),
 }
 
-/// What is to be kept at most.
+/// What is to be kept at most. A file is as old as the last message that brought it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
-    /// Files that came before this, Unix seconds, are let go.
+    /// Files that came last before this, Unix seconds, are let go.
     pub before: i64,
     /// Bytes of all files.
     pub total: u64,
@@ -170,6 +170,11 @@ impl Store {
                     ))?
                     .execute([message.0, nth as i64])?;
                 if here > 0 {
+                    tx.prepare_cached(
+                        "UPDATE media SET at = max(at, ?3)
+                         WHERE sha256 = (SELECT sha256 FROM attachment WHERE message = ?1 AND nth = ?2)",
+                    )?
+                    .execute([message.0, nth as i64, now])?;
                     tx.inbound_changed();
                 }
                 tx.prepare_cached(
@@ -281,9 +286,9 @@ impl Store {
             tx.prepare_cached(
                 "INSERT INTO media (sha256, place, size, kind, mime_type, name, at)
                  SELECT sha256, ?2, ?3, kind, mime_type, name, ?4 FROM attachment WHERE id = ?1
-                 ON CONFLICT (sha256) DO UPDATE SET at = excluded.at WHERE media.at = ?5",
+                 ON CONFLICT (sha256) DO UPDATE SET at = max(at, excluded.at)",
             )?
-            .execute(params![id.0, place, size.cast_signed(), now, REFUSED])?;
+            .execute(params![id.0, place, size.cast_signed(), now])?;
             tx.prepare_cached(&format!(
                 "UPDATE attachment SET state = 2, reason = NULL FROM attachment o WHERE o.id = ?1 AND {SAME}
                  AND (attachment.state IN (1, 3) OR attachment.id = o.id)",
@@ -534,14 +539,15 @@ pub(super) fn attached(tx: &Tx<'_>, message: i64) -> rusqlite::Result<Vec<Attach
     .collect()
 }
 
-/// `at` of a file that only messages carried which were refused.
+/// `at` of a file that only messages carried which were refused. Any other is later.
 const REFUSED: i64 = i64::MIN;
 
-/// Forgets what a message carried that was refused, and the file if no other message carried it.
+/// Forgets what a message carried that was refused, and the file if it was fetched for this one and no other carries it:
+/// a file that the message merely claims may be kept for one that is forgotten.
 pub(super) fn erase(tx: &Tx<'_>, message: i64) -> rusqlite::Result<()> {
     let refused = tx
         .prepare_cached(
-            "UPDATE media SET at = ?2 WHERE sha256 IN (SELECT sha256 FROM attachment WHERE message = ?1)
+            "UPDATE media SET at = ?2 WHERE sha256 IN (SELECT sha256 FROM attachment WHERE message = ?1 AND state = 2)
              AND NOT EXISTS (SELECT 1 FROM attachment o WHERE o.sha256 = media.sha256 AND o.message <> ?1)",
         )?
         .execute([message, REFUSED])?;

@@ -248,6 +248,51 @@ fn a_file_goes_with_the_last_message_that_may_have_it() {
 }
 
 #[test]
+fn who_merely_claims_a_file_and_is_refused_takes_it_from_nobody() {
+    let store = TestStore::new();
+    let first = store.picture("first", 7, 1);
+    store.want(first);
+    store.arrives(&store.to_fetch()[0], "place", NOW);
+    // Longer ago than messages are remembered.
+    let conn = rusqlite::Connection::open(store.path()).unwrap();
+    conn.execute_batch("DELETE FROM attachment; DELETE FROM inbox")
+        .unwrap();
+    let claim = store.picture("claim", 7, 2);
+    store
+        .drop_denied(claim, "denied".to_owned())
+        .wait()
+        .unwrap();
+    let refused = store.let_refused_media_go().wait().unwrap();
+    assert!(refused.is_empty());
+    assert_eq!(store.places().wait().unwrap(), ["place"]);
+}
+
+#[test]
+fn a_file_is_as_old_as_the_last_message_that_brought_it() {
+    let store = TestStore::new();
+    let old = NOW - 2000;
+    let first = store.picture("first", 7, 1);
+    store.want_media(first, vec![0], old).wait().unwrap();
+    store.arrives(&store.to_fetch()[0], "place", old);
+    // Passed on; and sent anew.
+    let forward = store.picture("forward", 7, 1);
+    let later = NOW - 900;
+    store.want_media(forward, vec![0], later).wait().unwrap();
+    let anew = store.picture("anew", 7, 2);
+    let begun = store.begin(Mode::Websocket, None);
+    for id in [first, forward, anew] {
+        drop(store.assign_emission(id, begun.session, Ruling::default(), Vec::new(), NOW));
+    }
+    store.prove_up_to(&store.cursor(3)).wait().unwrap();
+    let before = |before| Bounds { before, ..ALL };
+    assert_eq!(store.let_go(before(later)), 0);
+    store.want(anew);
+    store.arrives(&store.to_fetch()[0], "place", NOW);
+    assert_eq!(store.let_go(before(NOW)), 0);
+    assert_eq!(store.let_go(before(NOW + 1)), 1);
+}
+
+#[test]
 fn what_comes_for_nobody_has_the_place_that_the_same_content_has_with_another() {
     let store = TestStore::new();
     let (refused, other) = (store.picture("refused", 7, 1), store.picture("other", 7, 2));
