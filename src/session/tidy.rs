@@ -98,12 +98,16 @@ async fn remove(shared: &Arc<Shared>, mut places: Vec<String>) {
         return;
     }
     let removed = on_depot(shared, move |depot| {
-        let mut places = places.iter();
-        Ok(places.try_for_each(|place| depot.shelf().remove(place))?)
+        for place in &places {
+            if let Err(error) = depot.shelf().remove(place) {
+                // The next start finds it. It keeps no other here.
+                tracing::warn!(%error, "a file of the media store could not be removed");
+            }
+        }
+        Ok(())
     });
     if let Err(error) = removed.await {
-        // The next start finds it.
-        tracing::warn!(%error, "a file of the media store could not be removed");
+        tracing::warn!(%error, "files of the media store could not be removed");
     }
 }
 

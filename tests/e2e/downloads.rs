@@ -460,15 +460,18 @@ async fn what_is_too_old_goes_once_it_was_handled() {
     let anna = world.person("Anna").await;
     let mut host = start(&world, json!({})).await;
     let mut kept = Vec::new();
-    for seed in 1..=2 {
+    for seed in 1..=3 {
         send(&anna, &world, &upload(&anna, &bytes(seed, 10_000)).await).await;
         let event = host.event().await;
         assert_eq!(extra(&event, "media_state"), "stored", "{event}");
         kept.push((file(attachment(&event)), event));
     }
-    let [(handled, event), (open, _)] = kept.as_slice() else {
-        panic!("two")
+    let [(stuck, _), (handled, event), (open, _)] = kept.as_slice() else {
+        panic!("three")
     };
+    // What cannot be removed keeps no other.
+    std::fs::remove_file(stuck).expect("removed");
+    std::fs::create_dir(stuck).expect("a folder in its place");
     let metadata = json!({
         "conversation_id": event["conversation"]["id"],
         "reply_to_message_id": event["message"]["id"],
@@ -479,7 +482,7 @@ async fn what_is_too_old_goes_once_it_was_handled() {
     let month = "UPDATE media SET at = at - 31 * 86400";
     channel(&world).execute_batch(month).expect("update");
     // It is looked at after each download.
-    send(&anna, &world, &upload(&anna, &bytes(3, 10_000)).await).await;
+    send(&anna, &world, &upload(&anna, &bytes(4, 10_000)).await).await;
     eventually("the old one is gone", || !handled.exists()).await;
     assert!(open.exists() && files(&world).len() == 2);
 }
