@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::io;
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,7 +26,7 @@ use crate::session::{STAGE, Transfer, sweep_staged};
 use crate::store::{Peer, StagedName, Store};
 
 /// Files looked at and encrypted side by side in the whole process: each keeps a core busy. What is encrypted as it comes
-/// is as slow as what it comes from.
+/// from elsewhere is as slow as what it comes from.
 static DESKS: Semaphore = Semaphore::const_new(2);
 /// What is kept of the time of a call for uploading and sending what was staged.
 const FOR_SENDING: Duration = Duration::from_secs(5);
@@ -112,7 +113,7 @@ pub(super) async fn prepare(
             stop: AtomicBool::new(false),
         };
         // What is in the request may be long, and what it says needs no second try.
-        let again = file.data_base64.is_none().then(|| file.clone());
+        let again = (!is_at_hand(&file)).then(|| file.clone());
         let mut ready = within(work(), file, &transfer, until).await;
         if let (Err(error), Some(again)) = (&ready, again)
             && error.code == "attachment_not_here"
@@ -151,6 +152,13 @@ impl Prepared {
     }
 }
 
+/// Whether its bytes are in the request. An empty field beside another source is none.
+fn is_at_hand(file: &OutboundAttachment) -> bool {
+    file.data_base64
+        .as_ref()
+        .is_some_and(|said| !said.is_empty())
+}
+
 /// Does the work for one attachment on threads where that may block, as long as there is time.
 async fn within(
     work: Work,
@@ -162,11 +170,14 @@ async fn within(
     let staged = async {
         let (own, task) = (work.clone(), work.clone());
         // A slow server keeps nobody else waiting.
-        let source = blocking(move || staging::source(&own, file)).await??;
-        let desk = match source.is_done() {
-            true => None,
-            false => Some(DESKS.acquire().await),
+        let mut desk = match is_at_hand(&file) {
+            true => Some(DESKS.acquire().await),
+            false => None,
         };
+        let source = blocking(move || staging::source(&own, file)).await??;
+        if desk.is_none() && !source.is_done() {
+            desk = Some(DESKS.acquire().await);
+        }
         blocking(move || {
             let ready = staging::ready(&task, source);
             drop(desk);
@@ -222,18 +233,28 @@ pub(super) struct Files {
 
 impl Files {
     /// Gives the files to the outbox, which is about to be told of them. To be [`settled`](Given::settle) afterwards.
-    pub(super) fn give(self) -> Result<Given, WireError> {
+    pub(super) fn give(mut self) -> Result<Given, WireError> {
         let mut given = Given {
             names: Vec::new(),
             paths: Vec::new(),
-            staging: self.staging,
+            staging: self.staging.take(),
         };
-        for staged in self.held {
+        for staged in mem::take(&mut self.held) {
             let path = staged.keep().map_err(refused)?;
             given.names.extend(named(&path));
             given.paths.push(path);
         }
         Ok(given)
+    }
+}
+
+impl Drop for Files {
+    /// To remove a large file takes its time.
+    fn drop(&mut self) {
+        let held = mem::take(&mut self.held);
+        if !held.is_empty() {
+            drop(tokio::task::spawn_blocking(move || drop(held)));
+        }
     }
 }
 
