@@ -27,7 +27,7 @@ const BLOCK: usize = 64 << 10;
 /// written.
 ///
 /// # Errors
-/// When it is no base64, too large, or cannot be written.
+/// When it is no base64, too large, cannot be written, or nobody waits for it any more.
 pub fn decode(text: &str, file: &mut Intake) -> Result<(), SealError> {
     decode_by(text.as_bytes(), file, BLOCK)
 }
@@ -90,6 +90,9 @@ fn blocks(text: &[u8], block: usize, wrapped: bool) -> impl Iterator<Item = Cow<
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use super::*;
     use crate::media::intake::Taken;
     use crate::media::probe::Wanted;
@@ -142,6 +145,22 @@ mod tests {
                 // Within one block the engine points at the padding, beyond it at what follows.
                 assert!((at..=at + 2).contains(&position), "{text:?}: {position}");
             }
+        }
+    }
+
+    #[test]
+    fn nothing_is_decoded_for_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        for begun in [&b"text"[..], b"\xff\xd8\xff\xe0"] {
+            let meter = Arc::<AtomicU64>::default();
+            let staging = Staging::open(dir.path()).unwrap().of_one(meter.clone());
+            let mut intake = Intake::new(&staging, Wanted::default(), u64::MAX);
+            intake.write(begun).unwrap();
+            staging.stop();
+            let error = decode(&"A".repeat(1 << 20), &mut intake).unwrap_err();
+            assert_eq!(error.code(), "attachment_not_ready");
+            let begun = meter.load(Ordering::Relaxed);
+            assert!(begun <= BLOCK as u64, "{begun}");
         }
     }
 

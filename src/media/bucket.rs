@@ -6,7 +6,7 @@
 //! hashing and signing hold up no account's thread.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read, Seek};
 use std::time::Duration;
 
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
@@ -202,8 +202,13 @@ impl Bucket {
             .map_err(|error| failed(&error))
     }
 
-    /// Writes an object of this size to a file, a piece at a time.
-    pub(super) fn read(&self, place: &str, size: u64, to: &mut File) -> Result<(), DepotError> {
+    /// Reads an object of this size, a piece at a time; no more of it is asked for once `take` has failed.
+    pub(super) fn read(
+        &self,
+        place: &str,
+        size: u64,
+        mut take: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> Result<(), DepotError> {
         let path = parsed(place)?.1;
         let mut at = 0;
         while at < size {
@@ -215,7 +220,7 @@ impl Bucket {
                 return Err(DepotError::Lost);
             }
             at += bytes.len() as u64;
-            to.write_all(&bytes)?;
+            take(&bytes)?;
         }
         Ok(())
     }

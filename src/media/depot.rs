@@ -5,7 +5,7 @@
 //! somebody changed where it lies is lost, and never passed on.
 
 use std::fs::File;
-use std::io::{self, Read, Seek};
+use std::io::{self, Read, Seek, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,7 +14,8 @@ use tokio::sync::Semaphore;
 
 use super::bucket::Bucket;
 use super::shelf::{self, Shelf};
-use crate::store::{ContentHash, RESERVE, Remnant};
+use super::stage::room;
+use crate::store::{ContentHash, Remnant};
 
 /// Bytes that are hashed at once.
 const BLOCK: usize = 64 << 10;
@@ -101,17 +102,15 @@ impl Depot {
     }
 
     /// Opens a file, from its first byte, for who compares what it reads with the hash. An object is brought into a file
-    /// without a name, which is gone with its reader.
-    pub fn open_unchecked(&self, place: &str, size: u64) -> Result<File, DepotError> {
+    /// without a name, which is gone with its reader; `goes_on` is told how much of it is here, and may end that.
+    pub fn open_unchecked(
+        &self,
+        place: &str,
+        size: u64,
+        goes_on: &dyn Fn(u64) -> bool,
+    ) -> Result<File, DepotError> {
         if is_object(place) {
-            let mut part = self.shelf.unnamed()?;
-            let free = fs4::available_space(self.shelf.path()).unwrap_or(u64::MAX);
-            if free < RESERVE + size {
-                return Err(io::Error::from(io::ErrorKind::StorageFull).into());
-            }
-            self.bucket(place)?.read(place, size, &mut part)?;
-            part.rewind()?;
-            return Ok(part);
+            return self.brought(place, size, goes_on);
         }
         self.shelf.read(place).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => DepotError::Lost,
@@ -119,9 +118,33 @@ impl Depot {
         })
     }
 
+    fn brought(
+        &self,
+        place: &str,
+        size: u64,
+        goes_on: &dyn Fn(u64) -> bool,
+    ) -> Result<File, DepotError> {
+        let folder = self.shelf.path();
+        // Others write meanwhile: it is looked again before each piece.
+        room(folder, size)?;
+        let mut part = self.shelf.unnamed()?;
+        let mut here = 0;
+        self.bucket(place)?.read(place, size, |piece| {
+            room(folder, piece.len() as u64)?;
+            part.write_all(piece)?;
+            here += piece.len() as u64;
+            match goes_on(here) {
+                true => Ok(()),
+                false => Err(io::Error::other("nobody waits for it any more")),
+            }
+        })?;
+        part.rewind()?;
+        Ok(part)
+    }
+
     /// Opens a file, from its first byte, that is what it was.
     pub fn read(&self, place: &str, sha256: &ContentHash, size: u64) -> Result<File, DepotError> {
-        let mut file = self.open_unchecked(place, size)?;
+        let mut file = self.open_unchecked(place, size, &|_| true)?;
         if hashed(&mut file)? != *sha256 {
             return Err(DepotError::Lost);
         }

@@ -74,7 +74,7 @@ impl Intake {
     /// Appends.
     ///
     /// # Errors
-    /// When that would pass the limit, or when the disk fails or is nearly full.
+    /// When that would pass the limit, when nobody waits for it any more, or when the disk fails or is nearly full.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), SealError> {
         self.size += bytes.len() as u64;
         self.check(self.size)?;

@@ -1,6 +1,7 @@
 //! A build without the cargo feature `object-store`: there is no bucket, and what would need one says so.
 
 use std::fs::File;
+use std::io;
 
 use super::depot::{DepotError, Passage};
 use crate::store::Remnant;
@@ -45,7 +46,12 @@ impl Bucket {
         match *self {}
     }
 
-    pub(super) fn read(&self, _place: &str, _size: u64, _to: &mut File) -> Result<(), DepotError> {
+    pub(super) fn read(
+        &self,
+        _place: &str,
+        _size: u64,
+        _take: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> Result<(), DepotError> {
         match *self {}
     }
 

@@ -7,7 +7,6 @@
 //! nothing: a file has its end only if its reader says so.
 
 use std::io::{self, Read};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
@@ -35,7 +34,7 @@ pub enum SealError {
     /// The encrypted file cannot be written.
     #[error(transparent)]
     Stage(#[from] StageError),
-    /// The file cannot be read, or there was no time left for it.
+    /// The file cannot be read.
     #[error("the attachment cannot be encrypted: {0}; check the disk")]
     Failed(anyhow::Error),
 }
@@ -60,22 +59,18 @@ impl SealError {
     }
 }
 
-/// Encrypts `plain` as WhatsApp wants media of this type, into a new staged file. Blocks; ends soon after `stop` is set.
+/// Encrypts `plain` as WhatsApp wants media of this type, into a new staged file. Blocks.
 ///
 /// # Errors
-/// When it cannot be read or written, or was stopped.
+/// When it cannot be read or written.
 pub fn seal(
     mut plain: impl Read,
     staging: &Staging,
     media: MediaType,
-    stop: &AtomicBool,
 ) -> Result<(Staged, EncryptedMediaInfo), SealError> {
     let mut sealer = Sealer::begin(staging, media)?;
     let mut block = vec![0; BLOCK];
     loop {
-        if stop.load(Ordering::Relaxed) {
-            return Err(failed("there is no time left for it"));
-        }
         match plain.read(&mut block) {
             Ok(0) => return sealer.finish(),
             Ok(count) => sealer.write(&block[..count])?,
@@ -342,7 +337,6 @@ mod tests {
     fn it_is_what_the_library_makes_of_it() {
         let media = tempfile::tempdir().unwrap();
         let staging = Staging::open(media.path()).unwrap();
-        let stop = AtomicBool::new(false);
         let edges = [0, 1, 15, 16, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK - 16];
         let pieces = [PIECE - 26, PIECE - 25, PIECE - 10, PIECE + 6, 5 * PIECE + 7];
         for length in edges.into_iter().chain(pieces) {
@@ -373,13 +367,11 @@ mod tests {
                 assert_eq!(file.size(), written.len() as u64);
             }
         }
-        let first = seal(&b"x"[..], &staging, MediaType::Image, &stop)
-            .unwrap()
-            .1;
-        let second = seal(&b"x"[..], &staging, MediaType::Image, &stop)
-            .unwrap()
-            .1;
-        assert_ne!(first.media_key, second.media_key);
+        let key = || {
+            let sealed = seal(&b"x"[..], &staging, MediaType::Image);
+            sealed.unwrap().1.media_key
+        };
+        assert_ne!(key(), key());
     }
 
     #[test]
@@ -392,14 +384,12 @@ mod tests {
         }
         let media = tempfile::tempdir().unwrap();
         let staging = Staging::open(media.path()).unwrap();
-        let stop = AtomicBool::new(true);
-        let sealed = seal(io::repeat(1), &staging, MediaType::Image, &stop);
-        let error = sealed.err().unwrap().to_string();
-        assert!(error.contains("no time left"), "{error}");
-        stop.store(false, Ordering::Relaxed);
-        let sealed = seal(Broken, &staging, MediaType::Image, &stop);
+        let sealed = seal(Broken, &staging, MediaType::Image);
         let error = sealed.err().unwrap().to_string();
         assert!(error.contains("broken"), "{error}");
+        staging.stop();
+        let sealed = seal(io::repeat(1), &staging, MediaType::Image);
+        assert_eq!(sealed.err().unwrap().code(), "attachment_not_ready");
         let folder = media.path().join("staged");
         assert_eq!(std::fs::read_dir(folder).unwrap().count(), 1, "the lock");
     }

@@ -10,7 +10,7 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tempfile::{NamedTempFile, TempPath};
 
@@ -34,6 +34,12 @@ pub enum StageError {
         "the attachment has more than {limit} bytes; send a smaller one, or raise max_attachment_bytes"
     )]
     TooLarge { limit: u64 },
+    /// Nobody waits for it any more.
+    #[error(
+        "the attachment could not be fetched and prepared within the time of this call; send a smaller one, or raise \
+         send_timeout_secs"
+    )]
+    Late,
     /// What should be base64 is not. The position counts characters from 0.
     #[error(
         "data_base64 is not base64 in the standard alphabet: {what} at character {position}; encode the file's bytes, and nothing else, again"
@@ -49,6 +55,7 @@ impl StageError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::TooLarge { .. } => "attachment_too_large",
+            Self::Late => "attachment_not_ready",
             Self::Base64 { .. } => "invalid_params",
             Self::Io { source, .. } => match source.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "storage_full",
@@ -66,6 +73,7 @@ pub struct Staging {
     lock: Arc<File>,
     /// Size of the file that is being written, for people.
     meter: Arc<AtomicU64>,
+    stopped: Arc<AtomicBool>,
 }
 
 impl Staging {
@@ -80,12 +88,34 @@ impl Staging {
             directory,
             lock: Arc::new(lock),
             meter: Arc::default(),
+            stopped: Arc::default(),
         })
     }
 
-    /// The same folder for files whose size is told there as they grow.
-    pub fn metered(self, meter: Arc<AtomicU64>) -> Self {
-        Self { meter, ..self }
+    /// The same folder for the files of one attachment, whose size is told there as they grow, and which can be stopped.
+    pub fn of_one(self, meter: Arc<AtomicU64>) -> Self {
+        Self {
+            meter,
+            stopped: Arc::default(),
+            ..self
+        }
+    }
+
+    /// Nobody waits for the attachment any more.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes note of how large a file of the attachment is by now.
+    ///
+    /// # Errors
+    /// When nobody waits for it any more.
+    pub fn grown(&self, size: u64) -> Result<(), StageError> {
+        self.meter.store(size, Ordering::Relaxed);
+        match self.stopped.load(Ordering::Relaxed) {
+            true => Err(StageError::Late),
+            false => Ok(()),
+        }
     }
 
     /// Removes what nobody owns, and returns how many files that were. Does nothing while any process, this one
@@ -131,7 +161,7 @@ impl Staging {
     /// # Errors
     /// When it cannot be created, or the disk is nearly full.
     pub fn create(&self) -> Result<StageWriter, StageError> {
-        room(&self.directory)?;
+        room(&self.directory, 0).map_err(failed(&self.directory))?;
         let file = tempfile::Builder::new()
             .prefix("")
             .rand_bytes(16)
@@ -141,8 +171,7 @@ impl Staging {
             file,
             size: 0,
             looked: 0,
-            lock: Arc::clone(&self.lock),
-            meter: Arc::clone(&self.meter),
+            staging: self.clone(),
         })
     }
 
@@ -177,10 +206,10 @@ fn prepared(media: &Path) -> Result<(PathBuf, File), StageError> {
     Ok((directory, file))
 }
 
-/// Whether there is space for what is to be staged. A disk that cannot be asked counts as having some.
-fn room(path: &Path) -> Result<(), StageError> {
+/// Whether there is space for so many bytes beside what is left alone. A disk that cannot be asked counts as having it.
+pub(super) fn room(path: &Path, bytes: u64) -> io::Result<()> {
     match fs4::available_space(path) {
-        Ok(free) if free < FLOOR => Err(failed(path)(io::ErrorKind::StorageFull.into())),
+        Ok(free) if free < FLOOR + bytes => Err(io::ErrorKind::StorageFull.into()),
         _ => Ok(()),
     }
 }
@@ -197,22 +226,21 @@ pub struct StageWriter {
     size: u64,
     /// The size at which the disk was looked at last.
     looked: u64,
-    lock: Arc<File>,
-    meter: Arc<AtomicU64>,
+    staging: Staging,
 }
 
 impl StageWriter {
     /// Appends.
     ///
     /// # Errors
-    /// When the disk fails or is nearly full.
+    /// When nobody waits for it any more, or when the disk fails or is nearly full.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), StageError> {
         self.size += bytes.len() as u64;
+        self.staging.grown(self.size)?;
         if self.size - self.looked >= LOOK {
             self.looked = self.size;
-            room(self.file.path())?;
+            room(self.file.path(), 0).map_err(failed(self.file.path()))?;
         }
-        self.meter.store(self.size, Ordering::Relaxed);
         let written = self.file.write_all(bytes);
         written.map_err(failed(self.file.path()))
     }
@@ -224,7 +252,7 @@ impl StageWriter {
             file,
             path,
             size: self.size,
-            _lock: self.lock,
+            _lock: self.staging.lock,
         }
     }
 }

@@ -8,7 +8,6 @@ use std::io;
 use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -102,7 +101,7 @@ pub(super) async fn prepare(
             None => Arc::new(Transfer::new(STAGE, 0)),
         };
         let work = || Work {
-            staging: staging.clone().metered(transfer.meter()),
+            staging: staging.clone().of_one(transfer.meter()),
             store: store.clone(),
             limit: config.max_attachment_bytes,
             view_once: config.media.view_once,
@@ -110,7 +109,6 @@ pub(super) async fn prepare(
             private_urls: config.allow_private_urls,
             wish,
             until: until.into_std(),
-            stop: AtomicBool::new(false),
         };
         // What is in the request may be long, and what it says needs no second try.
         let again = (!is_at_hand(&file)).then(|| file.clone());
@@ -166,6 +164,7 @@ async fn within(
     transfer: &Transfer,
     until: Instant,
 ) -> Result<staging::Ready, WireError> {
+    let _stop = StopOnDrop(work.staging.clone());
     let work = Arc::new(work);
     let staged = async {
         let (own, task) = (work.clone(), work.clone());
@@ -190,16 +189,15 @@ async fn within(
         // It says how far it is, and never loses patience.
         () = transfer.stalls(Duration::MAX) => None,
     };
-    match staged {
-        Some(done) => done,
-        None => {
-            work.stop.store(true, Ordering::Relaxed);
-            Err(WireError::new(
-                "attachment_not_ready",
-                "the attachment could not be fetched and prepared within the time of this call; send a smaller one, \
-                 or raise send_timeout_secs",
-            ))
-        }
+    staged.unwrap_or_else(|| Err(refused(StageError::Late)))
+}
+
+/// Whatever ends the wait for an attachment, its threads end soon.
+struct StopOnDrop(Staging);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.stop();
     }
 }
 

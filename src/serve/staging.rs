@@ -5,7 +5,6 @@
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -47,8 +46,6 @@ pub(super) struct Work {
     pub wish: Wish,
     /// When all of it must be done.
     pub until: Instant,
-    /// Set when nobody waits for it any more.
-    pub stop: AtomicBool,
 }
 
 /// An attachment that can be sent.
@@ -91,7 +88,7 @@ pub(super) fn ready(work: &Work, source: Source) -> Result<Ready, WireError> {
                 }
                 None => {
                     let media = media_type(probed.kind);
-                    let sealed = seal(file.open()?, &work.staging, media, &work.stop);
+                    let sealed = seal(file.open()?, &work.staging, media);
                     let (sealed, info) = sealed.map_err(unsealed)?;
                     file.check(&info.file_sha256, &work.store)?;
                     work.unless_uploaded(sealed, info, probed.kind)?
@@ -312,7 +309,8 @@ fn kept(work: &Work, key: &str, wanted: Wanted) -> Result<Source, WireError> {
         }
     };
     let depot = Depot::open(&work.media).map_err(DepotError::from);
-    let file = depot.and_then(|depot| depot.open_unchecked(&medium.place, medium.size));
+    let goes_on = |here| work.staging.grown(here).is_ok();
+    let file = depot.and_then(|depot| depot.open_unchecked(&medium.place, medium.size, &goes_on));
     if let Err(DepotError::Lost) = &file {
         work.store.media_lost(vec![medium.place.clone()]).wait()?;
     }
@@ -351,8 +349,12 @@ fn unsealed(error: SealError) -> WireError {
 }
 
 fn unreadable(error: &DepotError) -> WireError {
+    let code = match error.code() {
+        full @ "storage_full" => full,
+        _ => "attachment_not_here",
+    };
     WireError::new(
-        "attachment_not_here",
+        code,
         format_args!("the file of this storage key cannot be read: {error}"),
     )
 }

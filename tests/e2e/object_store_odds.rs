@@ -3,9 +3,11 @@
 
 use crate::common;
 
+use common::disk::Disk;
 use common::media::{attachment, bytes, extra, files};
 use common::s3::{PARTS, S3, config, send, told};
-use common::{World, eventually, message, open};
+use common::sending::{arrived, ids};
+use common::{World, code, eventually, message, open, request};
 use serde_json::json;
 
 /// What an upload in parts leaves where it cannot be taken back is removed later, however often it is tried.
@@ -120,6 +122,60 @@ async fn an_object_that_somebody_removed_is_put_there_again() {
     std::fs::write(path, bytes(2, 1000)).expect("changed");
     assert!(s3.get(&world, &first).await.expect("media get") == content);
     assert!(s3.at(&first) == content);
+}
+
+/// What is brought here to be sent leaves the disk what messages need, however little there was of it to begin with; and
+/// nothing is brought for nobody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_object_is_brought_while_there_is_space_and_somebody_waits() {
+    let Some(disk) = Disk::new(96) else { return };
+    let world = disk.world().await;
+    let anna = world.person("Anna").await;
+    let s3 = S3::up().await;
+    let mut host = s3.host(&world, &[], config(json!({}))).await;
+    let process = host.child.id().expect("pid");
+    // Three pieces.
+    let content = bytes(1, 2 * PARTS);
+    let id = send(&anna, &world, &content).await;
+    let event = told(&mut host, &id).await;
+    assert!(s3.get(&world, &event).await.expect("media get") == content);
+    let key = &attachment(&event)["storage_key"];
+    let push = |seconds: u64| {
+        let to = json!({"conversation_id": anna.pn().to_string()});
+        let mut push = json!({"config": config(json!({})), "message": message("", to)});
+        push["config"]["send_timeout_secs"] = json!(seconds);
+        push["message"]["attachments"] = json!([{"name": "", "mime_type": "", "storage_key": key}]);
+        push
+    };
+    let begun = s3.manner.asked("GetObject");
+    let asked = || s3.manner.asked("GetObject") - begun;
+    s3.manner.holds.send_replace(Some("GetObject"));
+    let late = host.ask_refused("push", push(2)).await;
+    assert_eq!(late, "attachment_not_ready");
+    assert!(asked() == 1 && is_reading(process));
+    s3.manner.holds.send_replace(None);
+    eventually("what came is gone", || !is_reading(process)).await;
+    assert_eq!(asked(), 1);
+    // There is space for all of it, until somebody else takes that.
+    s3.manner.holds.send_replace(Some("GetObject"));
+    host.send(&request("push", push(30))).await;
+    eventually("it is brought", || asked() == 2).await;
+    disk.fill(26 << 20);
+    s3.manner.holds.send_replace(None);
+    assert_eq!(code(&host.answer().await), "storage_full");
+    assert!(asked() == 2 && !is_reading(process));
+    disk.free();
+    let result = host.ask("push", push(30)).await;
+    let (_, came) = arrived(&anna, &ids(&result)[0]).await;
+    assert!(came == content, "the same bytes");
+}
+
+/// Whether a process has a file of a media store open that has no name.
+fn is_reading(process: u32) -> bool {
+    let open = std::fs::read_dir(format!("/proc/{process}/fd")).expect("open files");
+    let open = open.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+    open.map(|path| path.to_string_lossy().into_owned())
+        .any(|path| path.contains("media/part") && path.ends_with("(deleted)"))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
