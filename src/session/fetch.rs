@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tempfile::NamedTempFile;
 use wacore::download::MediaType;
 use whatsapp_rust::download::DownloadParams;
 use whatsapp_rust::{Client, ErrorChainExt};
@@ -17,7 +16,7 @@ use whatsapp_rust::{Client, ErrorChainExt};
 use super::Shared;
 use super::download::Guard;
 use super::reupload::upload_again;
-use super::sink::{Meter, Sink};
+use super::sink::{Meter, Part, Sink};
 use super::tidy::{discard, on_depot};
 use crate::clock::now;
 use crate::media::depot::{DepotError, Passage, object};
@@ -220,7 +219,7 @@ async fn attempt(
         }
         let part = depot.shelf().begin()?;
         let writing = part.reopen()?;
-        Ok((part, writing))
+        Ok((Part::new(part), writing))
     });
     let (part, writing) = opened
         .await
@@ -242,9 +241,7 @@ async fn attempt(
     let size = match fill(downloading, &file.source.sha256, &guard.meter).await {
         Ok(size) => size,
         Err(failure) => {
-            // To remove a large file takes its time.
-            let removed = tokio::task::spawn_blocking(move || drop(part));
-            let _ = removed.await;
+            part.remove().await;
             return Err(failure);
         }
     };
@@ -254,7 +251,9 @@ async fn attempt(
     if let Some(root) = bucket {
         return keep_in(&root, guard, file, part, size, known).await;
     }
-    let settled = on_depot(shared, move |depot| Ok(depot.shelf().settle(part)?));
+    let settled = on_depot(shared, move |depot| {
+        Ok(depot.shelf().settle(part.into_file())?)
+    });
     let settled = settled.await.map_err(|error| Failure::kept(&error))?;
     // From here to its row nothing may take it away.
     let _naming = shared.downloads.naming.lock().await;
@@ -271,7 +270,7 @@ async fn keep_in(
     root: &str,
     guard: &Guard,
     file: &ToFetch,
-    part: NamedTempFile,
+    part: Part,
     size: u64,
     known: Option<String>,
 ) -> Result<(), Failure> {
@@ -281,7 +280,7 @@ async fn keep_in(
         let _naming = shared.downloads.naming.lock().await;
         // It may have been let go since.
         if let Some(place) = noted(shared.store.media_place(sha256)).await? {
-            drop(tokio::task::spawn_blocking(move || drop(part)));
+            drop(part);
             return enter(shared, file, place, size).await;
         }
     }
@@ -289,6 +288,7 @@ async fn keep_in(
     let place = object(root, shared.store.id(), &sha256, file.mime_type.as_deref());
     noted(shared.store.media_goes(Remnant::object(&*place))).await?;
     let (url, owned, meter) = (place.clone(), shared.clone(), guard.meter.clone());
+    let part = part.into_file();
     let put = on_depot(shared, move |depot| {
         let upload = |number: &str| Remnant::upload(&*url, number.to_owned());
         let passage = Passage {
@@ -368,10 +368,7 @@ async fn fill(
     // What it still has to write may take its time.
     let finished = tokio::task::spawn_blocking(move || sink.finish()).await;
     let finished = finished.unwrap_or_else(|error| Err(std::io::Error::other(error)));
-    let (sha256, size) = finished.map_err(|error| match meter.too_large() || meter.full() {
-        true => failure(meter, &error.into()),
-        false => Failure::kept(&error.into()),
-    })?;
+    let (sha256, size) = finished.map_err(|error| failure(meter, &error.into()))?;
     match sha256 == *announced {
         true => Ok(size),
         false => Err(Failure::last("corrupt", "its hash is another one")),
@@ -395,6 +392,9 @@ fn failure(meter: &Meter, error: &anyhow::Error) -> Failure {
     }
     if meter.full() {
         return Failure::again(FULL, NO_SPACE, "the disk is full");
+    }
+    if meter.broken() {
+        return Failure::again(DISK, NO_SPACE, format_args!("{error:#}"));
     }
     if WRONG.contains(&&*error.root_cause().to_string()) {
         return Failure::last("corrupt", error);

@@ -13,6 +13,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use sha2::{Digest, Sha256};
+use tempfile::NamedTempFile;
+use tokio::runtime::Handle;
 use wacore::download::DownloadWriter;
 
 use super::ahead::{Behind, Work};
@@ -37,6 +39,7 @@ pub(super) struct Meter {
     most: AtomicU64,
     too_large: AtomicBool,
     full: AtomicBool,
+    broken: AtomicBool,
 }
 
 impl Meter {
@@ -47,6 +50,7 @@ impl Meter {
             most: AtomicU64::new(0),
             too_large: AtomicBool::new(false),
             full: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
         }
     }
 
@@ -79,6 +83,53 @@ impl Meter {
     /// The disk had no place for it.
     pub(super) fn full(&self) -> bool {
         self.full.load(Ordering::Relaxed)
+    }
+
+    /// The disk did not take it for another reason.
+    pub(super) fn broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
+    }
+
+    /// Notes which of the two the disk's error is. The library tries its next host after whatever went wrong; this ends that.
+    fn failed(&self, error: &io::Error) {
+        let latch = match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => &self.full,
+            _ => &self.broken,
+        };
+        latch.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A file on the disk that a download fills. To remove a large one takes its time: it is done where that may be taken,
+/// whatever ends the download.
+pub(super) struct Part(Option<NamedTempFile>);
+
+impl Part {
+    pub(super) fn new(file: NamedTempFile) -> Self {
+        Self(Some(file))
+    }
+
+    /// The file, for who puts it in its place.
+    pub(super) fn into_file(mut self) -> NamedTempFile {
+        match self.0.take() {
+            Some(file) => file,
+            None => unreachable!("a part has its file until it goes"),
+        }
+    }
+
+    /// Removes it; over once it has gone.
+    pub(super) async fn remove(mut self) {
+        let file = self.0.take();
+        // A panic would have been told.
+        let _ = tokio::task::spawn_blocking(move || drop(file)).await;
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        if let (Some(file), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
+            runtime.spawn_blocking(move || drop(file));
+        }
     }
 }
 
@@ -222,8 +273,8 @@ fn begin_writing(file: &File, from: u64) {
 
 impl Writer {
     fn restart(&mut self) -> io::Result<()> {
-        self.file.set_len(0)?;
-        self.file.rewind()?;
+        let emptied = self.file.set_len(0).and_then(|()| self.file.rewind());
+        emptied.inspect_err(|error| self.meter.failed(error))?;
         self.hash = Sha256::new();
         self.written = 0;
         self.under_way = 0;
@@ -237,18 +288,14 @@ impl Work for Writer {
         if !(self.has_room)() {
             self.meter.full.store(true, Ordering::Relaxed);
         }
-        // The library tries the next host after whatever went wrong; a disk that was full ends that.
         if self.meter.full() {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        self.file.write_all(bytes).inspect_err(|error| {
-            if matches!(
-                error.kind(),
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-            ) {
-                self.meter.full.store(true, Ordering::Relaxed);
-            }
-        })?;
+        if self.meter.broken() {
+            return Err(io::Error::other("the disk has failed before"));
+        }
+        let written = self.file.write_all(bytes);
+        written.inspect_err(|error| self.meter.failed(error))?;
         self.hash.update(bytes);
         self.written += bytes.len() as u64;
         if self.written - self.under_way >= STRIDE {
@@ -337,17 +384,46 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn a_disk_that_is_full_is_told_from_other_errors() {
-        let written = |file: File| {
+        let latches = |meter: &Meter| (meter.full(), meter.broken());
+        let sink = |file: File| {
             let meter = Arc::new(Meter::new(Transfers::default().begin("download", 0)));
-            meter.allow(10);
-            let mut sink = Sink::new(file, meter.clone(), Box::new(|| true)).unwrap();
+            meter.allow(u64::MAX);
+            let sink = Sink::new(file, meter.clone(), Box::new(|| true)).unwrap();
+            (sink, meter)
+        };
+        let full = || File::options().write(true).open("/dev/full").unwrap();
+        let broken = || File::open("/dev/null").unwrap();
+        for (file, told) in [(full(), (true, false)), (broken(), (false, true))] {
+            let (mut sink, meter) = sink(file);
             sink.write_all(b"1").unwrap();
             assert!(sink.finish().is_err());
-            meter.full()
-        };
-        assert!(written(
-            File::options().write(true).open("/dev/full").unwrap()
-        ));
-        assert!(!written(File::open("/dev/null").unwrap()));
+            assert_eq!(latches(&meter), told);
+        }
+        // What cannot be emptied for the next host.
+        let (mut sink, meter) = sink(broken());
+        assert!(sink.truncate(0).is_err());
+        assert_eq!(latches(&meter), (false, true));
+    }
+
+    #[test]
+    fn a_part_is_removed_on_a_thread_that_may_block() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .max_blocking_threads(1)
+            .build()
+            .unwrap();
+        let _inside = runtime.enter();
+        // The only such thread is busy.
+        let (to, done) = std::sync::mpsc::channel::<()>();
+        let busy = tokio::task::spawn_blocking(move || done.recv());
+        let file = NamedTempFile::new().unwrap();
+        let path = file.path().to_owned();
+        drop(Part::new(file));
+        assert!(path.exists());
+        drop(to);
+        let _ = runtime.block_on(busy).unwrap();
+        let removed = tokio::task::spawn_blocking(move || !path.exists());
+        assert!(runtime.block_on(removed).unwrap());
+        let kept = Part::new(NamedTempFile::new().unwrap()).into_file();
+        assert!(kept.path().exists());
     }
 }

@@ -309,6 +309,42 @@ async fn a_disk_that_fills_under_a_download_has_nothing_left_of_it() {
     assert_eq!(files(&world).len(), 1);
 }
 
+/// A disk that fails in the middle of a file is told from a network that does. Here it takes no file of more than 6 MiB.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_fails_is_named() {
+    use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+    let world = World::linked().await;
+    let anna = world.person("Anna").await;
+    let plain = world.command();
+    let mut command = tokio::process::Command::new("sh");
+    // Without its signal what is too large is an error.
+    command.args(["-c", "trap '' XFSZ; exec \"$0\""]);
+    command.arg(plain.as_std().get_program());
+    let set = plain.as_std().get_envs();
+    command.envs(set.filter_map(|(key, value)| Some((key, value?))));
+    command.stderr(world.discreet.stderr()).kill_on_drop(true);
+    let mut host = common::Host::new(command);
+    let params = json!({"config": config(json!({}))});
+    host.ask("start_ingress", params).await;
+    let process = host.child.id().and_then(|id| Pid::from_raw(id as i32));
+    let most = getrlimit(Resource::Fsize);
+    let limit = |current| {
+        let limit = Rlimit { current, ..most };
+        prlimit(process, Resource::Fsize, limit).expect("prlimit");
+    };
+    limit(Some(6 << 20));
+    let content = bytes(1, 7 << 20);
+    let id = send(&anna, &world, &upload(&anna, &content).await).await;
+    let event = event_of(&mut host, &id).await;
+    assert_eq!(extra(&event, "media_state"), "pending", "{event}");
+    assert_eq!(extra(&event, "media_error"), "disk_failed", "{event}");
+    assert!(files(&world).is_empty());
+    limit(most.current);
+    let key = attachment(&event)["storage_key"].as_str().expect("key");
+    assert!(get(&world, key, &[]).await.expect("media get") == content);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_too_much_goes_oldest_first_once_it_was_handled_and_can_be_had_again() {
     let world = World::linked().await;
