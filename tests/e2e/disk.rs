@@ -146,6 +146,52 @@ async fn an_attachment_and_its_encryption_leave_the_space_that_messages_need() {
     assert!(bytes == film, "the same bytes");
 }
 
+/// Two uploads are cut by a disk that fills: that of a message that waits, and that of one whose call is not answered yet.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_with_its_file_goes_once_when_there_is_space() {
+    use common::sending::{arrived, attached, files_of, ids, params, staged, started, uploads};
+    let Some(disk) = Disk::new(96) else { return };
+    let world = disk.world().await;
+    let people = [world.person("Anna").await, world.person("Bert").await];
+    let media = &world.server.core().media;
+    let mut host = started(&world).await;
+    let file = common::files::noise(1 << 20);
+    media.slow_uploads(Some(100 << 10));
+    let push = |nth: usize, seconds: u64| {
+        let to = people[nth].pn().to_string();
+        // Otherwise it would be uploaded once for both.
+        let file = attached("x.bin", "", &[&file[..], &[nth as u8]].concat());
+        let mut push = params(&to, "", vec![file], json!({}));
+        push["config"]["deliver_errors"] = json!("degrade");
+        push["config"]["send_timeout_secs"] = json!(seconds);
+        push
+    };
+    let state = |result: &Value| result["delivery"]["metadata"]["delivery_state"].clone();
+    host.send(&common::request("push", push(0, 1))).await;
+    host.send(&common::request("push", push(1, 2))).await;
+    let first = host.answer().await["result"].clone();
+    assert_eq!(state(&first), "queued", "{first}");
+    let sealed = ((file.len() as u64 + 1) / 16 + 1) * 16 + 10;
+    let whole = |path: &std::path::PathBuf| path.metadata().is_ok_and(|file| file.len() == sealed);
+    let both = || staged(&world).iter().filter(|path| whole(path)).count() == 2;
+    eventually("both are staged", both).await;
+    let reserve = world.account_dir().join("reserve");
+    disk.fill(0);
+    eventually("the reserve is given up", || !reserve.exists()).await;
+    let second = host.answer().await["result"].clone();
+    assert_eq!(state(&second), "queued", "{second}");
+    assert!(!connected(&world));
+    assert_eq!((uploads(&world), staged(&world).len()), (0, 2));
+    media.slow_uploads(None);
+    disk.free();
+    for (nth, result) in [first, second].iter().enumerate() {
+        let (_, bytes) = arrived(&people[nth], &ids(result)[0]).await;
+        assert!(bytes[..file.len()] == file, "the same bytes");
+        assert_eq!(files_of(&people[nth]), 1);
+    }
+    assert!(staged(&world).is_empty());
+}
+
 /// The library has decrypted a message and finds no place for it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_that_arrives_on_a_full_disk_comes_again() {

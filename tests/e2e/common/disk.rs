@@ -1,5 +1,7 @@
 //! A small disk that a test may fill.
 
+use std::fs::File;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -43,11 +45,13 @@ impl Disk {
         self.at.path().join("ballast")
     }
 
-    /// Leaves this many bytes free.
+    /// Leaves this many bytes free, or as many as are.
     pub fn fill(&self, free: u64) {
         let bytes = usize::try_from(self.available().saturating_sub(free)).expect("fits");
+        let mut ballast = File::options();
+        let ballast = ballast.append(true).create(true).open(self.ballast());
         // To the last byte, if need be.
-        let _ = std::fs::write(self.ballast(), vec![1; bytes]);
+        let _ = ballast.expect("ballast").write_all(&vec![1; bytes]);
     }
 
     /// Takes back what [`Disk::fill`] took.
