@@ -12,6 +12,7 @@ pub(super) fn kept(sender: Option<&str>, body: &wa::Message, age: i64) -> Known 
             own: Some("99@lid".parse().unwrap()),
             raw: Some(message_to_vec(body)),
             edit: None,
+            file: None,
             at: NOW - age,
         }),
         now_ms: NOW * 1000,

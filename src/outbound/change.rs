@@ -152,7 +152,7 @@ fn protocol(message: wa::message::ProtocolMessage) -> wa::Message {
 }
 
 /// A message as it is forwarded. Media stay the ones that they are on WhatsApp's servers.
-pub(super) fn forward(kept: &Kept) -> Result<wa::Message, OutboundError> {
+pub(super) fn forward(kept: &Kept, to: &Peer) -> Result<wa::Message, OutboundError> {
     let refused = |reason| OutboundError::NotForwardable {
         id: kept.id.clone(),
         reason,
@@ -193,11 +193,30 @@ pub(super) fn forward(kept: &Kept) -> Result<wa::Message, OutboundError> {
             "only texts, media, places and contact cards can be",
         ));
     }
-    if media::place(&mut forwarded).is_some_and(|place| place.is_unknown()) {
-        return Err(refused(match kept.sender {
-            None => "its file is still being uploaded; forward it once it is sent",
-            Some(_) => "it does not say where its file is",
-        }));
+    if let Some(place) = media::place(&mut forwarded) {
+        if to.kind() == ChatKind::Newsletter {
+            return Err(refused("a newsletter takes no files"));
+        }
+        match &kept.file {
+            Some(file) if file.is_gone() => {
+                return Err(refused(
+                    "WhatsApp has its file no more, and the account's phone has not uploaded it again",
+                ));
+            }
+            _ if !place.sealed => {
+                return Err(refused(
+                    "the files of newsletters are not encrypted as those of chats are; send it by its storage_key",
+                ));
+            }
+            Some(file) => place.moved(&file.direct_path),
+            None if !place.is_unknown() => {}
+            None if kept.sender.is_none() => {
+                return Err(refused(
+                    "its file is still being uploaded; forward it once it is sent",
+                ));
+            }
+            None => return Err(refused("it does not say where its file is")),
+        }
     }
     Ok(forwarded)
 }

@@ -1,6 +1,7 @@
 use super::action_tests::{acted_on, kept, one};
 use super::tests::{ANN, edit_to, text};
 use super::*;
+use crate::store::KeptFile;
 
 const FORWARD: [(&str, &str); 2] = [("action", "forward"), ("target_message_id", "M1")];
 
@@ -37,6 +38,7 @@ fn what_is_forwarded_says_so() {
 
     let image = || wa::message::ImageMessage {
         url: Some("https://mmg.whatsapp.net/x".to_owned()),
+        media_key: Some(vec![1; 32]),
         context_info: wa::ContextInfo {
             expiration: Some(86_400),
             stanza_id: Some("other".to_owned()),
@@ -89,4 +91,51 @@ fn what_waits_for_its_upload_is_not_given_on() {
     }
     let theirs = acted_on(ANN, "", &FORWARD, &kept(Some(ANN), &picture(None), 1));
     assert_eq!(theirs.unwrap_err().code(), "not_forwardable");
+}
+
+/// Where its file is now is known better than the message can.
+#[test]
+fn what_was_moved_is_forwarded_from_where_it_is() {
+    let body = wa::Message {
+        image_message: wa::message::ImageMessage {
+            url: Some("https://mmg.whatsapp.net/v/1".to_owned()),
+            ..picture(Some("/v/1")).image_message.take().unwrap()
+        }
+        .into(),
+        ..wa::Message::default()
+    };
+    let with = |direct_path: &str, reason: Option<&str>| {
+        let mut known = kept(Some(ANN), &body, 1);
+        known.target.as_mut().unwrap().file = Some(KeptFile {
+            direct_path: direct_path.to_owned(),
+            reason: reason.map(str::to_owned),
+        });
+        acted_on(ANN, "", &FORWARD, &known)
+    };
+    for (path, url) in [("/v/1", true), ("/v/2", false)] {
+        let sent = with(path, Some("download_failed")).unwrap().remove(0).1;
+        assert_eq!(sent.image_message.direct_path.as_deref(), Some(path));
+        assert_eq!(sent.image_message.url.is_some(), url);
+    }
+    for reason in ["expired", "phone_offline"] {
+        let error = with("/v/1", Some(reason)).unwrap_err();
+        assert_eq!(error.code(), "not_forwardable", "{reason}");
+    }
+}
+
+#[test]
+fn no_file_is_forwarded_between_newsletters_and_chats() {
+    let mut plain = picture(Some("/m1/1"));
+    plain.image_message.as_option_mut().unwrap().media_key = None;
+    let sealed = picture(Some("/v/1"));
+    for (to, body) in [(ANN, &plain), ("1@newsletter", &sealed)] {
+        let error = acted_on(to, "", &FORWARD, &kept(Some(ANN), body, 1)).unwrap_err();
+        assert_eq!(error.code(), "not_forwardable", "{to}");
+    }
+    one(
+        "1@newsletter",
+        "",
+        &FORWARD,
+        &kept(Some(ANN), &text("news"), 1),
+    );
 }

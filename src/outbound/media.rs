@@ -185,6 +185,8 @@ fn message(
 
 /// Where the file of a message is at WhatsApp.
 pub(super) struct Place<'a> {
+    /// It is encrypted, as all are but those of newsletters.
+    pub(super) sealed: bool,
     url: &'a mut Option<String>,
     direct_path: &'a mut Option<String>,
 }
@@ -193,6 +195,14 @@ impl Place<'_> {
     /// Nothing says where it is: it waits for its upload.
     pub(super) fn is_unknown(&self) -> bool {
         self.url.is_none() && self.direct_path.is_none()
+    }
+
+    /// It is here now. A URL says where it was.
+    pub(super) fn moved(self, direct_path: &str) {
+        if self.direct_path.as_deref() != Some(direct_path) {
+            *self.direct_path = Some(direct_path.to_owned());
+            *self.url = None;
+        }
     }
 }
 
@@ -203,6 +213,7 @@ pub(super) fn place(message: &mut wa::Message) -> Option<Place<'_>> {
             $(if message.$kind.is_set() {
                 let kind = message.$kind.as_option_mut()?;
                 return Some(Place {
+                    sealed: kind.media_key.is_some(),
                     url: &mut kind.url,
                     direct_path: &mut kind.direct_path,
                 });

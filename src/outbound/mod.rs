@@ -390,7 +390,7 @@ fn acted(
         Action::Contact { card, .. } => behind("contact", contact::message(card)),
         Action::Forward { .. } => {
             let mut messages = content(texts, quote);
-            messages.push(Sent::new("forward", change::forward(target()?.kept)?));
+            messages.push(Sent::new("forward", change::forward(target()?.kept, to)?));
             messages
         }
     })

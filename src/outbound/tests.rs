@@ -46,6 +46,7 @@ pub(super) fn kept(body: &wa::Message, edit: Option<&wa::Message>) -> Kept {
         own: None,
         raw: Some(message_to_vec(body)),
         edit: edit.map(message_to_vec),
+        file: None,
         at: 0,
     }
 }

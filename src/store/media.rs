@@ -14,7 +14,7 @@ use rusqlite::{OptionalExtension, Row, params};
 use super::inbox::RowId;
 use super::peers::address;
 use super::remains::{self, forget};
-use super::{Pending, Store, Tx};
+use super::{KeptFile, Pending, Store, Tx};
 use crate::identity::Address;
 use crate::inbound::{AttachmentMeta, MediaSource};
 
@@ -290,7 +290,7 @@ impl Store {
             )?
             .execute(params![id.0, place, size.cast_signed(), now])?;
             tx.prepare_cached(&format!(
-                "UPDATE attachment SET state = 2, reason = NULL FROM attachment o WHERE o.id = ?1 AND {SAME}
+                "UPDATE attachment SET state = 2, reason = NULL, direct_path = o.direct_path FROM attachment o WHERE o.id = ?1 AND {SAME}
                  AND (attachment.state IN (1, 3) OR attachment.id = o.id)",
             ))?
             .execute([id.0])?;
@@ -517,6 +517,18 @@ pub(super) fn insert(tx: &Tx<'_>, message: i64, files: &[AttachmentMeta]) -> rus
         ])?;
     }
     Ok(())
+}
+
+/// What is known of the file that a message carries.
+pub(super) fn kept_file(tx: &Tx<'_>, message: i64) -> rusqlite::Result<Option<KeptFile>> {
+    tx.prepare_cached("SELECT direct_path, reason FROM attachment WHERE message = ?1 AND nth = 0")?
+        .query_row([message], |row| {
+            Ok(KeptFile {
+                direct_path: row.get(0)?,
+                reason: row.get(1)?,
+            })
+        })
+        .optional()
 }
 
 /// What a message carries.

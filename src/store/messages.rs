@@ -11,8 +11,8 @@ use waproto::codec::message_decode;
 
 use super::groups;
 use super::inbox::state;
-use super::peers;
 use super::{PeerKey, Pending, Store, Tx, meta};
+use super::{media, peers};
 use crate::identity::Address;
 
 /// A message that another one may refer to.
@@ -28,8 +28,26 @@ pub struct Kept {
     pub raw: Option<Vec<u8>>,
     /// The `wa::Message` that edited it last, encoded.
     pub edit: Option<Vec<u8>>,
+    /// What is known of the file that somebody else sent with it.
+    pub file: Option<KeptFile>,
     /// When it was sent, Unix seconds.
     pub at: i64,
+}
+
+/// The file of a message as it was last heard of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptFile {
+    /// Where WhatsApp has it; the message itself may name an earlier place.
+    pub direct_path: String,
+    /// The code of what went wrong when it was fetched last.
+    pub reason: Option<String>,
+}
+
+impl KeptFile {
+    /// WhatsApp has it no more, unless the account's phone uploads it again.
+    pub fn is_gone(&self) -> bool {
+        matches!(self.reason.as_deref(), Some("expired" | "phone_offline"))
+    }
 }
 
 /// What a search for a message across chats found.
@@ -109,6 +127,7 @@ fn within(tx: &Tx<'_>, stanza: &str, chat: Option<PeerKey>) -> rusqlite::Result<
             sender: form_in(tx, one.chat, one.sender)?,
             own: own_form(tx, one.chat)?,
             edit: their_edit(tx, &one, &id)?,
+            file: media::kept_file(tx, one.id)?,
             raw: one.raw,
             at: one.at,
             id,
@@ -119,6 +138,7 @@ fn within(tx: &Tx<'_>, stanza: &str, chat: Option<PeerKey>) -> rusqlite::Result<
 
 /// A message of somebody else.
 struct Theirs {
+    id: i64,
     chat: PeerKey,
     sender: PeerKey,
     raw: Option<Vec<u8>>,
@@ -130,16 +150,17 @@ struct Theirs {
 /// What others wrote, first what the agent was given.
 fn theirs(tx: &Tx<'_>, which: &str, params: impl Params) -> rusqlite::Result<Vec<Theirs>> {
     tx.prepare_cached(&format!(
-        "SELECT chat, sender, raw, timestamp, edits FROM inbox WHERE {which} AND {NOT_WITHHELD}
+        "SELECT id, chat, sender, raw, timestamp, edits FROM inbox WHERE {which} AND {NOT_WITHHELD}
          ORDER BY emission IS NULL, id DESC"
     ))?
     .query_map(params, |row| {
         Ok(Theirs {
-            chat: PeerKey(row.get(0)?),
-            sender: PeerKey(row.get(1)?),
-            raw: row.get(2)?,
-            at: row.get(3)?,
-            edits: row.get(4)?,
+            id: row.get(0)?,
+            chat: PeerKey(row.get(1)?),
+            sender: PeerKey(row.get(2)?),
+            raw: row.get(3)?,
+            at: row.get(4)?,
+            edits: row.get(5)?,
         })
     })?
     .collect()
@@ -186,6 +207,7 @@ fn ours(tx: &Tx<'_>, stanza: &str, chat: Option<PeerKey>) -> rusqlite::Result<Op
         sender: None,
         own: own_form(tx, chat)?,
         edit: our_edit(tx, chat, pos, at, stanza)?,
+        file: None,
         raw,
         at,
     }))

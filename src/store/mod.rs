@@ -65,7 +65,7 @@ pub use media::{
     Attached, AttachmentId, AttachmentToken, Bounds, ContentHash, Fetching, Held as HeldMedia,
     Medium, ToFetch,
 };
-pub use messages::{Kept, Search};
+pub use messages::{Kept, KeptFile, Search};
 pub use meta::{Connections, Counts, Dated, Linked, Terminal};
 pub use numbers::{Asking, Registered};
 pub use outbox::{DeliveryState, Enqueued, NewPart, OutboundRequest, PartState, RequestId};

@@ -127,8 +127,17 @@ fn a_claim_is_no_file_and_a_forward_is_one() {
     assert!(!here(first));
     // All three events still need it; whichever comes first serves those that are the same.
     assert_eq!(store.to_fetch().len(), 3);
-    let file = store.to_fetch().remove(0);
+    let mut wanted = store.to_fetch().into_iter();
+    let file = wanted.find(|file| file.stanza_id == "forward").unwrap();
     assert_eq!(store.arrives(&file, "place.jpg", NOW), "place.jpg");
+    // Where WhatsApp surely has it is known of both.
+    let path = |id: &str| {
+        let kept = store.kept(jid(ANN), id.to_owned()).wait().unwrap();
+        kept.unwrap().file.unwrap().direct_path
+    };
+    assert_eq!(path("first"), "/v/forward");
+    assert_eq!(path("forward"), "/v/forward");
+    assert_eq!(path("claim"), "/v/claim");
 }
 
 #[test]
