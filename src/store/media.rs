@@ -554,13 +554,13 @@ pub(super) fn attached(tx: &Tx<'_>, message: i64) -> rusqlite::Result<Vec<Attach
 /// `at` of a file that only messages carried which were refused. Any other is later.
 const REFUSED: i64 = i64::MIN;
 
-/// Forgets what a message carried that was refused, and the file if it was fetched for this one and no other carries it:
-/// a file that the message merely claims may be kept for one that is forgotten.
+/// Forgets what a message carried that was refused, and its file if no other message has it. To claim a file is not to have
+/// it: what the refused one merely claims may be kept for a message that is forgotten by now.
 pub(super) fn erase(tx: &Tx<'_>, message: i64) -> rusqlite::Result<()> {
     let refused = tx
         .prepare_cached(
             "UPDATE media SET at = ?2 WHERE sha256 IN (SELECT sha256 FROM attachment WHERE message = ?1 AND state = 2)
-             AND NOT EXISTS (SELECT 1 FROM attachment o WHERE o.sha256 = media.sha256 AND o.message <> ?1)",
+             AND NOT EXISTS (SELECT 1 FROM attachment o WHERE o.sha256 = media.sha256 AND o.state = 2 AND o.message <> ?1)",
         )?
         .execute([message, REFUSED])?;
     tx.prepare_cached("DELETE FROM attachment WHERE message = ?1")?
