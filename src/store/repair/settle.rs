@@ -35,6 +35,13 @@ pub(super) fn settle(to: &Connection, lost: bool) -> rusqlite::Result<()> {
          DELETE FROM sealed WHERE message NOT IN (SELECT id FROM inbox);
          DELETE FROM attachment WHERE message NOT IN (SELECT id FROM inbox);",
     )?;
+    // Nobody knows of their files now, so those go; what an event needs that nothing has proven handled is fetched again.
+    to.execute(
+        "UPDATE attachment SET state = 1, reason = NULL, attempts = 0, next = 0
+         WHERE state = 2 AND sha256 NOT IN (SELECT sha256 FROM media)
+         AND message IN (SELECT id FROM inbox WHERE state IN (0, 1, 4, 5))",
+        [],
+    )?;
     // Emitted, and the record of when and to whom is lost.
     to.execute(
         "UPDATE inbox SET state = ?1 WHERE state = ?2 AND (emission IS NULL OR emission NOT IN (SELECT number FROM emission))",

@@ -233,6 +233,7 @@ fn a_file_goes_with_the_last_message_that_may_have_it() {
     store.want(first);
     let file = store.to_fetch().remove(0);
     store.arrives(&file, "place", NOW);
+    store.want(second);
     let (of_first, of_second) = (store.token(first), store.token(second));
     let refuse = |id| store.drop_denied(id, "denied".to_owned()).wait().unwrap();
     let refused = || store.let_refused_media_go().wait().unwrap();
@@ -299,6 +300,39 @@ fn a_file_is_as_old_as_the_last_message_that_brought_it() {
     store.arrives(&store.to_fetch()[0], "place", NOW);
     assert_eq!(store.let_go(before(NOW)), 0);
     assert_eq!(store.let_go(before(NOW + 1)), 1);
+}
+
+#[test]
+fn what_an_event_needs_is_fetched_again_when_a_repair_has_lost_its_file() {
+    let store = TestStore::new();
+    let (proven, open) = (store.picture("proven", 1, 1), store.picture("open", 2, 2));
+    store.want(proven);
+    store.want(open);
+    for (nth, file) in store.to_fetch().iter().enumerate() {
+        store.arrives(file, &format!("place{nth}"), NOW);
+    }
+    let begun = store.begin(Mode::Websocket, None);
+    for id in [proven, open] {
+        drop(store.assign_emission(id, begun.session, Ruling::default(), Vec::new(), NOW));
+    }
+    store.prove_up_to(&store.cursor(1)).wait().unwrap();
+    let path = store.path();
+    let TestStore { store, dir } = store;
+    drop(store);
+    let conn = rusqlite::Connection::open(&path).unwrap();
+    conn.execute_batch(
+        "DELETE FROM media; PRAGMA writable_schema = ON;
+         UPDATE sqlite_master SET rootpage = 99999 WHERE name = 'inbox_event';",
+    )
+    .unwrap();
+    drop(conn);
+    assert!(repair(&path, 77).unwrap().is_some());
+    let store = TestStore {
+        store: Store::open(&path).unwrap(),
+        dir,
+    };
+    let wanted = store.to_fetch().into_iter().map(|file| file.stanza_id);
+    assert_eq!(wanted.collect::<Vec<_>>(), ["open"]);
 }
 
 #[test]
