@@ -37,6 +37,9 @@ const LONGEST: &str = "5 minutes";
 /// How long a request without a file may take.
 const SHORT: Duration = Duration::from_secs(30);
 
+/// What is put where nothing but a look is meant.
+const WORD: &[u8] = b"channel-whatsapp looks whether it may write here";
+
 /// What a store has to be able to do.
 trait Objects: ObjectStore + MultipartStore {}
 impl<T: ObjectStore + MultipartStore> Objects for T {}
@@ -133,18 +136,24 @@ impl Bucket {
 
     /// Whether objects can be written, read and removed in the folder with this URL.
     pub fn check(&self, folder: &str) -> Result<(), DepotError> {
-        // Several may look at once, each at its own.
-        let name = format!("check-{:016x}", fastrand::u64(..));
-        let path = parsed(&format!("{}/{name}", folder.trim_end_matches('/')))?.1;
-        let word = b"channel-whatsapp looks whether it may write here".as_slice();
+        // One name, so that there is never more than one that could not be removed.
+        let path = parsed(&format!("{}/doctor", folder.trim_end_matches('/')))?.1;
         self.soon(async {
-            self.store.put(&path, word.into()).await?;
-            let read = self.store.get_range(&path, 0..word.len() as u64).await;
+            self.store.put(&path, WORD.into()).await?;
+            let read = self.store.get_range(&path, 0..WORD.len() as u64).await;
             self.store.delete(&path).await?;
             read
         })
         .map(drop)
         .map_err(|error| failed(&error))
+    }
+
+    /// Puts a few bytes in this place, to see whether anything can be put there. They are the caller's to remove.
+    pub fn try_out(&self, place: &str) -> Result<(), DepotError> {
+        let path = parsed(place)?.1;
+        self.soon(self.store.put(&path, WORD.into()))
+            .map(drop)
+            .map_err(|error| failed(&error))
     }
 
     /// Puts a file in its place, a part at a time.
@@ -165,8 +174,10 @@ impl Bucket {
         let upload = self
             .wait(self.store.create_multipart(&path))
             .map_err(|error| failed(&error))?;
-        (passage.begun)(&upload)?;
-        let sent = self.put_parts(&path, &upload, file, passage);
+        // An upload of which nobody would know is none.
+        let sent = (passage.begun)(&upload)
+            .map_err(DepotError::from)
+            .and_then(|()| self.put_parts(&path, &upload, file, passage));
         // What cannot be taken back now is, when the store is tidied.
         if sent.is_ok() || self.abort(&path, &upload).is_ok() {
             (passage.over)(&upload);

@@ -208,15 +208,12 @@ async fn attempt(
         });
     }
     let bucket = shared.downloads.bucket();
-    // What would not be taken is not fetched in vain, again and again.
-    let probed = bucket
-        .as_ref()
-        .filter(|_| shared.downloads.fails.load(Ordering::Relaxed))
-        .map(|root| format!("{root}/{}", shared.store.id()));
+    let failing = shared.downloads.fails.load(Ordering::Relaxed);
+    if let Some(root) = bucket.as_ref().filter(|_| failing) {
+        // What would not be taken is not fetched in vain, again and again.
+        try_store(shared, root).await.map_err(Failure::of_all)?;
+    }
     let opened = on_depot(shared, move |depot| {
-        if let Some(folder) = probed {
-            depot.bucket(&folder)?.check(&folder)?;
-        }
         let part = depot.shelf().begin()?;
         let writing = part.reopen()?;
         Ok((Part::new(part), writing))
@@ -265,6 +262,24 @@ async fn attempt(
     enter(shared, file, place, size).await
 }
 
+/// Whether the object store with this URL takes anything again. What that leaves is removed, or known.
+async fn try_store(shared: &Arc<Shared>, root: &str) -> Result<(), Failure> {
+    let place = format!("{root}/{}/check", shared.store.id());
+    let trace = Remnant::object(&*place);
+    noted(shared.store.media_goes(trace.clone())).await?;
+    let left = trace.clone();
+    let removed = on_depot(shared, move |depot| {
+        depot.bucket(&place)?.try_out(&place)?;
+        Ok(depot.remove(&left).is_ok())
+    });
+    match removed.await.map_err(|error| Failure::kept(&error))? {
+        true => drop(shared.store.remains_removed(trace)),
+        // Another one that looked may have taken the note out.
+        false => drop(shared.store.media_goes(trace)),
+    }
+    Ok(())
+}
+
 /// Puts a verified file into the object store with this URL. What it has here goes.
 async fn keep_in(
     root: &str,
@@ -300,8 +315,14 @@ async fn keep_in(
             },
             over: &|number: &str| drop(owned.store.remains_removed(upload(number))),
         };
-        let bucket = depot.bucket(&url)?;
-        bucket.put(&url, part.as_file(), size, &passage)
+        let put = depot
+            .bucket(&url)?
+            .put(&url, part.as_file(), size, &passage);
+        if meter.transfer.is_stopped() {
+            // Who has the connection by now may have tidied before it was there.
+            drop(owned.store.media_goes(Remnant::object(&*url)));
+        }
+        put
     })
     .await;
     shared

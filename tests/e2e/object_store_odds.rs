@@ -35,6 +35,53 @@ async fn no_upload_is_forgotten_for_a_later_one() {
     assert_eq!(fetched, 2);
 }
 
+/// An upload whose number nobody can note is taken back at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_upload_begins_of_which_nobody_would_know() {
+    let world = World::linked().await;
+    let anna = world.person("Anna").await;
+    let s3 = S3::up().await;
+    let mut host = s3.host(&world, &[], config(json!({}))).await;
+    let refuse = "CREATE TRIGGER refused BEFORE INSERT ON remains WHEN NEW.upload <> ''
+                  BEGIN SELECT RAISE(ABORT, 'as the test wants it'); END";
+    let path = world.account_dir().join("channel.db");
+    let store = rusqlite::Connection::open(path).expect("channel.db");
+    store.execute_batch(refuse).expect("trigger");
+    let id = send(&anna, &world, &bytes(1, PARTS)).await;
+    let event = told(&mut host, &id).await;
+    assert_eq!(extra(&event, "media_error"), "disk_failed", "{event}");
+    let asked = [
+        "CreateMultipartUpload",
+        "UploadPart",
+        "AbortMultipartUpload",
+    ];
+    assert_eq!(asked.map(|what| s3.manner.asked(what)), [1, 0, 1]);
+    assert!(s3.objects().is_empty());
+}
+
+/// Whoever may not remove anything may still write, and what was written to see that is known.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_look_at_a_store_leaves_is_known() {
+    let world = World::linked().await;
+    let anna = world.person("Anna").await;
+    let s3 = S3::up().await;
+    let mut host = s3.host(&world, &[], config(json!({}))).await;
+    s3.manner.refuse(&["PutObject"]);
+    let id = send(&anna, &world, &bytes(1, 1000)).await;
+    let event = told(&mut host, &id).await;
+    assert_eq!(extra(&event, "media_error"), "store_refused", "{event}");
+    s3.manner.refuse(&["DeleteObjects"]);
+    let id = send(&anna, &world, &bytes(2, 1000)).await;
+    let event = told(&mut host, &id).await;
+    assert_eq!(extra(&event, "media_state"), "stored", "{event}");
+    let check = |s3: &S3| s3.objects().keys().any(|name| name.ends_with("/check"));
+    assert!(check(&s3) && s3.objects().len() == 2);
+    host.kill().await;
+    s3.manner.refuse(&[]);
+    let _host = s3.host(&world, &[], config(json!({}))).await;
+    eventually("it is removed", || !check(&s3)).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn files_of_one_chat_that_go_slowly_delay_no_other_chat() {
     let world = World::linked().await;
