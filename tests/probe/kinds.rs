@@ -197,6 +197,9 @@ fn a_wish_is_honoured_or_named() {
     };
     assert_eq!(ask(&mp4(), |w| w.gif = true), (Gif, false));
     assert_eq!(ask(&png(9, 9), |w| w.gif = true), (Image, true));
+    let mut old = mp4();
+    old[8..12].copy_from_slice(b"3gp4");
+    assert_eq!(ask(&old, |w| w.gif = true), (Video, true));
     assert_eq!(ask(&webp(9, 9), |w| w.sticker = true), (Sticker, false));
     assert_eq!(ask(&webp(600, 9), |w| w.sticker = true), (Document, true));
     assert_eq!(ask(&png(9, 9), |w| w.sticker = true), (Image, true));

@@ -112,7 +112,7 @@ pub(super) fn wish(probed: &mut Probed, wanted: &Wanted) -> Option<String> {
         ));
     }
     if wanted.gif {
-        if probed.kind != Kind::Video {
+        if probed.kind != Kind::Video || probed.mime_type != "video/mp4" {
             return Some("only an MP4 video plays like a GIF, and this is none".to_owned());
         }
         probed.kind = Kind::Gif;
