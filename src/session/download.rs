@@ -249,6 +249,8 @@ impl Downloads {
         }
         if let Some(own) = running.get_mut(&id) {
             own.placed = false;
+            // It is begun anew once the phone has answered.
+            own.meter.transfer.stop();
             own.meter.promise(0);
         }
         self.freed.notify_one();
@@ -523,6 +525,9 @@ mod tests {
         assert_eq!(others(&downloads.running(), other.id), 100);
         downloads.give_way(first.id);
         assert_eq!(others(&downloads.running(), other.id), 0);
+        let running = downloads.running();
+        let transfer = &running[&first.id].meter.transfer;
+        assert!(transfer.is_stopped(), "nobody is told that it comes");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use crate::common;
 
 use std::sync::Arc;
 
+use common::media::{bytes, extra, send, upload};
 use common::sending::{
     arrived, attached, config, files_of, ids, params, serve_times, staged, started, uploads,
 };
@@ -361,12 +362,39 @@ async fn what_others_mislabelled_is_sent_on() {
     }
 }
 
+/// Asks for `health` until its `transfers` has all of this.
+async fn until_health_says(host: &mut Host, all: &[&str]) {
+    let deadline = tokio::time::Instant::now() + common::PATIENCE;
+    loop {
+        let health = host.ask("health", json!({"config": config()})).await;
+        let transfers = health["health"]["metadata"]["transfers"].as_str();
+        if transfers.is_some_and(|said| all.iter().all(|one| said.contains(one))) {
+            return;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{health}");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_long_fetch_says_how_far_it_is() {
+async fn long_transfers_say_how_far_they_are() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let world = World::linked().await;
     let anna = world.person("Anna").await;
-    let mut host = started(&world).await;
+    let told = tempfile::NamedTempFile::new().expect("a file");
+    let mut command = world.command();
+    // As it is where nobody has chosen a level.
+    command.env_remove("CHANNEL_WHATSAPP_LOG");
+    command.stderr(told.reopen().expect("stderr"));
+    let mut host = Host::new(command);
+    host.ask("start_ingress", json!({"config": config()})).await;
+    let media = &world.server.core().media;
+    let picture = upload(&anna, &bytes(1, 9 << 20)).await;
+    media.slow_down_one(picture.direct_path.as_ref().expect("path"), 1 << 20);
+    send(&anna, &world, &picture).await;
+    let event = host.event().await;
+    assert_eq!(extra(&event, "media_error"), "pending", "{event}");
+    media.slow_uploads(Some(4 << 20));
     let body = files::noise(10 << 20);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
         .await
@@ -388,17 +416,15 @@ async fn a_long_fetch_says_how_far_it_is() {
     let file = json!({"name": "", "mime_type": "", "url": url});
     let push = params(&anna.pn().to_string(), "", vec![file], json!({}));
     host.send(&request("push", push)).await;
-    let deadline = tokio::time::Instant::now() + common::PATIENCE;
-    loop {
-        let health = host.ask("health", json!({"config": config()})).await;
-        let transfers = &health["health"]["metadata"]["transfers"];
-        if transfers == "stage 9 MiB" {
-            break;
-        }
-        assert!(tokio::time::Instant::now() < deadline, "{health}");
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    until_health_says(&mut host, &["stage 9 MiB", "download ", " of 9 MiB"]).await;
+    let told = || std::fs::read_to_string(told.path()).expect("stderr");
+    let says = |what: &str| told().lines().any(|line| line.contains(what));
+    eventually("stderr says so", || {
+        says("stage 9 MiB") && says("download ")
+    })
+    .await;
     go_on.send(()).expect("it waits");
+    until_health_says(&mut host, &["upload ", " of 10 MiB"]).await;
     let answer = host.answer().await;
     let (_, bytes) = arrived(&anna, &ids(&answer["result"])[0]).await;
     assert!(bytes == body, "the same bytes");

@@ -292,12 +292,16 @@ fn the_limit_holds_whatever_the_server_says() {
     }
 }
 
+const CHUNKED: &str = "Transfer-Encoding: chunked\r\n";
+
 #[test]
 fn what_is_not_the_whole_file_is_none() {
     for answer in [
         b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_vec(),
         ok("Content-Length: 10\r\n", b"abc"),
         ok("Content-Encoding: gzip\r\nContent-Length: 3\r\n", b"abc"),
+        ok(CHUNKED, b"5\r\nab"),
+        ok(CHUNKED, b"3\r\nabc\r\n"),
         b"no http\r\n\r\n".to_vec(),
         Vec::new(),
     ] {
