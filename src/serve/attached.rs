@@ -29,12 +29,13 @@ const FORGET: Duration = Duration::from_secs(600);
 /// Tells the session what the configuration lets it fetch, and where that is kept.
 pub(super) fn govern(session: &Session, media: &Media) {
     session.keep_media_in(&media.store);
-    session.limit_media((media.download == Download::Auto).then_some(MediaLimits {
+    session.limit_media(MediaLimits {
+        fetch: media.download == Download::Auto,
         max_bytes: media.max_bytes,
         view_once: media.view_once,
         keep_days: media.retention_days,
         keep_bytes: media.max_total_bytes,
-    }));
+    });
 }
 
 /// Messages that wait, for their media or for who sent them, and the chats that wait with them.

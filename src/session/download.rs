@@ -47,6 +47,8 @@ const TIDY: Duration = Duration::from_secs(3600);
 /// What may be fetched, and for how long it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MediaLimits {
+    /// What is wanted is fetched by itself. Otherwise only what somebody asks for by name; that is kept no longer, either.
+    pub fetch: bool,
     /// Larger files are left at the server.
     pub max_bytes: u64,
     /// What is to be seen once is fetched too.
@@ -111,8 +113,9 @@ impl Downloads {
         }
     }
 
-    /// What may be fetched from now on; nothing without limits.
-    pub(super) fn limit(&self, limits: Option<MediaLimits>) {
+    /// What may be fetched from now on. Without limits nothing is, and nothing is let go.
+    pub(super) fn limit(&self, limits: MediaLimits) {
+        let limits = Some(limits);
         self.limits.send_if_modified(|now| {
             let changed = *now != limits;
             *now = limits;
@@ -122,7 +125,8 @@ impl Downloads {
 
     /// Whether anything is fetched.
     pub(super) fn is_at_work(&self) -> bool {
-        self.limits.borrow().is_some() || !self.asked().is_empty()
+        let limits = self.limits.borrow();
+        limits.as_ref().is_some_and(|limits| limits.fetch) || !self.asked().is_empty()
     }
 
     pub(super) fn asked(&self) -> MutexGuard<'_, Vec<(AttachmentToken, u64)>> {
@@ -189,6 +193,7 @@ impl Downloads {
         file: &ToFetch,
         limits: Option<&MediaLimits>,
     ) -> Option<Result<u64, &'static str>> {
+        let limits = limits.filter(|limits| limits.fetch);
         let asked = self.asked();
         let asked = asked.iter().filter(|(token, _)| file.token == Some(*token));
         let asked = asked.map(|(_, most)| *most).max();
@@ -338,9 +343,9 @@ pub(super) async fn fetch_wanted(shared: Arc<Shared>) {
         let online = *connection.borrow_and_update() == Connection::Online;
         let mut next = None;
         let_refused_go(&shared).await;
-        let asked = !shared.downloads.asked().is_empty();
+        let at_work = shared.downloads.is_at_work();
         // Before the first download: what lies there then is nobody's.
-        if !swept && (limit.is_some() || asked) {
+        if !swept && (limit.is_some() || at_work) {
             sweep(&shared).await;
             swept = true;
         }
@@ -350,7 +355,7 @@ pub(super) async fn fetch_wanted(shared: Arc<Shared>) {
             let_go(&shared, limit).await;
             tidy_at = Instant::now() + TIDY;
         }
-        if online && (limit.is_some() || asked) {
+        if online && at_work {
             match start(&shared, limit.as_ref(), &mut under_way).await {
                 Ok(soonest) => next = soonest,
                 Err(error) => {
@@ -539,6 +544,7 @@ mod tests {
         wanted.token = Some([1; 16]);
         wanted.source.view_once = true;
         let limits = |view_once| MediaLimits {
+            fetch: true,
             max_bytes: 50,
             view_once,
             keep_days: 1,
@@ -553,5 +559,10 @@ mod tests {
         assert_eq!(downloads.most(&wanted, None), None);
         let once = downloads.most(&wanted, Some(&limits(false)));
         assert_eq!(once, Some(Err("view_once")));
+        let idle = MediaLimits {
+            fetch: false,
+            ..limits(true)
+        };
+        assert_eq!(downloads.most(&wanted, Some(&idle)), None);
     }
 }

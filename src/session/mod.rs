@@ -383,8 +383,8 @@ impl Session {
         self.shared.pace()
     }
 
-    /// What may be fetched of the media that are wanted; without limits nothing is, as at the beginning.
-    pub fn limit_media(&self, limits: Option<MediaLimits>) {
+    /// What may be fetched of the media that are wanted, and how long it is kept. Before this nothing is fetched or let go.
+    pub fn limit_media(&self, limits: MediaLimits) {
         self.shared.downloads.limit(limits);
     }
 

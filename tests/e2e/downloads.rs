@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use common::disk::Disk;
 use common::media::{
-    attachment, bytes, config, extra, file, files, get, image, picture, send, start, upload,
+    attachment, bytes, channel, config, extra, file, files, get, image, picture, send, start,
+    upload,
 };
 use common::{World, eventually};
 use serde_json::{Value, json};
@@ -23,11 +24,6 @@ async fn event_of(host: &mut common::Host, id: &str) -> Value {
             return event;
         }
     }
-}
-
-fn channel(world: &World) -> rusqlite::Connection {
-    let path = world.account_dir().join("channel.db");
-    rusqlite::Connection::open(path).expect("channel.db")
 }
 
 /// Sends a small picture and waits for its event; it has to be in time, and its file with it.
@@ -488,37 +484,4 @@ async fn what_one_file_was_promised_of_the_disk_no_other_gets() {
     assert_eq!(extra(&event, "media_state"), "stored", "{event}");
     // It was less than its sender said.
     assert!(get(&world, key, &[]).await.expect("media get") == bytes(2, 60_000));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_too_old_goes_once_it_was_handled() {
-    let world = World::linked().await;
-    let anna = world.person("Anna").await;
-    let mut host = start(&world, json!({})).await;
-    let mut kept = Vec::new();
-    for seed in 1..=3 {
-        send(&anna, &world, &upload(&anna, &bytes(seed, 10_000)).await).await;
-        let event = host.event().await;
-        assert_eq!(extra(&event, "media_state"), "stored", "{event}");
-        kept.push((file(attachment(&event)), event));
-    }
-    let [(stuck, _), (handled, event), (open, _)] = kept.as_slice() else {
-        panic!("three")
-    };
-    // What cannot be removed keeps no other.
-    std::fs::remove_file(stuck).expect("removed");
-    std::fs::create_dir(stuck).expect("a folder in its place");
-    let metadata = json!({
-        "conversation_id": event["conversation"]["id"],
-        "reply_to_message_id": event["message"]["id"],
-    });
-    let reply = common::message("nice", metadata);
-    let params = json!({"config": config(json!({})), "message": reply});
-    host.ask("deliver", params).await;
-    let month = "UPDATE media SET at = at - 31 * 86400";
-    channel(&world).execute_batch(month).expect("update");
-    // It is looked at after each download.
-    send(&anna, &world, &upload(&anna, &bytes(4, 10_000)).await).await;
-    eventually("the old one is gone", || !handled.exists()).await;
-    assert!(open.exists() && files(&world).len() == 2);
 }

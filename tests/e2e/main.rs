@@ -37,5 +37,6 @@ mod probe;
 mod reads;
 mod state;
 mod table;
+mod tidying;
 mod uploads;
 mod wire;

@@ -70,6 +70,12 @@ pub fn image(upload: &UploadResponse) -> wa::message::ImageMessage {
     }
 }
 
+/// The account's database.
+pub fn channel(world: &World) -> rusqlite::Connection {
+    let path = world.account_dir().join("channel.db");
+    rusqlite::Connection::open(path).expect("channel.db")
+}
+
 /// A message with it.
 pub fn picture(image: wa::message::ImageMessage) -> wa::Message {
     wa::Message {
