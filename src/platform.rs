@@ -1,5 +1,5 @@
 //! All that differs by operating system: who else may read a file, where a local socket lies, what a terminal
-//! takes, when stdout has no reader any more. Elsewhere nothing asks what system it runs on.
+//! takes, when stdout has no reader any more, what memory is kept. Elsewhere nothing asks what system it runs on.
 //!
 //! The two halves have the same functions. Where a system cannot do what a function is for, its half says so and does
 //! what is safe without it; none claims a success that it did not have.
@@ -28,6 +28,23 @@ mod unix {
 
     /// `sun_path` has 104 bytes on macOS and the BSDs, 108 on Linux, the end mark included.
     const LONGEST: usize = 103;
+
+    /// Has what a large picture or a long line took given back to the system as soon as it is done with. Of itself glibc keeps
+    /// ever larger blocks once it has seen such ones, for each thread anew (mallopt(3), `M_MMAP_THRESHOLD`); other allocators
+    /// keep none. To be called before there are threads.
+    pub fn keep_no_large_blocks() {
+        #[cfg(all(target_os = "linux", target_env = "gnu"))]
+        {
+            use std::ffi::c_int;
+            /// As `malloc.h` has it.
+            const M_MMAP_THRESHOLD: c_int = -3;
+            // It takes two numbers, and whatever they are it does no harm.
+            unsafe extern "C" {
+                safe fn mallopt(parameter: c_int, value: c_int) -> c_int;
+            }
+            mallopt(M_MMAP_THRESHOLD, 1 << 20);
+        }
+    }
 
     /// Which of these paths other users may read or enter, with their modes; what does not exist is left out. None on
     /// a system whose files have no modes, where nobody has looked.
@@ -177,6 +194,9 @@ mod windows {
 
     /// The variable that names the user's own directory.
     pub const HOME: &str = "USERPROFILE";
+
+    /// Nothing: the heap of Windows keeps none.
+    pub fn keep_no_large_blocks() {}
 
     /// Windows has access control lists in place of modes, and nothing here reads them: nobody has looked.
     pub fn loose(_paths: impl IntoIterator<Item = PathBuf>) -> Option<Vec<(PathBuf, u32)>> {

@@ -19,12 +19,14 @@ use std::process::ExitCode;
 
 use args::Command;
 
+use crate::platform::keep_no_large_blocks;
 use crate::serve;
 use crate::session::{Endpoint, UNCHECKED};
 
 /// The whole program: reads the command line, runs one command, gives back the exit code.
 /// 0 done, 1 failed with the reason on stderr, 2 the command line is wrong.
 pub fn main() -> ExitCode {
+    keep_no_large_blocks();
     let command = match args::parse(std::env::args_os()) {
         Ok(command) => command,
         Err(error) => return refused(&error),

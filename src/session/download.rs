@@ -475,7 +475,7 @@ mod tests {
             attempts: 0,
             reason: None,
             chat: chat.parse().unwrap(),
-            sender: None,
+            author: None,
             stanza_id: id.to_string(),
         }
     }

@@ -37,7 +37,7 @@ pub(super) async fn upload_again(
     let Some(chat) = jid(&file.chat) else {
         return Err(gone("its chat has no address"));
     };
-    let participant = file.sender.as_ref().and_then(jid);
+    let participant = file.author.as_ref().and_then(jid);
     if !guard.give_way() {
         return Err(later(&"it has enough to do").not_counted());
     }

@@ -468,7 +468,8 @@ fn insert(tx: &Tx<'_>, message: &NewInbound) -> rusqlite::Result<Inserted> {
     }
     let id = RowId(tx.last_insert_rowid());
     if !message.own {
-        media::insert(tx, id.0, &draft.attachments)?;
+        let author = message.sender.first().filter(|_| chat != sender);
+        media::insert(tx, id.0, author, &draft.attachments)?;
     }
     if let Some(vote) = vote {
         votes::record(tx, id, sender, &vote)?;

@@ -88,8 +88,8 @@ pub struct ToFetch {
     pub reason: Option<String>,
     /// The chat, as the message's stanza had it.
     pub chat: Address,
-    /// Its sender, in groups.
-    pub sender: Option<Address>,
+    /// In groups its sender, as the message's stanza had them.
+    pub author: Option<Address>,
     /// The stanza id of the message.
     pub stanza_id: String,
 }
@@ -147,9 +147,9 @@ pub struct Bounds {
 /// Files looked at in one step of letting go.
 const STEP: i64 = 200;
 
-/// The columns of a [`ToFetch`], of `attachment a JOIN inbox i JOIN peer p` (the sender).
+/// The columns of a [`ToFetch`], of `attachment a JOIN inbox i`.
 const TO_FETCH: &str = "a.id, a.sha256, a.direct_path, a.key, a.enc_sha256, a.view_once, a.kind, a.mime_type, a.size, a.attempts, \
-     i.route, CASE WHEN i.chat <> i.sender THEN p.route END, i.stanza, a.token, a.reason";
+     i.route, a.author, i.stanza, a.token, a.reason";
 
 /// Whether an attachment is the very same encrypted file as the attachment `o`: whoever has its key has the file. What is
 /// not encrypted (newsletters) is the same only at the same path.
@@ -257,7 +257,7 @@ impl Store {
     pub fn media_to_fetch(&self, limit: usize, now: i64) -> Pending<Vec<ToFetch>> {
         self.submit(move |tx| {
             tx.prepare_cached(&format!(
-                "SELECT {TO_FETCH} FROM attachment a JOIN inbox i ON i.id = a.message JOIN peer p ON p.key = i.sender
+                "SELECT {TO_FETCH} FROM attachment a JOIN inbox i ON i.id = a.message
                  WHERE a.state = 1 AND +a.next <= ?1 ORDER BY a.turn, a.id LIMIT ?2"
             ))?
             .query_map([now, limit as i64], to_fetch)?
@@ -494,13 +494,18 @@ impl Store {
     }
 }
 
-/// Enters what a message that is new carries.
-pub(super) fn insert(tx: &Tx<'_>, message: i64, files: &[AttachmentMeta]) -> rusqlite::Result<()> {
+/// Enters what a message that is new carries; `author` is who sent it to a group.
+pub(super) fn insert(
+    tx: &Tx<'_>,
+    message: i64,
+    author: Option<&Address>,
+    files: &[AttachmentMeta],
+) -> rusqlite::Result<()> {
     for (nth, file) in files.iter().enumerate() {
         let Some(source) = &file.source else { continue };
         tx.prepare_cached(
-            "INSERT INTO attachment (message, nth, sha256, kind, mime_type, name, size, direct_path, key, enc_sha256, view_once, token, chat)
-             SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, randomblob(16), chat FROM inbox WHERE id = ?1",
+            "INSERT INTO attachment (message, nth, sha256, kind, mime_type, name, size, direct_path, key, enc_sha256, view_once, author, token, chat)
+             SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, randomblob(16), chat FROM inbox WHERE id = ?1",
         )?
         .execute(params![
             message,
@@ -514,6 +519,7 @@ pub(super) fn insert(tx: &Tx<'_>, message: i64, files: &[AttachmentMeta]) -> rus
             source.key,
             source.enc_sha256,
             source.view_once,
+            author.map(Address::to_string),
         ])?;
     }
     Ok(())
@@ -572,7 +578,7 @@ pub(super) fn erase(tx: &Tx<'_>, message: i64) -> rusqlite::Result<()> {
 }
 
 fn to_fetch(row: &Row<'_>) -> rusqlite::Result<ToFetch> {
-    let sender: Option<String> = row.get(11)?;
+    let author: Option<String> = row.get(11)?;
     Ok(ToFetch {
         id: AttachmentId(row.get(0)?),
         token: row.get(13)?,
@@ -589,7 +595,7 @@ fn to_fetch(row: &Row<'_>) -> rusqlite::Result<ToFetch> {
         attempts: row.get(9)?,
         reason: row.get(14)?,
         chat: address(row, 10)?,
-        sender: sender.and_then(|sender| sender.parse().ok()),
+        author: author.and_then(|author| author.parse().ok()),
         stanza_id: row.get(12)?,
     })
 }

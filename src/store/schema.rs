@@ -313,6 +313,11 @@ const MIGRATIONS: &[&str] = &["
     DROP TABLE remains_before;
 ", "
     ALTER TABLE alias ADD COLUMN tries INTEGER NOT NULL DEFAULT 0;
+", "
+    -- In groups: who sent it, as the message's stanza has them.
+    ALTER TABLE attachment ADD COLUMN author TEXT;
+    UPDATE attachment SET author = (SELECT p.route FROM inbox i JOIN peer p ON p.key = i.sender
+        WHERE i.id = attachment.message AND i.chat <> i.sender);
 "];
 
 /// Opens or creates the file and brings its schema up to date.

@@ -12,7 +12,6 @@ use common::media::{
 use common::{World, eventually};
 use serde_json::{Value, json};
 use wacore::download::MediaType;
-use waproto::buffa::MessageField;
 use waproto::whatsapp as wa;
 use whatsapp_loopback::people::Person;
 
@@ -110,79 +109,6 @@ async fn a_file_that_is_gone_takes_none_with_it() {
     assert!(std::fs::read(at).expect("file") == content);
     let key = attachment(&first)["storage_key"].as_str().expect("key");
     assert!(get(&world, key, &[]).await.expect("media get") == content);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_to_be_seen_once_is_fetched_if_that_is_wanted() {
-    let world = World::linked().await;
-    let anna = world.person("Anna").await;
-    let mut host = start(&world, json!({"view_once": true})).await;
-    let plain = upload(&anna, &bytes(1, 10_000)).await;
-    let marked = wa::message::ImageMessage {
-        view_once: Some(true),
-        ..plain.clone()
-    };
-    let wrapped = wa::Message {
-        view_once_message_v2: MessageField::some(wa::message::FutureProofMessage {
-            message: MessageField::some(picture(marked.clone())),
-        }),
-        ..Default::default()
-    };
-    for message in [picture(marked), wrapped] {
-        let id = anna.send(world.jid(), message).await.expect("picture");
-        let event = event_of(&mut host, &id).await;
-        assert_eq!(extra(&event, "view_once"), "true", "{event}");
-        assert_eq!(extra(&event, "media_state"), "stored", "{event}");
-        let content = std::fs::read(file(attachment(&event))).expect("file");
-        assert!(content == bytes(1, 10_000));
-    }
-    assert_eq!(files(&world).len(), 1);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_album_arrives_picture_by_picture() {
-    let world = World::linked().await;
-    let anna = world.person("Anna").await;
-    let mut host = start(&world, json!({})).await;
-    let head = wa::Message {
-        album_message: MessageField::some(wa::message::AlbumMessage {
-            expected_image_count: Some(3),
-            ..Default::default()
-        }),
-        ..Default::default()
-    };
-    let head = anna.send(world.jid(), head).await.expect("album");
-    for seed in 1..=3 {
-        let image = upload(&anna, &bytes(seed, 10_000)).await;
-        let beside = wa::MessageAssociation {
-            association_type: Some(wa::message_association::AssociationType::MEDIA_ALBUM),
-            parent_message_key: MessageField::some(wa::MessageKey {
-                id: Some(head.clone()),
-                from_me: Some(true),
-                ..Default::default()
-            }),
-            ..Default::default()
-        };
-        let message = wa::Message {
-            message_context_info: MessageField::some(wa::MessageContextInfo {
-                message_association: MessageField::some(beside),
-                ..Default::default()
-            }),
-            ..picture(image)
-        };
-        anna.send(world.jid(), message).await.expect("picture");
-    }
-    let event = host.event().await;
-    assert_eq!(event["message"]["id"], head, "{event}");
-    assert_eq!(event["message"]["metadata"]["album_images"], "3", "{event}");
-    for seed in 1..=3 {
-        let event = host.event().await;
-        let metadata = &event["message"]["metadata"];
-        assert_eq!(metadata["parent_message_id"], head, "{event}");
-        assert_eq!(extra(&event, "media_state"), "stored", "{event}");
-        let content = std::fs::read(file(attachment(&event))).expect("file");
-        assert!(content == bytes(seed, 10_000));
-    }
 }
 
 /// A sender who says that his file is small: what messages need stays free however large it is.

@@ -4,9 +4,10 @@ use crate::common;
 
 use common::media::room_for_large;
 use common::sending::{arrived, attached, config, ids, params, serve, staged, started};
-use common::{Host, World, files, request};
+use common::{Host, World, eventually, files, request};
 use serde_json::{Value, json};
 use wacore::proto_helpers::MessageExt as _;
+use waproto::whatsapp as wa;
 
 /// The size of a file, and how much memory more than idle it may take, in bytes.
 fn large() -> (usize, u64) {
@@ -137,4 +138,51 @@ async fn a_line_with_a_large_file_is_in_memory_once() {
     let result = send_large(&mut host, &to, attached("a.bin", "", &body)).await;
     let (_, bytes) = arrived(&anna, &ids(&result)[0]).await;
     assert!(bytes == body, "the same bytes");
+}
+
+/// Photos of 25 million pixels and 12 MB, the largest that are made small: two that come at once take the memory of one, and
+/// keep none of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_photos_are_made_small_one_at_a_time() {
+    let world = World::linked().await;
+    let mut host = started(&world).await;
+    let process = host.child.id().expect("pid");
+    let mut photo = files::flat(files::Frame::Baseline, 5_000, 0x11);
+    // A camera's notes, behind what makes it a JPEG.
+    let mut note = vec![0xff, 0xfe, 0xff, 0xff];
+    note.resize(0xffff + 2, b' ');
+    photo.splice(2..2, note.repeat(190));
+    let url = serve("", photo.into()).await;
+    let people = [world.person("Anna").await, world.person("Ben").await];
+    let idle = common::memory_from_now(process);
+    for _ in 0..2 {
+        for person in &people {
+            let file = json!({"name": "", "mime_type": "image/jpeg", "url": url});
+            let push = params(&person.pn().to_string(), "", vec![file], json!({}));
+            host.send(&request("push", push)).await;
+        }
+        for _ in &people {
+            let answer = host.answer().await;
+            let metadata = &answer["result"]["delivery"]["metadata"];
+            assert_eq!(metadata["kind"], "image", "{answer}");
+        }
+    }
+    let (peak, now) = ["VmHWM", "VmRSS"]
+        .map(|what| common::memory(process, what))
+        .into();
+    eprintln!("{idle} KiB idle, {peak} at most, {now} now");
+    assert!(peak - idle > 75 << 10, "nobody has looked at them");
+    assert!(peak - idle < 150 << 10, "{idle} KiB idle, {peak} at most");
+    eventually("it is given back", || {
+        common::memory(process, "VmRSS") < idle + (24 << 10)
+    })
+    .await;
+    for person in &people {
+        let small = |message: &wa::Message| {
+            let image = message.get_base_message().image_message.as_option();
+            image.map(|image| (image.width, image.jpeg_thumbnail.is_some()))
+        };
+        let got = || person.seen(|seen| seen.messages.iter().find_map(|m| small(&m.message)));
+        eventually("it arrives", || got() == Some((Some(5_000), true))).await;
+    }
 }

@@ -25,6 +25,7 @@ mod link;
 mod manners;
 mod media_groups;
 mod media_in;
+mod media_kinds;
 mod media_out;
 mod object_store;
 mod object_store_odds;

@@ -4,17 +4,22 @@ use crate::common;
 
 use std::time::{Duration, Instant};
 
-use common::media::{attachment, bytes, extra, file, picture, upload};
+use common::media::{attachment, bytes, extra, file, get, picture, upload};
 use common::room::Room;
-use serde_json::json;
+use serde_json::{Value, json};
+use whatsapp_loopback::people::Person;
 use whatsapp_rust::Jid;
+
+fn config(room: &Room, download: &str) -> Value {
+    json!({
+        "dm_policy": "open", "allow_group_messages": true, "group_activation": "all",
+        "allowed_conversation_ids": [room.group.to_string()], "media": {"download": download},
+    })
+}
 
 async fn start(room: &Room) -> common::Host {
     let mut host = room.world.host();
-    let config = json!({
-        "dm_policy": "open", "allow_group_messages": true, "group_activation": "all",
-        "allowed_conversation_ids": [room.group.to_string()],
-    });
+    let config = config(room, "auto");
     host.ask("start_ingress", json!({"config": config})).await;
     host
 }
@@ -34,38 +39,42 @@ async fn expired(room: Room) {
     let mut host = start(&room).await;
     let media = &room.world.server.core().media;
     let group = room.group.to_string();
-    for (id, author) in [("3EB0ANNA", &room.anna), ("3EB0BOB", &room.bob)] {
-        let content = bytes(id.len() as u64, 10_000);
-        let image = upload(author, &content).await;
+    let kept = async |id: &str, author: &Person, by: &Person, content: &[u8]| {
+        let image = upload(author, content).await;
         let path = image.direct_path.clone().expect("path");
         assert!(media.expire(&path, 410));
-        let of = (group.as_str(), &*room.member(author).to_string());
+        let of = (group.as_str(), &*room.member(by).to_string());
         media.phone_keeps_of(of, id, image.media_key.as_ref().expect("key"), &path);
         let sent = author.send_as(id, room.group.clone(), picture(image)).await;
         sent.expect("picture");
+    };
+    for (id, author) in [("3EB0ANNA", &room.anna), ("3EB0BOB", &room.bob)] {
+        let content = bytes(id.len() as u64, 10_000);
+        kept(id, author, author, &content).await;
         let event = host.event().await;
         assert_eq!(event["message"]["id"], id, "{event}");
         assert_eq!(extra(&event, "media_state"), "stored", "{event}");
         assert!(std::fs::read(file(attachment(&event))).expect("file") == content);
     }
     // The phone has none that somebody else wrote.
-    let image = upload(&room.anna, &bytes(9, 10_000)).await;
-    let path = image.direct_path.clone().expect("path");
-    assert!(media.expire(&path, 410));
-    let of = (group.as_str(), &*room.member(&room.bob).to_string());
-    media.phone_keeps_of(
-        of,
-        "3EB0OTHER",
-        image.media_key.as_ref().expect("key"),
-        &path,
-    );
-    let sent = room
-        .anna
-        .send_as("3EB0OTHER", room.group.clone(), picture(image));
-    sent.await.expect("picture");
+    kept("3EB0OTHER", &room.anna, &room.bob, &bytes(9, 10_000)).await;
     let event = host.event().await;
     assert_eq!(extra(&event, "media_error"), "expired", "{event}");
     assert_eq!(media.uploaded_again(), 2);
+    // By which address she wrote elsewhere since makes no difference.
+    let config = config(&room, "none");
+    host.ask("configure", json!({"config": config})).await;
+    let content = bytes(10, 10_000);
+    kept("3EB0BEFORE", &room.anna, &room.anna, &content).await;
+    let event = host.event().await;
+    let key = attachment(&event)["storage_key"].as_str().expect("key");
+    let elsewhere = match room.by_lid {
+        true => room.world.jid(),
+        false => room.world.lid(),
+    };
+    let text = room.anna.text(elsewhere, "by the way").await.expect("text");
+    assert_eq!(host.event().await["message"]["id"], text);
+    assert!(get(&room.world, key, &[]).await.expect("media get") == content);
 }
 
 /// A person's slow file in a group keeps nothing from the chat with the same person, and the other way about.

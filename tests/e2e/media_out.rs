@@ -2,6 +2,7 @@
 
 use crate::common;
 
+use common::media::attachment;
 use common::sending::{
     arrived, attached, files_of, ids, params, serve_times, staged, started, uploads,
 };
@@ -10,7 +11,8 @@ use serde_json::{Value, json};
 use wacore::proto_helpers::MessageExt as _;
 use waproto::whatsapp as wa;
 use whatsapp_loopback::media::MediaOp;
-use whatsapp_loopback::people::Voice;
+use whatsapp_loopback::people::{Person, Voice};
+use whatsapp_rust::Jid;
 
 struct Sample {
     name: &'static str,
@@ -104,69 +106,108 @@ fn samples() -> Vec<Sample> {
     samples
 }
 
+/// Where the plugin gets a file from.
+#[derive(Clone, Copy, Debug)]
+enum From {
+    Line,
+    Url,
+    Store,
+}
+
+/// Somebody sends the file of each sample; the storage keys of them.
+async fn keys(host: &mut Host, anna: &Person, to: Jid, samples: &[Sample]) -> Vec<Value> {
+    let mut sent = Vec::new();
+    for sample in samples {
+        let (to, bytes) = (to.clone(), sample.bytes.as_slice());
+        let id = match sample.kind {
+            "image" => anna.image(to, bytes, None).await,
+            "video" | "gif" => anna.video(to, bytes, None).await,
+            "audio" => anna.audio(to, bytes, sample.mime_type).await,
+            "voice" => anna.voice(to, bytes, Voice::default()).await,
+            "sticker" => anna.sticker(to, bytes).await,
+            _ => {
+                anna.document(to, bytes, sample.name, sample.mime_type)
+                    .await
+            }
+        };
+        sent.push(id.expect(sample.name));
+    }
+    let mut keys = Vec::new();
+    for id in sent {
+        let event = host.event().await;
+        assert_eq!(event["message"]["id"], id, "{event}");
+        keys.push(attachment(&event)["storage_key"].clone());
+    }
+    keys
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_kind_arrives_as_it_was() {
+async fn every_kind_goes_from_every_source_into_every_chat() {
     let world = World::linked().await;
     let anna = world.person("Anna").await;
     let group = world.group(&anna, "Pictures").await;
     let mut host = started(&world).await;
-    for (chat, by_url) in [(anna.pn().to_string(), false), (group.to_string(), true)] {
-        for sample in samples() {
-            let mut file = attached(sample.name, sample.mime_type, &sample.bytes);
-            if by_url {
-                let served = serve_times(1, "", sample.bytes.clone().into()).await;
-                file = json!({"name": sample.name, "mime_type": sample.mime_type, "url": served});
+    let samples = samples();
+    let keys = keys(&mut host, &anna, world.jid(), &samples).await;
+    let theirs = uploads(&world);
+    // As we address it, and as she sees it.
+    for (chat, hers) in [(anna.pn(), world.jid()), (group.clone(), group)] {
+        let chat = chat.to_string();
+        for (sample, key) in samples.iter().zip(&keys) {
+            let takes_caption = ["image", "video", "gif", "document"].contains(&sample.kind);
+            let caption = takes_caption.then_some("look");
+            for from in [From::Line, From::Url, From::Store] {
+                let (name, mime_type) = (sample.name, sample.mime_type);
+                let file = match from {
+                    From::Line => attached(name, mime_type, &sample.bytes),
+                    From::Url => {
+                        let url = serve_times(1, "", sample.bytes.clone().into()).await;
+                        json!({"name": name, "mime_type": mime_type, "url": url})
+                    }
+                    // What its sender said of it counts.
+                    From::Store => json!({"name": "", "mime_type": "", "storage_key": key}),
+                };
+                let push = params(
+                    &chat,
+                    caption.unwrap_or_default(),
+                    vec![file],
+                    sample.metadata.clone(),
+                );
+                let result = host.ask("push", push).await;
+                let metadata = &result["delivery"]["metadata"];
+                assert_eq!(metadata["kind"], sample.kind, "{result}");
+                let (seen, bytes) = arrived(&anna, &ids(&result)[0]).await;
+                assert_eq!(*seen.chat(), hers);
+                assert!(bytes == sample.bytes, "{name} {from:?}");
+                let message = seen.message.get_base_message();
+                assert!((sample.is)(message), "{name} {from:?}: {message:?}");
+                assert_eq!(message.get_caption(), caption, "{name} {from:?}");
             }
-            let push = params(&chat, "", vec![file], sample.metadata);
-            let result = host.ask("push", push).await;
-            let metadata = &result["delivery"]["metadata"];
-            assert_eq!(metadata["kind"], sample.kind, "{result}");
-            let (seen, bytes) = arrived(&anna, &ids(&result)[0]).await;
-            assert_eq!(bytes, sample.bytes, "{}", sample.name);
-            let message = seen.message.get_base_message();
-            assert!((sample.is)(message), "{}: {message:?}", sample.name);
         }
     }
-    // What was sent into the first chat was not uploaded for the second; the two videos are one file.
-    assert_eq!(uploads(&world), samples().len() as u64 - 1);
-    // Asked for as what it is, it goes as that; and so does what others have sent.
-    let (group, voice) = (group.to_string(), Voice::default());
-    anna.image(world.jid(), &files::png(), None)
-        .await
-        .expect("image");
-    anna.video(world.jid(), &files::three_gp(), None)
-        .await
-        .expect("video");
-    anna.audio(world.jid(), &files::m4a(), "audio/mp4")
-        .await
-        .expect("audio");
-    anna.voice(world.jid(), &files::voice(), voice)
-        .await
-        .expect("voice");
-    anna.sticker(world.jid(), &files::webp())
-        .await
-        .expect("sticker");
-    let mut keys = Vec::new();
-    for _ in 0..5 {
-        let event = host.event().await;
-        keys.push(event["message"]["attachments"][0]["storage_key"].clone());
-    }
-    for ((kind, metadata), key) in [
-        ("image", json!({"as": "image"})),
-        ("video", json!({"as": "video"})),
-        ("audio", json!({"as": "audio"})),
-        ("voice", json!({"as": "voice", "voice": "true"})),
-        ("sticker", json!({})),
-    ]
-    .into_iter()
-    .zip(keys)
-    {
-        let file = json!({"name": "", "mime_type": "", "storage_key": key});
-        let result = host
-            .ask("push", params(&group, "", vec![file], metadata))
-            .await;
+    // What was sent once was not uploaded again; the two videos are one file.
+    assert_eq!(uploads(&world) - theirs, samples.len() as u64 - 1);
+    assert!(staged(&world).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_asked_for_and_several_at_once() {
+    let world = World::linked().await;
+    let anna = world.person("Anna").await;
+    let group = world.group(&anna, "Pictures").await.to_string();
+    let mut host = started(&world).await;
+    for (bytes, kind, wish) in [
+        (files::png(), "image", json!({"as": "image"})),
+        (files::three_gp(), "video", json!({"as": "video"})),
+        (files::m4a(), "audio", json!({"as": "audio"})),
+        (files::voice(), "voice", json!({"as": "voice"})),
+        (files::voice(), "voice", json!({"voice": "true"})),
+        (files::webp(), "sticker", json!({"as": "sticker"})),
+    ] {
+        let push = params(&group, "", vec![attached("", "", &bytes)], wish);
+        let result = host.ask("push", push).await;
         assert_eq!(result["delivery"]["metadata"]["kind"], kind, "{result}");
-        arrived(&anna, &ids(&result)[0]).await;
+        assert!(arrived(&anna, &ids(&result)[0]).await.1 == bytes);
     }
     let mp3 = vec![attached("e.mp3", "", &files::mp3())];
     let push = params(&group, "", mp3, json!({"voice": "true"}));
@@ -362,6 +403,7 @@ async fn what_is_broken_is_refused_and_the_next_file_goes() {
         ("cut.jpg", "image/jpeg", cut(files::jpeg(), 30), UNREADABLE),
         ("cut.png", "image/png", cut(files::png(), 20), UNREADABLE),
         ("huge.png", "image/png", huge, UNREADABLE),
+        ("nested.mp4", "video/mp4", files::nested(), UNREADABLE),
         ("cut.webp", "image/webp", cut(files::webp(), 18), UNREADABLE),
         ("cut.mp4", "video/mp4", film, UNREADABLE),
         ("lying.mp4", "video/mp4", lying, UNREADABLE),
@@ -379,15 +421,17 @@ async fn what_is_broken_is_refused_and_the_next_file_goes() {
         let push = params(&to, "", vec![attached(name, mime_type, &bytes)], json!({}));
         assert_eq!(host.ask_refused("push", push).await, code, "{name}");
     }
-    let push = params(
-        &to,
-        "",
-        vec![attached("a.jpg", "", &files::jpeg())],
-        json!({}),
-    );
-    let result = host.ask("push", push).await;
-    let (_, bytes) = arrived(&anna, &ids(&result)[0]).await;
-    assert_eq!((bytes, uploads(&world)), (files::jpeg(), 1));
+    assert_eq!(uploads(&world), 0);
+    // What no phone could show is a file all the same.
+    for (name, bytes, kind) in [
+        ("square.png", files::png_of(50_000), "document"),
+        ("a.jpg", files::jpeg(), "image"),
+    ] {
+        let push = params(&to, "", vec![attached(name, "", &bytes)], json!({}));
+        let result = host.ask("push", push).await;
+        assert_eq!(result["delivery"]["metadata"]["kind"], kind, "{result}");
+        assert_eq!(arrived(&anna, &ids(&result)[0]).await.1, bytes);
+    }
     assert!(staged(&world).is_empty());
 }
 

@@ -328,16 +328,3 @@ fn what_is_too_large_to_be_decoded_goes_without_a_thumbnail() {
         (Kind::Document, None)
     );
 }
-
-/// The checksum of PNG.
-pub fn crc(bytes: &[u8]) -> u32 {
-    let bit = |crc: u32| {
-        if crc & 1 == 1 {
-            0xedb8_8320 ^ (crc >> 1)
-        } else {
-            crc >> 1
-        }
-    };
-    let byte = |crc: u32, byte: &u8| (0..8).fold(crc ^ u32::from(*byte), |crc, _| bit(crc));
-    !bytes.iter().fold(u32::MAX, byte)
-}

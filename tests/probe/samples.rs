@@ -38,28 +38,73 @@ pub fn jpeg(width: u32, height: u32) -> Vec<u8> {
     bytes
 }
 
-/// A progressive JPEG of one colour, whose brightness has `sampling` (across and down, four bits each).
-pub fn progressive(side: u16, sampling: u8) -> Vec<u8> {
+/// How a JPEG is written: at once, row by row, or in scans that refine each other (ITU-T T.81).
+#[derive(Clone, Copy)]
+pub enum Frame {
+    Baseline = 0xc0,
+    Progressive = 0xc2,
+}
+
+/// A square JPEG of one colour, whose brightness has `sampling` (across and down, four bits each).
+pub fn flat(frame: Frame, side: u16, sampling: u8) -> Vec<u8> {
     let (across, down) = (u32::from(sampling >> 4), u32::from(sampling & 15));
     let units = u32::from(side).div_ceil(8 * across) * u32::from(side).div_ceil(8 * down);
-    // One bit a block: no difference from the one before.
-    let scan = vec![0; (units * (across * down + 2)).div_ceil(8) as usize];
+    // One bit a block: no difference from the one before. And one for its end, where it has more than that.
+    let (bits, last) = match frame {
+        Frame::Baseline => (2, 63),
+        Frame::Progressive => (1, 0),
+    };
+    let scan = vec![0; (units * (across * down + 2) * bits).div_ceil(8) as usize];
     let segment = |marker: u8, inside: &[u8]| {
         let length = (inside.len() as u16 + 2).to_be_bytes();
         [&[0xff, marker], &length[..], inside].concat()
     };
     let side = side.to_be_bytes();
     let components = [3, 1, sampling, 0, 2, 0x11, 0, 3, 0x11, 0];
+    // A code of one bit stands for nought.
+    let table = |class: u8| [&[class, 1][..], &[0; 15], &[0]].concat();
     [
         vec![0xff, 0xd8],
         segment(0xdb, &[&[0][..], &[1; 64]].concat()),
-        segment(0xc2, &[&[8], &side[..], &side, &components].concat()),
-        segment(0xc4, &[&[0, 1][..], &[0; 15], &[0]].concat()),
-        segment(0xda, &[3, 1, 0, 2, 0, 3, 0, 0, 0, 0]),
+        segment(frame as u8, &[&[8], &side[..], &side, &components].concat()),
+        segment(0xc4, &[table(0), table(0x10)].concat()),
+        segment(0xda, &[3, 1, 0, 2, 0, 3, 0, 0, last, 0]),
         scan,
         vec![0xff, 0xd9],
     ]
     .concat()
+}
+
+/// A PNG that says of itself that it is a square of this many pixels a side, and is of nine.
+pub fn png_of(side: u32) -> Vec<u8> {
+    let mut bytes = png(3, 3);
+    bytes[16..20].copy_from_slice(&side.to_be_bytes());
+    bytes[20..24].copy_from_slice(&side.to_be_bytes());
+    let sum = crc(&bytes[12..29]).to_be_bytes();
+    bytes[29..33].copy_from_slice(&sum);
+    bytes
+}
+
+/// The checksum of a PNG's chunk.
+pub fn crc(bytes: &[u8]) -> u32 {
+    let bit = |crc: u32| {
+        if crc & 1 == 1 {
+            0xedb8_8320 ^ (crc >> 1)
+        } else {
+            crc >> 1
+        }
+    };
+    let byte = |crc: u32, byte: &u8| (0..8).fold(crc ^ u32::from(*byte), |crc, _| bit(crc));
+    !bytes.iter().fold(u32::MAX, byte)
+}
+
+/// Boxes within boxes, as deep as 100,000 bytes allow.
+pub fn nested() -> Vec<u8> {
+    let mut nested = boxed(b"moov", b"");
+    while nested.len() < 100_000 {
+        nested = boxed(b"moov", nested);
+    }
+    [boxed(b"ftyp", b"isom\0\0\0\0"), nested].concat()
 }
 
 /// A JPEG whose camera was held as this EXIF orientation says.

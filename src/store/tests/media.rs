@@ -215,6 +215,27 @@ fn what_is_not_proven_handled_is_not_let_go() {
 }
 
 #[test]
+fn who_sent_it_to_a_group_is_named_as_the_group_has_them() {
+    const GROUP: &str = "120363000000000001@g.us";
+    let store = TestStore::new();
+    let (lid, number) = ("111@lid", ANN);
+    let mut posted = message(&[GROUP], &[lid, number], "posted");
+    posted.draft = picture("posted", 7, 1).draft;
+    store.put(posted);
+    store.put(message(&[number, lid], &[number, lid], "by number"));
+    store.picture("sent", 8, 2);
+    for message in store.waiting() {
+        store.want(message.id);
+    }
+    let authors: Vec<_> = store
+        .to_fetch()
+        .into_iter()
+        .map(|file| file.author)
+        .collect();
+    assert_eq!(authors, [Some(jid(lid)), None]);
+}
+
+#[test]
 fn a_refused_message_leaves_no_trace_of_its_media() {
     let store = TestStore::new();
     let id = store.picture("m", 7, 1);

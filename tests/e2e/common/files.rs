@@ -8,7 +8,7 @@ use image::{ExtendedColorType, ImageFormat, Rgb, RgbImage};
 #[expect(dead_code, reason = "others look closer at what a file is")]
 mod samples;
 
-pub use samples::{aac, amr, boxed, moving_webp};
+pub use samples::{Frame, aac, amr, boxed, flat, moving_webp, nested, png_of};
 
 /// Sound as phones record it: MPEG-4 without pictures.
 pub fn m4a() -> Vec<u8> {

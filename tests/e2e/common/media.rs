@@ -57,16 +57,37 @@ pub fn files(world: &World) -> Vec<PathBuf> {
     [inside(&folder), inside(&folder.join("part"))].concat()
 }
 
+/// As much of a JPEG as anybody looks at.
+pub const THUMBNAIL: [u8; 4] = [0xFF, 0xD8, 0xFF, 0xE0];
+
+/// What is said of an upload in each of the protocol's types of media.
+macro_rules! uploaded {
+    ($type:ident, $mime_type:expr, $upload:expr) => {
+        wa::message::$type {
+            direct_path: Some($upload.direct_path.clone()),
+            media_key: Some($upload.media_key.to_vec()),
+            file_sha256: Some($upload.file_sha256.to_vec()),
+            file_enc_sha256: Some($upload.file_enc_sha256.to_vec()),
+            file_length: Some($upload.file_length),
+            mimetype: Some($mime_type.to_owned()),
+            ..Default::default()
+        }
+    };
+}
+
 /// The picture that was uploaded.
 pub fn image(upload: &UploadResponse) -> wa::message::ImageMessage {
-    wa::message::ImageMessage {
-        direct_path: Some(upload.direct_path.clone()),
-        media_key: Some(upload.media_key.to_vec()),
-        file_sha256: Some(upload.file_sha256.to_vec()),
-        file_enc_sha256: Some(upload.file_enc_sha256.to_vec()),
-        file_length: Some(upload.file_length),
-        mimetype: Some("image/jpeg".to_owned()),
-        ..Default::default()
+    uploaded!(ImageMessage, "image/jpeg", upload)
+}
+
+/// The video that was uploaded.
+pub fn clip(upload: &UploadResponse) -> wa::message::VideoMessage {
+    wa::message::VideoMessage {
+        seconds: Some(7),
+        width: Some(320),
+        height: Some(240),
+        jpeg_thumbnail: Some(THUMBNAIL.to_vec()),
+        ..uploaded!(VideoMessage, "video/mp4", upload)
     }
 }
 
@@ -74,6 +95,24 @@ pub fn image(upload: &UploadResponse) -> wa::message::ImageMessage {
 pub fn channel(world: &World) -> rusqlite::Connection {
     let path = world.account_dir().join("channel.db");
     rusqlite::Connection::open(path).expect("channel.db")
+}
+
+/// The voice note that was uploaded.
+pub fn voice(upload: &UploadResponse) -> wa::message::AudioMessage {
+    wa::message::AudioMessage {
+        ptt: Some(true),
+        ..uploaded!(AudioMessage, "audio/ogg; codecs=opus", upload)
+    }
+}
+
+/// The sticker that was uploaded.
+pub fn sticker(upload: &UploadResponse) -> wa::message::StickerMessage {
+    uploaded!(StickerMessage, "image/webp", upload)
+}
+
+/// The file that was uploaded.
+pub fn document(upload: &UploadResponse) -> wa::message::DocumentMessage {
+    uploaded!(DocumentMessage, "application/zip", upload)
 }
 
 /// A message with it.

@@ -17,6 +17,7 @@ use super::{Host, World, message, open};
 pub fn config() -> Value {
     let mut config = open();
     config["allow_group_messages"] = json!(true);
+    config["group_activation"] = json!("all");
     config["allowed_conversation_ids"] = json!(["*"]);
     config["allow_private_urls"] = json!(true);
     config
