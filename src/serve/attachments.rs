@@ -276,23 +276,19 @@ impl Given {
     ///
     /// # Errors
     /// Those of the disk and of the store. A message that waits may lose its file then.
-    pub(super) async fn settle(self, store: &Store) -> Result<(), WireError> {
+    pub(super) async fn settle(&self, store: &Store) -> Result<(), WireError> {
         if self.paths.is_empty() {
             return Ok(());
         }
         let awaited: HashSet<StagedName> = store.files_awaited().await?.into_iter().collect();
         let left = store.files_left().await?;
-        let Self {
-            names,
-            paths,
-            staging,
-        } = self;
         let ours = |all: Vec<StagedName>| -> Vec<StagedName> {
             all.into_iter()
-                .filter(|name| names.contains(name))
+                .filter(|name| self.names.contains(name))
                 .collect()
         };
         let (kept, left) = (ours(awaited.iter().cloned().collect()), ours(left));
+        let (paths, staging) = (self.paths.clone(), self.staging.clone());
         let settled = blocking(move || {
             let wanted = |path: &PathBuf| named(path).is_some_and(|name| awaited.contains(&name));
             let (waiting, done): (Vec<_>, Vec<_>) = paths.into_iter().partition(wanted);

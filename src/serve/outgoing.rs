@@ -216,7 +216,12 @@ async fn send(
     let sent = sent(account, config, &store, &sending, deadline).await;
     match given.settle(&store).await {
         Ok(()) => sent,
-        Err(error) => unsettled(&store, &sending, sent, error).await,
+        Err(error) => {
+            let told = unsettled(&store, &sending, sent, error).await;
+            // What was taken back waits for no file: on a disk that is full its space is wanted.
+            let _ = given.settle(&store).await;
+            told
+        }
     }
 }
 
