@@ -244,13 +244,15 @@ pub(super) fn describe(court: &Court<'_>, message: &Stored, attachments: &mut [I
             .place
             .as_ref()
             .map(|place| depot::url(court.folder, place));
-        // A picture of it goes into the agent's prompt, so it goes along only in its place.
+        // A picture of it goes into the agent's prompt, so it goes along only in its place, and none of what is to be seen
+        // once unless that may be seen here.
+        let shown = file.place.is_none() && (court.config.media.view_once || !file.view_once);
         let thumbnail = message
             .draft
             .attachments
             .get(nth)
             .and_then(|meta| meta.thumbnail.as_ref());
-        if let (None, Some(jpeg)) = (&file.place, thumbnail) {
+        if let Some(jpeg) = thumbnail.filter(|_| shown) {
             attachment
                 .extras
                 .insert("thumbnail_jpeg_base64".to_owned(), jpeg.clone());

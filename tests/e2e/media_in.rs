@@ -109,8 +109,12 @@ async fn what_is_not_fetched_is_named_with_its_reason() {
         sent.insert(message, if kept { "" } else { "expired" });
     }
     // One that says it is large, one that is and does not say so.
-    let large = upload(&anna, &bytes(3, 60_000)).await;
-    sent.insert(send(&anna, &world, &large).await, "too_large");
+    let large = wa::message::ImageMessage {
+        jpeg_thumbnail: Some(THUMBNAIL.to_vec()),
+        ..upload(&anna, &bytes(3, 60_000)).await
+    };
+    let seen_small = send(&anna, &world, &large).await;
+    sent.insert(seen_small.clone(), "too_large");
     let lying = wa::message::ImageMessage {
         file_length: Some(10),
         ..upload(&anna, &bytes(4, 60_000)).await
@@ -153,8 +157,7 @@ async fn what_is_not_fetched_is_named_with_its_reason() {
         jpeg_thumbnail: Some(THUMBNAIL.to_vec()),
         ..upload(&anna, &bytes(8, 1000)).await
     };
-    let once = send(&anna, &world, &once).await;
-    sent.insert(once.clone(), "view_once");
+    sent.insert(send(&anna, &world, &once).await, "view_once");
     // A content that is there, claimed by somebody who cannot have it.
     let claimed = wa::message::ImageMessage {
         file_sha256: Some(Sha256::digest(bytes(1, 10_000)).to_vec()),
@@ -174,7 +177,7 @@ async fn what_is_not_fetched_is_named_with_its_reason() {
         if reason.is_empty() {
             assert!(std::fs::read(file(attachment(&event))).expect("file") == bytes(1, 10_000));
         }
-        let thumbnail = if id == once { "/9j/4A==" } else { "" };
+        let thumbnail = if id == seen_small { "/9j/4A==" } else { "" };
         assert_eq!(extra(&event, "thumbnail_jpeg_base64"), thumbnail, "{event}");
     }
     assert_eq!(media.uploaded_again(), 1);
