@@ -82,6 +82,40 @@ async fn what_a_look_at_a_store_leaves_is_known() {
     eventually("it is removed", || !check(&s3)).await;
 }
 
+/// What was on its way when its owner stopped may come after the next one has tidied.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_late_is_known() {
+    let world = World::linked().await;
+    let anna = world.person("Anna").await;
+    let s3 = S3::up().await;
+    let remains = || -> i64 {
+        let path = world.account_dir().join("channel.db");
+        let store = rusqlite::Connection::open(path).expect("channel.db");
+        let count = store.query_row("SELECT count(*) FROM remains", [], |row| row.get(0));
+        count.expect("remains")
+    };
+    let mut host = s3.host(&world, &[], config(json!({}))).await;
+    s3.manner.holds.send_replace(Some("PutObject"));
+    send(&anna, &world, &bytes(1, 1000)).await;
+    eventually("it is on its way", || s3.manner.asked("PutObject") == 1).await;
+    assert_eq!(remains(), 1);
+    host.ask("stop_ingress", json!({"config": config(json!({}))}))
+        .await;
+    // The next one lets nobody in.
+    let mut nobody = config(json!({}));
+    nobody["dm_policy"] = json!("deny");
+    let mut next = s3.host(&world, &[], nobody.clone()).await;
+    eventually("there is nothing yet", || remains() == 0).await;
+    s3.manner.holds.send_replace(None);
+    eventually("it is there and known", || {
+        s3.objects().len() == 1 && remains() == 1
+    })
+    .await;
+    next.kill().await;
+    let _host = s3.host(&world, &[], nobody).await;
+    eventually("it is gone", || s3.objects().is_empty()).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn files_of_one_chat_that_go_slowly_delay_no_other_chat() {
     let world = World::linked().await;
