@@ -10,13 +10,14 @@ use serde_json::json;
 
 use super::draft::{AttachmentMeta, Draft, TARGET_SENDER};
 use crate::identity::{Address, ChatKind};
+use crate::media::key::StorageKey;
 use crate::media::name::sanitised;
 use crate::protocol::PLATFORM;
 use crate::protocol::event::{
     Activation, ActivationReason, Actor, Conversation, InboundAttachment, InboundEvent,
     InboundMessage,
 };
-use crate::store::{KnownGroup, Linked, Peer, Stored};
+use crate::store::{Attached, KnownGroup, Linked, Peer, Stored};
 
 /// What stands before group talk that was not meant for the agent.
 const CONTEXT_HEADING: &str = "Said in this group since the last message to you:";
@@ -37,6 +38,26 @@ pub struct Passed<'a> {
     pub route: Option<&'a str>,
     /// Group talk that goes with it, oldest first.
     pub context: &'a [Stored],
+    /// The file of the message that it quotes, if the agent was given that message.
+    pub quoted: Option<&'a Attached>,
+    /// How the files of those may be asked for.
+    pub keys: Keys<'a>,
+}
+
+/// Storage keys for files that are not the event's own.
+#[derive(Debug, Clone, Copy)]
+pub struct Keys<'a> {
+    /// The id of the account's store.
+    pub store: &'a str,
+    /// Of what is to be seen once, too.
+    pub view_once: bool,
+}
+
+impl Keys<'_> {
+    fn of(&self, file: &Attached) -> Option<String> {
+        let token = file.token.filter(|_| self.view_once || !file.view_once)?;
+        Some(StorageKey::new(self.store, token).to_string())
+    }
 }
 
 /// The event of a message that passed.
@@ -63,7 +84,7 @@ pub fn event(message: &Stored, passed: &Passed<'_>, own: &Linked) -> InboundEven
             content_type: "text/plain".to_owned(),
             reply_to_message_id: reply_to,
             attachments: draft.attachments.iter().map(attachment).collect(),
-            metadata: message_metadata(message, own),
+            metadata: message_metadata(message, passed, own),
         },
         activation: Some(Activation {
             reason: passed.reason,
@@ -211,7 +232,7 @@ fn actor(message: &Stored, permission: &str) -> Actor {
     }
 }
 
-fn message_metadata(message: &Stored, own: &Linked) -> Metadata {
+fn message_metadata(message: &Stored, passed: &Passed<'_>, own: &Linked) -> Metadata {
     let draft = &message.draft;
     let mut metadata = draft.metadata.clone();
     set(
@@ -239,6 +260,8 @@ fn message_metadata(message: &Stored, own: &Linked) -> Metadata {
     }
     if let Some(quoted) = &draft.reply_to {
         set(&mut metadata, "quoted_text", quoted.text.as_ref());
+        let file = passed.quoted.and_then(|file| passed.keys.of(file));
+        set(&mut metadata, "quoted_storage_key", file);
         let author = quoted.sender.as_ref();
         set(
             &mut metadata,
@@ -326,13 +349,17 @@ fn event_metadata(message: &Stored, passed: &Passed<'_>, own: &Linked) -> Metada
             .context
             .iter()
             .map(|earlier| {
-                json!({
+                let mut said = json!({
                     "message_id": earlier.stanza_id,
                     "sender": earlier.sender.public_id,
                     "name": name(earlier),
                     "content": text(earlier, own),
                     "received_at": rfc3339(earlier.timestamp),
-                })
+                });
+                if !earlier.draft.attachments.is_empty() {
+                    said["attachments"] = json!(files(earlier, passed.keys));
+                }
+                said
             })
             .collect();
         set(
@@ -342,6 +369,16 @@ fn event_metadata(message: &Stored, passed: &Passed<'_>, own: &Linked) -> Metada
         );
     }
     metadata
+}
+
+/// The files of what goes with an event. Nobody has fetched them for it; their keys do.
+fn files(earlier: &Stored, keys: Keys<'_>) -> Vec<InboundAttachment> {
+    let files = earlier.draft.attachments.iter().enumerate();
+    let files = files.map(|(nth, meta)| InboundAttachment {
+        storage_key: earlier.media_at(nth).and_then(|file| keys.of(file)),
+        ..attachment(meta)
+    });
+    files.collect()
 }
 
 fn attachment(meta: &AttachmentMeta) -> InboundAttachment {

@@ -35,7 +35,7 @@ mod tests;
 use waproto::whatsapp as wa;
 
 pub use draft::{AttachmentMeta, Draft, MediaSource, Quoted};
-pub use event::{Passed, event, name_of};
+pub use event::{Keys, Passed, event, name_of};
 
 use crate::identity::Address;
 

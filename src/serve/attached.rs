@@ -220,7 +220,7 @@ pub(super) async fn fetch(court: &Court<'_>, deadline: Instant) -> Result<(), St
 /// Says of each attachment where it is, or why it is not here.
 pub(super) fn describe(court: &Court<'_>, message: &Stored, attachments: &mut [InboundAttachment]) {
     for (nth, attachment) in attachments.iter_mut().enumerate() {
-        let mut file = message.media.iter().find(|file| file.nth == nth).cloned();
+        let mut file = message.media_at(nth).cloned();
         if let Some(file) = file.as_mut().filter(|file| is_removed(court, file)) {
             (file.fetching, file.place) = (Fetching::Wanted, None);
         }

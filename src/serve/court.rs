@@ -17,12 +17,13 @@ use crate::access::{Judgement, Policy, Subject, Verdict};
 use crate::clock::now;
 use crate::config::{Config, TextFormat};
 use crate::identity::{Address, ChatKind};
+use crate::inbound::Keys;
 use crate::outbound::{self, Known};
 use crate::protocol::request::OutboundMessage;
 use crate::session::{Asked, Following};
 use crate::store::{
-    CODE_LIFETIME, Gate, NewPart, OutboundRequest, PAIRING_CODE, Peer, RowId, Ruling, StoreError,
-    Stored, Trace,
+    Attached, CODE_LIFETIME, Gate, NewPart, OutboundRequest, PAIRING_CODE, Peer, RowId, Ruling,
+    StoreError, Stored, Trace,
 };
 
 /// Messages that a poller judges at a time.
@@ -188,6 +189,39 @@ impl Court<'_> {
             }
         }
         Ok(Some(context))
+    }
+
+    /// The file of the message that this one quotes, if the agent has that message, or gets it with this one.
+    pub(super) async fn quoted(
+        &self,
+        message: &Stored,
+        context: &[Stored],
+    ) -> Result<Option<Attached>, StoreError> {
+        let quoted = message.draft.reply_to.as_ref();
+        let Some((id, Some(author))) = quoted.map(|quoted| (&quoted.stanza_id, &quoted.sender))
+        else {
+            return Ok(None);
+        };
+        let given = context
+            .iter()
+            .find(|earlier| earlier.stanza_id == *id && earlier.sender.aliases.contains(author));
+        match given {
+            Some(given) => Ok(given.media_at(0).cloned()),
+            None => {
+                let chat = message.chat.key;
+                self.store
+                    .quoted_file(chat, id.clone(), author.clone())
+                    .await
+            }
+        }
+    }
+
+    /// How files are asked for that are not an event's own.
+    pub(super) fn keys(&self) -> Keys<'_> {
+        Keys {
+            store: self.store.id(),
+            view_once: self.config.media.view_once,
+        }
     }
 
     fn context_limit(&self) -> u32 {

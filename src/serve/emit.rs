@@ -409,11 +409,14 @@ impl Court<'_> {
             self.whatsapp.watch_presence(&message.route);
         }
         let message = polls::tallied(self, policy, message).await?;
+        let quoted = self.quoted(&message, &context).await?;
         let passed = Passed {
             reason: activation,
             permission: permission.as_str(),
             route: route.as_deref(),
             context: &context,
+            quoted: quoted.as_ref(),
+            keys: self.keys(),
         };
         let mut event = Box::new(inbound::event(&message, &passed, self.linked));
         attached::describe(self, &message, &mut event.message.attachments);

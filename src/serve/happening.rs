@@ -156,6 +156,8 @@ impl Court<'_> {
             permission: permission.as_str(),
             route: route.as_deref(),
             context: &[],
+            quoted: None,
+            keys: self.keys(),
         };
         Ok(Some(inbound::event(&told, &passed, self.linked)))
     }

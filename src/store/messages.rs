@@ -11,8 +11,8 @@ use waproto::codec::message_decode;
 
 use super::groups;
 use super::inbox::state;
-use super::{PeerKey, Pending, Store, Tx, meta};
-use super::{media, peers};
+use super::{Attached, PeerKey, Pending, Store, Tx, meta};
+use super::{media, numbers, peers};
 use crate::identity::Address;
 
 /// A message that another one may refer to.
@@ -93,6 +93,34 @@ impl Store {
                 (0, _) => Search::Nothing,
                 _ => Search::Several,
             })
+        })
+    }
+
+    /// The first file of a message of this chat that the agent was given, by who wrote it.
+    pub fn quoted_file(
+        &self,
+        chat: PeerKey,
+        stanza_id: String,
+        author: Address,
+    ) -> Pending<Option<Attached>> {
+        self.submit(move |tx| {
+            let Some(author) = numbers::owner(tx, &author)? else {
+                return Ok(None);
+            };
+            let given = tx
+                .prepare_cached(
+                    "SELECT id FROM inbox WHERE chat = ?1 AND stanza = ?2 AND sender = ?3
+                     AND (emission IS NOT NULL OR state = 9)",
+                )?
+                .query_row(params![chat.0, stanza_id, author.0], |row| row.get(0))
+                .optional()?;
+            let files = given
+                .map(|message| media::attached(tx, message))
+                .transpose()?;
+            Ok(files
+                .unwrap_or_default()
+                .into_iter()
+                .find(|file| file.nth == 0))
         })
     }
 
@@ -331,4 +359,4 @@ fn beyond(
 
 const _: () = assert!(state::DENIED == 3 && state::PAIRING == 8 && state::OWN == 10);
 const _: () = assert!(state::EXPIRED == 6 && state::SEALED == 11 && state::WAITING == 0);
-const _: () = assert!(state::UNCONFIRMED == 4);
+const _: () = assert!(state::UNCONFIRMED == 4 && state::GIVEN == 9);

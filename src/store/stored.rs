@@ -47,6 +47,13 @@ pub struct Stored {
     pub durable: bool,
 }
 
+impl Stored {
+    /// What can be fetched of the attachment at this place in the draft.
+    pub fn media_at(&self, nth: usize) -> Option<&Attached> {
+        self.media.iter().find(|file| file.nth == nth)
+    }
+}
+
 /// A draft as it is stored.
 pub(super) fn json(draft: &Draft) -> rusqlite::Result<String> {
     serde_json::to_string(draft).map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))

@@ -1,12 +1,14 @@
-//! Media in groups, in both address modes: what has expired, what is slow beside direct chats.
+//! Media in groups, in both address modes: what has expired, what is slow beside direct chats, what was not
+//! for the agent.
 
 use crate::common;
 
 use std::time::{Duration, Instant};
 
 use common::media::{attachment, bytes, extra, file, get, picture, upload};
-use common::room::Room;
+use common::room::{Room, mentioning};
 use serde_json::{Value, json};
+use waproto::whatsapp as wa;
 use whatsapp_loopback::people::Person;
 use whatsapp_rust::Jid;
 
@@ -105,5 +107,52 @@ async fn what_is_slow_in_a_group_holds_up_no_direct_chat() {
         assert_eq!(event["message"]["id"], late, "{event}");
         assert_eq!(extra(&event, "media_error"), "pending", "{event}");
         media.clear_faults();
+    }
+}
+
+/// People show a picture, and ask the agent about it then: beside it, or by answering it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_shown_before_the_agent_is_asked_can_be_had() {
+    let room = Room::open(true).await;
+    let mut host = room.world.host();
+    let config = json!({
+        "allow_group_messages": true, "allowed_conversation_ids": [room.group.to_string()],
+    });
+    host.ask("start_ingress", json!({"config": config})).await;
+    let content = bytes(1, 10_000);
+    let shown = picture(upload(&room.bob, &content).await);
+    let shown = room.sends(&room.bob, shown).await;
+    let once = wa::message::ImageMessage {
+        view_once: Some(true),
+        ..upload(&room.bob, &bytes(2, 1000)).await
+    };
+    room.sends(&room.bob, picture(once)).await;
+    room.asks(&room.anna, "what is this?").await;
+    let event = host.event().await;
+    let context = event["metadata"]["group_context"].as_str();
+    let context: Value = serde_json::from_str(context.expect("context")).expect("JSON");
+    assert_eq!(context[0]["message_id"], shown, "{event}");
+    let files = [0, 1].map(|nth| &context[nth]["attachments"][0]);
+    assert_eq!(files[0]["kind"], "image", "{event}");
+    assert_eq!(files[0]["size_bytes"], 10_000, "{event}");
+    assert_eq!(files[1]["storage_key"], Value::Null, "{event}");
+    let key = files[0]["storage_key"].as_str().expect("key");
+    assert!(get(&room.world, key, &[]).await.expect("media get") == content);
+    // By an answer to what the agent has been given, and to what it is given with the answer.
+    let later = picture(upload(&room.bob, &content).await);
+    let later = room.sends(&room.bob, later).await;
+    for (quoted, same) in [(shown, true), (later, false)] {
+        let mut question = mentioning(&room.plugin(), "and this?", false);
+        let text = question.extended_text_message.as_option_mut();
+        let context = text.expect("text").context_info.as_option_mut();
+        let context = context.expect("context");
+        context.stanza_id = Some(quoted);
+        context.participant = Some(room.member(&room.bob).to_string());
+        room.sends(&room.anna, question).await;
+        let event = host.event().await;
+        let quoted = &event["message"]["metadata"]["quoted_storage_key"];
+        let quoted = quoted.as_str().expect("key");
+        assert_eq!(quoted == key, same, "{event}");
+        assert!(get(&room.world, quoted, &[]).await.expect("media get") == content);
     }
 }

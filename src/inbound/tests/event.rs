@@ -6,6 +6,11 @@ use crate::store::{Linked, Named, NewInbound, Store, Stored};
 
 const ME_LID: &str = "100000000000000@lid";
 
+const KEYS: Keys<'_> = Keys {
+    store: "abc",
+    view_once: false,
+};
+
 /// Stores drafts as the session does and takes them out again.
 fn stored(messages: Vec<(&str, Draft)>, own_chat: bool) -> Vec<Stored> {
     let dir = tempfile::tempdir().unwrap();
@@ -55,6 +60,8 @@ fn passed(context: &[Stored]) -> Passed<'_> {
         permission: "write",
         route: None,
         context,
+        quoted: None,
+        keys: KEYS,
     }
 }
 
@@ -92,6 +99,8 @@ fn a_group_message_with_all_that_can_be() {
         route: Some("kitchen"),
         permission: "admin",
         context: &rows[..2],
+        quoted: None,
+        keys: KEYS,
     };
     insta::assert_json_snapshot!("group", event(&row, &passed, &own()));
 }

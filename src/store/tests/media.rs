@@ -541,3 +541,22 @@ fn what_lies_in_an_object_store_is_known_before_and_after() {
     assert_eq!(store.let_go(ALL), 1);
     assert_eq!(remains(), [object(place)]);
 }
+
+/// Whoever quotes a message may say any id; the file that goes with it is of one that the agent was given.
+#[test]
+fn a_file_is_quoted_once_its_message_was_given() {
+    let store = TestStore::new();
+    let shown = store.picture("shown", 7, 1);
+    let quoted = |author: &str, id: &str| {
+        let chat = store.peer(jid(ANN)).wait().unwrap().unwrap().key;
+        let found = store.quoted_file(chat, id.to_owned(), jid(author));
+        found.wait().unwrap().map(|file| file.token.unwrap())
+    };
+    assert_eq!(quoted(ANN, "shown"), None);
+    let token = store.token(shown);
+    let begun = store.begin(Mode::Websocket, None);
+    store.emit_all(begun.session);
+    assert_eq!(quoted(ANN, "shown"), Some(token));
+    assert_eq!(quoted(BOB, "shown"), None);
+    assert_eq!(quoted(ANN, "other"), None);
+}
