@@ -15,7 +15,8 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::fetch::{NO_SPACE, fetch};
+use super::failure::NO_SPACE;
+use super::fetch::fetch;
 use super::sink::{Meter, Room};
 use super::state::Connection;
 use super::tidy::{clear, let_go, let_refused_go, sweep};

@@ -10,104 +10,21 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use wacore::download::MediaType;
+use whatsapp_rust::Client;
 use whatsapp_rust::download::DownloadParams;
-use whatsapp_rust::{Client, ErrorChainExt};
 
 use super::Shared;
 use super::download::Guard;
+use super::failure::{ATTEMPTS, FULL, Failure, GONE, NETWORK, NO_NETWORK, NO_SPACE, noted};
 use super::reupload::upload_again;
 use super::sink::{Meter, Part, Sink};
 use super::tidy::{discard, on_depot};
 use crate::clock::now;
-use crate::media::depot::{DepotError, Passage, object};
-use crate::store::{ContentHash, Pending, Remnant, StoreError, ToFetch};
+use crate::media::depot::{Passage, object};
+use crate::store::{ContentHash, Remnant, ToFetch};
 
 /// A download from which nothing came for this long is stuck.
 const STALLED: Duration = Duration::from_secs(60);
-/// Until there may be space again.
-pub(super) const NO_SPACE: i64 = 60;
-/// Until the network may be better; four times as long after each attempt, so that ten of them last through a bad night.
-const NO_NETWORK: i64 = 1;
-/// The longest of these pauses.
-const LONGEST_PAUSE: i64 = 6 * 3600;
-/// How often a file is tried.
-pub(super) const ATTEMPTS: u32 = 10;
-
-/// Why there is no file.
-#[derive(Debug)]
-pub(super) struct Failure {
-    /// Stable, in snake_case; what it means is in [`crate::media::reason`].
-    reason: &'static str,
-    /// After how many seconds it is worth another attempt; the pause of a repeated one is longer.
-    again: Option<i64>,
-    /// Whether it is one of the attempts that a file has. What is seen before anything is fetched costs nobody anything.
-    counts: bool,
-    /// Nothing else could be begun, either.
-    of_all: bool,
-    detail: String,
-}
-
-impl Failure {
-    pub(super) fn last(reason: &'static str, detail: impl ToString) -> Self {
-        Self {
-            reason,
-            again: None,
-            counts: true,
-            of_all: false,
-            detail: detail.to_string(),
-        }
-    }
-
-    pub(super) fn again(reason: &'static str, after: i64, detail: impl ToString) -> Self {
-        Self {
-            reason,
-            again: Some(after),
-            counts: true,
-            of_all: false,
-            detail: detail.to_string(),
-        }
-    }
-
-    /// It could not be kept.
-    fn kept(error: &DepotError) -> Self {
-        Self::again(error.code(), NO_SPACE, error)
-    }
-
-    /// The database cannot say, or note, something.
-    fn store(error: &StoreError) -> Self {
-        let reason = if error.code() == FULL { FULL } else { DISK };
-        Self::again(reason, NO_SPACE, error)
-    }
-
-    /// In how many seconds a file is tried again that was tried so often before; none if it is not.
-    pub(super) fn pause(&self, attempts: u32) -> Option<i64> {
-        let steps = match self.reason {
-            NETWORK => 2 * attempts,
-            _ => attempts,
-        };
-        match self.counts {
-            true if attempts + 1 < ATTEMPTS => Some((self.again? << steps).min(LONGEST_PAUSE)),
-            true => None,
-            false => self.again,
-        }
-    }
-
-    pub(super) fn not_counted(self) -> Self {
-        Self {
-            counts: false,
-            ..self
-        }
-    }
-
-    /// Seen before anything is fetched, of what no file can do without.
-    fn of_all(self) -> Self {
-        Self {
-            of_all: true,
-            ..self.not_counted()
-        }
-    }
-}
-
 /// Fetches one file and notes what became of it; whether it is here.
 pub(super) async fn fetch(guard: Guard, file: ToFetch, most: Result<u64, &'static str>) -> bool {
     let shared = guard.shared.clone();
@@ -126,17 +43,12 @@ pub(super) async fn fetch(guard: Guard, file: ToFetch, most: Result<u64, &'stati
         }
         Err(failure) => failure,
     };
-    // It is not the file that is wrong, nor where it comes from.
-    let ours = matches!(
-        failure.reason,
-        FULL | DISK | "store_unreachable" | "store_refused"
-    );
     // Without a connection nothing says that the file cannot be had. A full disk, which ends the connection too, does.
     if shared
         .client()
         .is_none_or(|now| !Arc::ptr_eq(&now, &client))
         && failure.again.is_some()
-        && !ours
+        && !failure.is_ours()
     {
         return false;
     }
@@ -173,15 +85,6 @@ pub(super) async fn fetch(guard: Guard, file: ToFetch, most: Result<u64, &'stati
     }
     false
 }
-
-/// It did not come, or not whole.
-const NETWORK: &str = "download_failed";
-/// WhatsApp has the file no more.
-pub(super) const GONE: &str = "expired";
-/// The disk has no place for it.
-const FULL: &str = "storage_full";
-/// The disk does not take it for some other reason.
-const DISK: &str = "disk_failed";
 
 async fn attempt(
     guard: &Guard,
@@ -367,11 +270,6 @@ async fn place_of(shared: &Arc<Shared>, sha256: ContentHash) -> Result<Option<St
     Ok(None)
 }
 
-/// What the store says, or why it does not.
-pub(super) async fn noted<T>(pending: Pending<T>) -> Result<T, Failure> {
-    pending.await.map_err(|error| Failure::store(&error))
-}
-
 /// Follows a download to its end; the size of the file, once it is what the message announced.
 async fn fill(
     downloading: impl Future<Output = anyhow::Result<Sink>>,
@@ -385,47 +283,14 @@ async fn fill(
             return Err(Failure::again(NETWORK, NO_NETWORK, "nothing came any more"));
         }
     };
-    let sink = downloaded.map_err(|error| failure(meter, &error))?;
+    let sink = downloaded.map_err(|error| Failure::of_download(meter, &error))?;
     // What it still has to write may take its time.
     let finished = tokio::task::spawn_blocking(move || sink.finish()).await;
     let finished = finished.unwrap_or_else(|error| Err(std::io::Error::other(error)));
-    let (sha256, size) = finished.map_err(|error| failure(meter, &error.into()))?;
+    let (sha256, size) = finished.map_err(|error| Failure::of_download(meter, &error.into()))?;
     match sha256 == *announced {
         true => Ok(size),
         false => Err(Failure::last("corrupt", "its hash is another one")),
-    }
-}
-
-/// What the library says of a body that came to its end and is not what the message announced (wacore's `download.rs`): of
-/// these errors it has no type. Of one that broke off it has an I/O error.
-const WRONG: [&str; 6] = [
-    "MAC mismatch",
-    "Invalid final media size",
-    "Empty plaintext after decrypt",
-    "Invalid PKCS7 padding",
-    "Bad PKCS7 padding bytes",
-    "SHA-256 mismatch for plaintext media",
-];
-
-fn failure(meter: &Meter, error: &anyhow::Error) -> Failure {
-    if meter.too_large() {
-        return Failure::last("too_large", "there is more of it than its sender says");
-    }
-    if meter.full() {
-        return Failure::again(FULL, NO_SPACE, "the disk is full");
-    }
-    if meter.broken() {
-        return Failure::again(DISK, NO_SPACE, format_args!("{error:#}"));
-    }
-    if WRONG.contains(&&*error.root_cause().to_string()) {
-        return Failure::last("corrupt", error);
-    }
-    let chain: &(dyn std::error::Error + 'static) = error.as_ref();
-    match chain.http_status() {
-        Some(status @ (403 | 404 | 410)) => {
-            Failure::last(GONE, format_args!("the server answers {status}"))
-        }
-        _ => Failure::again(NETWORK, NO_NETWORK, error),
     }
 }
 
@@ -455,25 +320,6 @@ mod tests {
     use super::super::transfers::Transfers;
     use super::*;
     use crate::media::shelf::Shelf;
-
-    #[test]
-    fn what_came_in_vain_comes_ten_times_and_ever_later() {
-        let refused = || Failure::kept(&DepotError::Refused("no".to_owned()));
-        let pauses: Vec<_> = (0..ATTEMPTS).map(|nth| refused().pause(nth)).collect();
-        let minutes = |minutes: i64| Some(minutes * 60);
-        assert_eq!(pauses[..3], [minutes(1), minutes(2), minutes(4)]);
-        assert_eq!(pauses[8..], [minutes(256), None]);
-        // Seen before anything came, it costs nobody anything.
-        assert_eq!(refused().not_counted().pause(ATTEMPTS), minutes(1));
-        assert_eq!(Failure::last("corrupt", "").pause(0), None);
-        // A night without WhatsApp's media servers costs no file.
-        let cut = |nth| Failure::again(NETWORK, NO_NETWORK, "").pause(nth);
-        let pauses: Vec<_> = (0..ATTEMPTS).map_while(cut).collect();
-        assert_eq!(pauses[..4], [1, 4, 16, 64]);
-        assert_eq!(pauses.len(), 9);
-        let hours = pauses.iter().sum::<i64>() / 3600;
-        assert!((10..14).contains(&hours), "{hours}");
-    }
 
     /// Cuts the answer after every number of bytes that it has, over the HTTP client and TLS of a session.
     #[tokio::test]

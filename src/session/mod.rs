@@ -17,6 +17,7 @@ mod barrier;
 mod client;
 mod download;
 mod endpoint;
+mod failure;
 mod fate;
 mod fetch;
 mod groups;

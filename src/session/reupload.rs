@@ -10,7 +10,7 @@ use whatsapp_rust::Client;
 use whatsapp_rust::features::{MediaReuploadError, MediaReuploadRequest};
 
 use super::download::Guard;
-use super::fetch::{ATTEMPTS, Failure, GONE, noted};
+use super::failure::{ATTEMPTS, Failure, GONE, noted};
 use super::jid;
 use crate::clock::now;
 use crate::store::ToFetch;

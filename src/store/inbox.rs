@@ -14,7 +14,7 @@ use super::stored::select_each;
 use super::stored::{Stored, group_of, json, select};
 use super::targets::{self, Revealed};
 use super::trace::{self, Dropped, Gate, Ruling, Trace};
-use super::{PeerKey, Pending, SessionId, Store, Tx, media, sealed, votes};
+use super::{PeerKey, Pending, SessionId, Store, Tx, letting_go, media, sealed, votes};
 use crate::identity::{Address, ChatKind};
 use crate::inbound::{Draft, reveal};
 
@@ -401,7 +401,7 @@ pub(super) fn erase(tx: &Tx<'_>, id: RowId, verdict: &str) -> rusqlite::Result<b
     sealed::forget(tx, id)?;
     if erased > 0 {
         tx.text_erased();
-        media::erase(tx, id.0)?;
+        letting_go::erase(tx, id.0)?;
     }
     Ok(erased > 0)
 }

@@ -15,6 +15,7 @@ mod error;
 mod groups;
 mod inbox;
 mod ledger;
+mod letting_go;
 mod media;
 mod messages;
 mod meta;
@@ -61,9 +62,10 @@ pub use error::StoreError;
 pub use groups::{Group, GroupChange, KnownGroup, Member};
 pub use inbox::{Happened, Inserted, NewInbound, RowId};
 pub use ledger::{Begun, LeftOver, Mode, SessionId};
+pub use letting_go::Bounds;
 pub use media::{
-    Attached, AttachmentId, AttachmentToken, Bounds, ContentHash, Fetching, Held as HeldMedia,
-    Medium, ToFetch,
+    Attached, AttachmentId, AttachmentToken, ContentHash, Fetching, Held as HeldMedia, Medium,
+    ToFetch,
 };
 pub use messages::{Kept, KeptFile, Search};
 pub use meta::{Connections, Counts, Dated, Linked, Terminal};
