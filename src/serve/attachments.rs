@@ -316,3 +316,42 @@ impl Given {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// It comes as fast as a core can encrypt it.
+    #[tokio::test]
+    async fn what_is_at_hand_waits_for_a_desk_even_if_it_is_a_document() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(&home.path().join("channel.db")).unwrap();
+        let media = home.path().join("media");
+        let staging = Staging::open(&media).unwrap();
+        let transfer = Transfer::new(STAGE, 0);
+        let prepared = async |time| {
+            let until = Instant::now() + Duration::from_millis(time);
+            let work = Work {
+                staging: staging.clone().of_one(transfer.meter()),
+                store: store.clone(),
+                limit: 1000,
+                view_once: false,
+                media: media.clone(),
+                private_urls: false,
+                wish: Wish::default(),
+                until: until.into_std(),
+            };
+            let document = OutboundAttachment {
+                data_base64: Some("AAECAw==".to_owned().into()),
+                ..OutboundAttachment::default()
+            };
+            let ready = within(work, document, &transfer, until).await;
+            ready.map(drop).map_err(|error| error.code)
+        };
+        let desks = DESKS.acquire_many(2).await.unwrap();
+        let late = refused(StageError::Late).code;
+        assert_eq!(prepared(100).await, Err(late));
+        drop(desks);
+        assert_eq!(prepared(20_000).await, Ok(()));
+    }
+}

@@ -5,6 +5,7 @@ mod file;
 mod groups;
 mod inbox;
 mod ledger;
+mod letting_go;
 mod media;
 mod messages;
 mod model;
