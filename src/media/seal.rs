@@ -3,24 +3,28 @@
 //! Invariants: memory does not grow with the file; what comes out is what is uploaded, byte for byte, however often an
 //! upload begins anew: the key is drawn once, here. It is what the library's `encrypt_media_streaming` would make of it
 //! with that key (a test holds the two together). That one goes through a file in pieces of 16 bytes, on one thread;
-//! here blocks are encrypted on one thread, and authenticated, hashed and written on another. What is broken off leaves
-//! nothing: a file has its end only if its reader says so.
+//! here blocks are hashed by who brings them, encrypted in their place on one thread, and authenticated, hashed and
+//! written on another. What is broken off leaves nothing: a file has its end only if its reader says so.
 
 use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
+use aes::Aes256;
+use cbc::Encryptor;
+use cbc::cipher::block_padding::Pkcs7;
+use cbc::cipher::{Array, BlockModeEncrypt, KeyIvInit};
 use sha2::{Digest, Sha256};
 use wacore::download::{DownloadUtils, MediaType};
-use wacore::libsignal::crypto::{CryptographicMac, aes_256_cbc_encrypt_into};
+use wacore::libsignal::crypto::CryptographicMac;
 use wacore::upload::EncryptedMediaInfo;
 
 use super::stage::{StageError, StageWriter, Staged, Staging};
 
 /// Bytes that are encrypted at once; of the cipher's blocks a whole number.
 const BLOCK: usize = 64 << 10;
-/// Encrypted blocks that wait to be written.
-const AHEAD: usize = 4;
+/// Blocks that wait to be encrypted, and encrypted ones that wait to be written.
+const AHEAD: usize = 8;
 /// Bytes of the cipher's block.
 const CIPHER: usize = 16;
 /// Bytes of an authentication code, of the file at its end as of a piece in the sidecar.
@@ -69,15 +73,8 @@ pub fn seal(
     media: MediaType,
 ) -> Result<(Staged, EncryptedMediaInfo), SealError> {
     let mut sealer = Sealer::begin(staging, media)?;
-    let mut block = vec![0; BLOCK];
-    loop {
-        match plain.read(&mut block) {
-            Ok(0) => return sealer.finish(),
-            Ok(count) => sealer.write(&block[..count])?,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
+    while sealer.fill(&mut plain)? {}
+    sealer.finish()
 }
 
 /// A file that is encrypted as it comes. Dropped, it is gone.
@@ -86,18 +83,19 @@ pub struct Sealer {
     to: Option<SyncSender<Block>>,
     threads: Option<Threads>,
     /// What does not make up a block yet.
-    block: Vec<u8>,
+    block: Block,
+    /// Of the blocks that are on their way.
+    hash: Sha256,
+    length: u64,
     media_key: [u8; 32],
 }
 
 /// The threads that encrypt and that write.
 struct Threads {
-    encrypting: JoinHandle<Result<Taken, SealError>>,
+    encrypting: JoinHandle<Result<(), SealError>>,
     writing: JoinHandle<Result<Written, SealError>>,
 }
 
-/// Hash and length of what was read.
-type Taken = ([u8; 32], u64);
 /// The file, its hash and its sidecar.
 type Written = (Staged, [u8; 32], Option<Vec<u8>>);
 
@@ -132,11 +130,12 @@ impl Sealer {
                 codes: Vec::new(),
             }),
         };
+        let cipher = Encryptor::new(&cipher_key.into(), &iv.into());
         let (to, plain) = sync_channel(AHEAD);
         let (blocks, encrypted) = sync_channel(AHEAD);
         let thread = thread::Builder::new;
         let writing = thread().spawn(move || sealing.take(encrypted))?;
-        let encrypting = thread().spawn(move || encrypt(plain, &cipher_key, iv, blocks))?;
+        let encrypting = thread().spawn(move || encrypt(plain, cipher, blocks))?;
         Ok(Self {
             to: Some(to),
             threads: Some(Threads {
@@ -144,6 +143,8 @@ impl Sealer {
                 writing,
             }),
             block: Vec::with_capacity(BLOCK),
+            hash: Sha256::new(),
+            length: 0,
             media_key,
         })
     }
@@ -159,14 +160,27 @@ impl Sealer {
             self.block.extend_from_slice(now);
             bytes = later;
             if self.block.len() == BLOCK {
-                let block = std::mem::replace(&mut self.block, Vec::with_capacity(BLOCK));
-                self.send(block)?;
+                self.pass_on()?;
             }
         }
         Ok(())
     }
 
-    fn send(&mut self, block: Block) -> Result<(), SealError> {
+    /// Appends a block, or what there is until the end; false at the end.
+    fn fill(&mut self, mut plain: impl Read) -> Result<bool, SealError> {
+        let room = BLOCK - self.block.len();
+        let mut some = plain.by_ref().take(room as u64);
+        if some.read_to_end(&mut self.block)? < room {
+            return Ok(false);
+        }
+        self.pass_on()?;
+        Ok(true)
+    }
+
+    fn pass_on(&mut self) -> Result<(), SealError> {
+        let block = std::mem::replace(&mut self.block, Vec::with_capacity(BLOCK));
+        self.hash.update(&block);
+        self.length += block.len() as u64;
         match self.to.as_ref().map(|to| to.send(block)) {
             Some(Ok(())) => Ok(()),
             _ => Err(match self.end() {
@@ -181,29 +195,28 @@ impl Sealer {
     /// # Errors
     /// When something could not be encrypted or written.
     pub fn finish(mut self) -> Result<(Staged, EncryptedMediaInfo), SealError> {
-        let last = std::mem::take(&mut self.block);
-        self.send(last)?;
-        let ((file_sha256, file_length), (staged, file_enc_sha256, streaming_sidecar)) =
-            self.end()?;
+        self.pass_on()?;
+        let (staged, file_enc_sha256, streaming_sidecar) = self.end()?;
         let info = EncryptedMediaInfo {
             media_key: self.media_key,
-            file_sha256,
+            file_sha256: self.hash.finalize_reset().into(),
             file_enc_sha256,
-            file_length,
+            file_length: self.length,
             streaming_sidecar,
         };
         Ok((staged, info))
     }
 
     /// Waits for both threads. What stops the writing stops the encryption too.
-    fn end(&mut self) -> Result<(Taken, Written), SealError> {
+    fn end(&mut self) -> Result<Written, SealError> {
         self.to = None;
         let threads = self.threads.take().ok_or_else(|| failed("it has ended"))?;
         let encrypted = threads.encrypting.join();
         let written = threads.writing.join();
         let panicked = |_| failed("a thread of it has failed");
         let written = written.map_err(panicked)??;
-        Ok((encrypted.map_err(panicked)??, written))
+        encrypted.map_err(panicked)??;
+        Ok(written)
     }
 }
 
@@ -214,32 +227,25 @@ impl Drop for Sealer {
     }
 }
 
-/// Encrypts what comes; hash and length of it. Its end is a block that is not full.
+/// Encrypts what comes. Its end is a block that is not full.
 fn encrypt(
     plain: Receiver<Block>,
-    key: &[u8; 32],
-    mut before: [u8; CIPHER],
-    to: SyncSender<Vec<u8>>,
-) -> Result<Taken, SealError> {
-    let (mut hash, mut length) = (Sha256::new(), 0);
-    for block in plain {
-        hash.update(&block);
-        length += block.len() as u64;
-        let mut encrypted = Vec::with_capacity(BLOCK + CIPHER);
-        aes_256_cbc_encrypt_into(&block, key, &before, &mut encrypted).map_err(failed)?;
-        let last = block.len() < BLOCK;
-        if !last {
-            // The padding, which only the file's end has.
-            encrypted.truncate(BLOCK);
-            before.copy_from_slice(&encrypted[BLOCK - CIPHER..]);
+    mut cipher: Encryptor<Aes256>,
+    to: SyncSender<Block>,
+) -> Result<(), SealError> {
+    let unwritten = |_| failed("it cannot be written");
+    for mut block in plain {
+        let length = block.len();
+        if length == BLOCK {
+            cipher.encrypt_blocks(Array::slice_as_chunks_mut(&mut block).0);
+            to.send(block).map_err(unwritten)?;
+            continue;
         }
-        to.send(encrypted)
-            .map_err(|_| failed("it cannot be written"))?;
-        if last {
-            to.send(Vec::new())
-                .map_err(|_| failed("it cannot be written"))?;
-            return Ok((hash.finalize().into(), length));
-        }
+        block.resize(length + CIPHER - length % CIPHER, 0);
+        let padded = cipher.encrypt_padded::<Pkcs7>(&mut block, length);
+        padded.map_err(failed)?;
+        to.send(block).map_err(unwritten)?;
+        return to.send(Vec::new()).map_err(unwritten);
     }
     Err(failed("it was broken off"))
 }
@@ -254,7 +260,7 @@ struct Sealing {
 
 impl Sealing {
     /// Writes what comes, and the code of it all; the file, its hash and its sidecar. Its end is an empty block.
-    fn take(mut self, encrypted: Receiver<Vec<u8>>) -> Result<Written, SealError> {
+    fn take(mut self, encrypted: Receiver<Block>) -> Result<Written, SealError> {
         for block in encrypted {
             if block.is_empty() {
                 let code = code(&mut self.mac)?;

@@ -3,13 +3,16 @@
 //! Invariant: a few blocks wait at most; when either side ends, the other does.
 
 use std::io::{self, Read};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::mem;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
 
 /// Most bytes that are read at once. What there is of them goes on: a slow line is not to look like a dead one.
-const BLOCK: usize = 16 << 10;
+const PIECE: usize = 16 << 10;
+/// What nobody takes yet grows to this: to wake the other side for each piece costs as much as to read it.
+const BLOCK: usize = 128 << 10;
 /// Blocks that were read and wait.
-const AHEAD: usize = 16;
+const AHEAD: usize = 4;
 /// Blocks that are still to be worked on.
 const BEHIND: usize = 4;
 
@@ -24,19 +27,27 @@ impl Ahead {
     pub(super) fn of(mut source: impl Read + Send + 'static) -> io::Result<Self> {
         let (to, blocks) = sync_channel(AHEAD);
         thread::Builder::new().spawn(move || {
-            let mut block = vec![0; BLOCK];
-            loop {
-                let read = match source.read(&mut block) {
-                    Ok(0) => return,
-                    Ok(count) => Ok(block[..count].to_vec()),
+            let (mut piece, mut block) = (vec![0; PIECE], Vec::new());
+            let ended = loop {
+                match source.read(&mut piece) {
+                    Ok(0) => break Ok(Vec::new()),
+                    Ok(count) => block.extend_from_slice(&piece[..count]),
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                    Err(error) => Err(error),
-                };
-                let last = read.is_err();
-                if to.send(read).is_err() || last {
+                    Err(error) => break Err(error),
+                }
+                if block.len() < BLOCK {
+                    // What is not taken now is offered again after the next read.
+                    match to.try_send(Ok(block)) {
+                        Err(TrySendError::Full(Ok(waits))) => block = waits,
+                        Ok(()) => block = Vec::new(),
+                        Err(_) => return,
+                    }
+                } else if to.send(Ok(mem::take(&mut block))).is_err() {
                     return;
                 }
-            }
+            };
+            // Nobody may be there any more.
+            let _ = to.send(Ok(block)).and_then(|()| to.send(ended));
         })?;
         Ok(Self {
             blocks,

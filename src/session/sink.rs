@@ -27,6 +27,8 @@ const BLOCK: usize = 64 << 10;
 const STRIDE: u64 = 8 << 20;
 /// Bytes after which it is seen that something comes.
 const SIGN: usize = 4 << 10;
+/// Bytes that the cipher has in a block.
+const CIPHER: usize = 16;
 
 /// Seen from outside while a thread writes.
 #[derive(Debug)]
@@ -142,6 +144,8 @@ pub(super) struct Sink {
     writing: Option<Behind<Writer>>,
     /// What does not make up a block yet.
     block: Vec<u8>,
+    /// How much of it there may be until something is to be done; never so much that a block of the cipher has no room.
+    edge: usize,
     taken: u64,
     meter: Arc<Meter>,
 }
@@ -160,6 +164,7 @@ impl Sink {
         Ok(Self {
             writing: Some(Behind::begin(writer)?),
             block: Vec::with_capacity(BLOCK),
+            edge: SIGN,
             taken: 0,
             meter,
         })
@@ -180,6 +185,25 @@ fn ended(writing: Option<Behind<Writer>>) -> io::Result<(Writer, io::Result<()>)
 }
 
 impl Sink {
+    #[cold]
+    fn write_slowly(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let count = self.write(bytes)?;
+            bytes = &bytes[count..];
+        }
+        Ok(())
+    }
+
+    /// Shows that something comes, and has the block written once it is full.
+    fn go_on(&mut self) -> io::Result<()> {
+        self.meter.transfer.sign();
+        if self.block.len() > BLOCK - CIPHER {
+            self.pass_on()?;
+        }
+        self.edge = (self.block.len() + SIGN).min(BLOCK - CIPHER + 1);
+        Ok(())
+    }
+
     /// Has what there is written.
     fn pass_on(&mut self) -> io::Result<()> {
         if self.meter.transfer.is_stopped() {
@@ -203,18 +227,25 @@ impl Sink {
 }
 
 impl Write for Sink {
-    /// The library writes a block of its cipher at a time.
-    #[inline]
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.block.len() == BLOCK {
-            self.pass_on()?;
+        if self.block.len() >= self.edge {
+            self.go_on()?;
         }
         let count = bytes.len().min(BLOCK - self.block.len());
         self.block.extend_from_slice(&bytes[..count]);
-        if self.block.len() % SIGN < count {
-            self.meter.transfer.sign();
-        }
         Ok(count)
+    }
+
+    /// The library writes a block of its cipher at a time, of which a file of 64 MiB has four million.
+    #[inline(always)]
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match <&[u8; CIPHER]>::try_from(bytes) {
+            Ok(bytes) if self.block.len() < self.edge => {
+                self.block.extend_from_slice(bytes);
+                Ok(())
+            }
+            _ => self.write_slowly(bytes),
+        }
     }
 
     /// Nothing: what is still to be written is seen by [`Sink::finish`].
@@ -242,6 +273,7 @@ impl DownloadWriter for Sink {
         let (mut writer, _) = ended(self.writing.take())?;
         writer.restart()?;
         self.block.clear();
+        self.edge = SIGN;
         self.taken = 0;
         self.writing = Some(Behind::begin(writer)?);
         Ok(())

@@ -79,15 +79,6 @@ impl MediaStore {
                 ));
             }
         };
-        let mut upload = match Upload::begin(self, hash, offset) {
-            Ok(upload) => upload,
-            Err(status) => {
-                return Ok(refusal(
-                    status,
-                    "there is no upload to continue at this offset",
-                ));
-            }
-        };
         let mut body = request.into_body();
         let announced = body.size_hint().lower();
         if announced > self.state().limits.blob {
@@ -96,7 +87,15 @@ impl MediaStore {
                 "the file is too large",
             ));
         }
-        upload.expect(announced);
+        let mut upload = match Upload::begin(self, hash, offset, announced) {
+            Ok(upload) => upload,
+            Err(status) => {
+                return Ok(refusal(
+                    status,
+                    "there is no upload to continue at this offset",
+                ));
+            }
+        };
         let cut = self.state().faults.cut(MediaOp::Upload);
         while let Some(frame) = timeout(PATIENCE, body.frame()).await? {
             let Ok(mut data) = frame.map_err(io::Error::other)?.into_data() else {
