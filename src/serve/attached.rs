@@ -221,7 +221,10 @@ pub(super) async fn fetch(court: &Court<'_>, deadline: Instant) -> Result<(), St
 pub(super) fn describe(court: &Court<'_>, message: &Stored, attachments: &mut [InboundAttachment]) {
     for (nth, attachment) in attachments.iter_mut().enumerate() {
         let mut file = message.media_at(nth).cloned();
-        if let Some(file) = file.as_mut().filter(|file| is_removed(court, file)) {
+        let secret = |file: &Attached| file.view_once && !court.config.media.view_once;
+        // What is to be seen once is not shown, though an operator may have fetched it by name.
+        let gone = |file: &&mut Attached| secret(file) || is_removed(court, file);
+        if let Some(file) = file.as_mut().filter(gone) {
             (file.fetching, file.place) = (Fetching::Wanted, None);
         }
         let mut put = |key: &str, value: &str| {
@@ -246,7 +249,7 @@ pub(super) fn describe(court: &Court<'_>, message: &Stored, attachments: &mut [I
             .map(|place| depot::url(court.folder, place));
         // A picture of it goes into the agent's prompt, so it goes along only in its place, and none of what is to be seen
         // once unless that may be seen here.
-        let shown = file.place.is_none() && (court.config.media.view_once || !file.view_once);
+        let shown = file.place.is_none() && !secret(file);
         let thumbnail = message
             .draft
             .attachments

@@ -61,6 +61,11 @@ async fn what_is_to_be_seen_once_stays_where_it_is() {
     // That it is here now makes no difference.
     let refused = host.ask_refused("push", push).await;
     assert_eq!(refused, "attachment_not_here");
+    host.kill().await;
+    let mut host = start(&world, json!({})).await;
+    let again = host.event().await;
+    assert_eq!(extra(&again, "media_error"), "view_once", "{again}");
+    assert!(attachment(&again)["url"].is_null(), "{again}");
     let allowed = config(json!({"view_once": true}));
     host.ask("push", pushed(&allowed, &anna, &key)).await;
 }
