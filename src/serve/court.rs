@@ -191,29 +191,54 @@ impl Court<'_> {
         Ok(Some(context))
     }
 
-    /// The file of the message that this one quotes, if the agent has that message, or gets it with this one.
-    pub(super) async fn quoted(
+    /// The file of the message that this one quotes, if the agent was given that message, or is with the batch: `beside`.
+    /// The rules may have changed since: of somebody whom they refuse by now there is none.
+    pub(super) async fn quoted<'s>(
         &self,
+        policy: &Policy<'_>,
         message: &Stored,
-        context: &[Stored],
+        mut beside: impl Iterator<Item = &'s Stored>,
     ) -> Result<Option<Attached>, StoreError> {
         let quoted = message.draft.reply_to.as_ref();
         let Some((id, Some(author))) = quoted.map(|quoted| (&quoted.stanza_id, &quoted.sender))
         else {
             return Ok(None);
         };
-        let given = context
-            .iter()
-            .find(|earlier| earlier.stanza_id == *id && earlier.sender.aliases.contains(author));
-        match given {
-            Some(given) => Ok(given.media_at(0).cloned()),
-            None => {
-                let chat = message.chat.key;
-                self.store
-                    .quoted_file(chat, id.clone(), author.clone())
-                    .await
-            }
+        let chat = &message.chat;
+        if let Some(given) = beside.find(|given| {
+            given.chat.key == chat.key
+                && given.stanza_id == *id
+                && given.sender.aliases.contains(author)
+        }) {
+            return Ok(given.media_at(0).cloned());
         }
+        let given = self
+            .store
+            .given_file(chat.key, id.clone(), author.clone())
+            .await?;
+        Ok(match given {
+            Some((file, author)) if !self.is_refused(policy, chat, &author).await? => Some(file),
+            _ => None,
+        })
+    }
+
+    /// Whether somebody in this chat is refused, whatever they say.
+    pub(super) async fn is_refused(
+        &self,
+        policy: &Policy<'_>,
+        chat: &Peer,
+        person: &Peer,
+    ) -> Result<bool, StoreError> {
+        Ok(policy.refuses(&Subject {
+            sender: &self.known_by(chat, person).await?,
+            approved: person.approved,
+            chat: &chat.credentials(),
+            kind: chat.kind(),
+            mentions_self: false,
+            replies_to_self: false,
+            forwarded: false,
+            text: "",
+        }))
     }
 
     /// How files are asked for that are not an event's own.

@@ -317,6 +317,7 @@ impl Court<'_> {
         let mut outcome = Ok(());
         // All go to the store at once, so that one commit holds them.
         let mut decided = Vec::with_capacity(waiting.len());
+        let mut given = Vec::new();
         for message in waiting {
             let judged = match self.judge(&policy, &own, &message).await {
                 Ok(judged) => judged,
@@ -341,7 +342,7 @@ impl Court<'_> {
                 }
             };
             match self
-                .decide_one(&policy, &own, message, verdict, ruling)
+                .decide_one(&policy, &own, message, verdict, ruling, &mut given)
                 .await
             {
                 Ok(Some(verdict)) => decided.push(verdict),
@@ -371,7 +372,8 @@ impl Court<'_> {
             .collect()
     }
 
-    /// Nothing before WhatsApp has said who spoke in the group before.
+    /// Nothing before WhatsApp has said who spoke in the group before. `beside` is what is given with the batch so far and
+    /// has files: it is not committed yet.
     async fn decide_one(
         &self,
         policy: &Policy<'_>,
@@ -379,6 +381,7 @@ impl Court<'_> {
         message: Stored,
         verdict: Verdict,
         mut ruling: Ruling,
+        beside: &mut Vec<Stored>,
     ) -> Result<Option<Decided>, StoreError> {
         let store = self.store;
         let refused = matches!(verdict, Verdict::Deny { .. } | Verdict::ReadOnly { .. });
@@ -409,7 +412,9 @@ impl Court<'_> {
             self.whatsapp.watch_presence(&message.route);
         }
         let message = polls::tallied(self, policy, message).await?;
-        let quoted = self.quoted(&message, &context).await?;
+        let quoted = self
+            .quoted(policy, &message, beside.iter().chain(&context))
+            .await?;
         let passed = Passed {
             reason: activation,
             permission: permission.as_str(),
@@ -422,6 +427,8 @@ impl Court<'_> {
         attached::describe(self, &message, &mut event.message.attachments);
         let given = context.iter().map(|said| said.id).collect();
         let number = store.assign_emission(message.id, self.session, ruling, given, now());
+        let said = context.into_iter().chain([message]);
+        beside.extend(said.filter(|said| !said.media.is_empty()));
         Ok(Some(Decided::Emit(number, event)))
     }
 }

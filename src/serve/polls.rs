@@ -4,10 +4,10 @@
 //! refuses is not in the tally either. The owner of the account, who votes on the phone, is.
 
 use super::emit::Court;
-use crate::access::{Policy, Subject};
+use crate::access::Policy;
 use crate::inbound::reveal::{self, Ballot, Standing};
 use crate::inbound::{Draft, name_of};
-use crate::store::{self, Cast, Peer, StoreError, Stored};
+use crate::store::{self, Cast, StoreError, Stored};
 
 /// Adds the tally to a vote that was opened. Everything else stays as it is.
 pub(super) async fn tallied(
@@ -32,7 +32,7 @@ pub(super) async fn tallied(
                 let is_own = voter.aliases.contains(&own.phone);
                 let heard = is_own
                     || voter.key == message.sender.key
-                    || !refused(court, policy, &message.chat, &voter).await?;
+                    || !court.is_refused(policy, &message.chat, &voter).await?;
                 if heard {
                     let own_name = own.push_name.as_deref().filter(|_| is_own);
                     let voter = name_of(&voter, own_name);
@@ -49,22 +49,4 @@ pub(super) async fn tallied(
         }
     };
     Ok(message)
-}
-
-async fn refused(
-    court: &Court<'_>,
-    policy: &Policy<'_>,
-    chat: &Peer,
-    voter: &Peer,
-) -> Result<bool, StoreError> {
-    Ok(policy.refuses(&Subject {
-        sender: &court.known_by(chat, voter).await?,
-        approved: voter.approved,
-        chat: &chat.credentials(),
-        kind: chat.kind(),
-        mentions_self: false,
-        replies_to_self: false,
-        forwarded: false,
-        text: "",
-    }))
 }

@@ -11,7 +11,7 @@ use waproto::codec::message_decode;
 
 use super::groups;
 use super::inbox::state;
-use super::{Attached, PeerKey, Pending, Store, Tx, meta};
+use super::{Attached, Peer, PeerKey, Pending, Store, Tx, meta};
 use super::{media, numbers, peers};
 use crate::identity::Address;
 
@@ -96,14 +96,14 @@ impl Store {
         })
     }
 
-    /// The first file of a message of this chat that the agent was given, by who wrote it.
-    pub fn quoted_file(
+    /// The first file of a message of this chat that the agent was given, by who wrote it, who comes with it.
+    pub fn given_file(
         &self,
         chat: PeerKey,
         stanza_id: String,
         author: Address,
-    ) -> Pending<Option<Attached>> {
-        self.submit(move |tx| {
+    ) -> Pending<Option<(Attached, Peer)>> {
+        self.look(move |tx| {
             let Some(author) = numbers::owner(tx, &author)? else {
                 return Ok(None);
             };
@@ -114,13 +114,14 @@ impl Store {
                 )?
                 .query_row(params![chat.0, stanza_id, author.0], |row| row.get(0))
                 .optional()?;
-            let files = given
-                .map(|message| media::attached(tx, message))
-                .transpose()?;
-            Ok(files
-                .unwrap_or_default()
-                .into_iter()
-                .find(|file| file.nth == 0))
+            let Some(message) = given else {
+                return Ok(None);
+            };
+            let mut files = media::attached(tx, message)?.into_iter();
+            let first = files.find(|file| file.nth == 0);
+            first
+                .map(|file| Ok((file, peers::load(tx, author)?)))
+                .transpose()
         })
     }
 

@@ -115,10 +115,10 @@ async fn what_is_slow_in_a_group_holds_up_no_direct_chat() {
 async fn what_was_shown_before_the_agent_is_asked_can_be_had() {
     let room = Room::open(true).await;
     let mut host = room.world.host();
-    let config = json!({
+    let open = json!({
         "allow_group_messages": true, "allowed_conversation_ids": [room.group.to_string()],
     });
-    host.ask("start_ingress", json!({"config": config})).await;
+    host.ask("start_ingress", json!({"config": open})).await;
     let content = bytes(1, 10_000);
     let shown = picture(upload(&room.bob, &content).await);
     let shown = room.sends(&room.bob, shown).await;
@@ -141,13 +141,8 @@ async fn what_was_shown_before_the_agent_is_asked_can_be_had() {
     // By an answer to what the agent has been given, and to what it is given with the answer.
     let later = picture(upload(&room.bob, &content).await);
     let later = room.sends(&room.bob, later).await;
-    for (quoted, same) in [(shown, true), (later, false)] {
-        let mut question = mentioning(&room.plugin(), "and this?", false);
-        let text = question.extended_text_message.as_option_mut();
-        let context = text.expect("text").context_info.as_option_mut();
-        let context = context.expect("context");
-        context.stanza_id = Some(quoted);
-        context.participant = Some(room.member(&room.bob).to_string());
+    for (quoted, same) in [(shown.clone(), true), (later, false)] {
+        let question = quoting(&room, &quoted);
         room.sends(&room.anna, question).await;
         let event = host.event().await;
         let quoted = &event["message"]["metadata"]["quoted_storage_key"];
@@ -155,4 +150,43 @@ async fn what_was_shown_before_the_agent_is_asked_can_be_had() {
         assert_eq!(quoted == key, same, "{event}");
         assert!(get(&room.world, quoted, &[]).await.expect("media get") == content);
     }
+    // Nor does somebody else's answer tell of a file whose sender is refused by now.
+    let served = room.world.server.core().media.served();
+    let mut closed = open.clone();
+    closed["allowed_group_sender_ids"] = json!([format!("+{}", room.anna.phone())]);
+    for (refused, allowed) in [(true, closed), (false, open)] {
+        host.ask("configure", json!({"config": allowed})).await;
+        room.sends(&room.anna, quoting(&room, &shown)).await;
+        let event = host.event().await;
+        let quoted = &event["message"]["metadata"]["quoted_storage_key"];
+        assert_eq!(quoted.is_null(), refused, "{event}");
+    }
+    assert_eq!(room.world.server.core().media.served(), served);
+}
+
+/// A question to the plugin that quotes what Bob has shown.
+fn quoting(room: &Room, shown: &str) -> wa::Message {
+    let mut question = mentioning(&room.plugin(), "and this?", false);
+    let text = question.extended_text_message.as_option_mut();
+    let context = text.expect("text").context_info.as_option_mut();
+    let context = context.expect("context");
+    context.stanza_id = Some(shown.to_owned());
+    context.participant = Some(room.member(&room.bob).to_string());
+    question
+}
+
+/// A poll gives both at once, and neither is committed before the other is told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_picture_is_quoted_in_the_batch_that_brings_it() {
+    let room = Room::open(true).await;
+    let mut config = config(&room, "none");
+    config["poll_idle_ms"] = json!(300);
+    let shown = picture(upload(&room.bob, &bytes(1, 1000)).await);
+    let shown = room.sends(&room.bob, shown).await;
+    room.sends(&room.anna, quoting(&room, &shown)).await;
+    let events = room.world.poll(config).await;
+    assert_eq!(events.len(), 2, "{events:?}");
+    let key = &attachment(&events[0])["storage_key"];
+    let quoted = &events[1]["message"]["metadata"]["quoted_storage_key"];
+    assert!(key.is_string() && key == quoted, "{events:?}");
 }

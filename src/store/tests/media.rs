@@ -345,17 +345,61 @@ fn an_attempt_counts_from_its_beginning_unless_it_cost_nothing() {
 #[test]
 fn a_file_is_quoted_once_its_message_was_given() {
     let store = TestStore::new();
+    let begun = store.begin(Mode::Websocket, None);
     let shown = store.picture("shown", 7, 1);
-    let quoted = |author: &str, id: &str| {
-        let chat = store.peer(jid(ANN)).wait().unwrap().unwrap().key;
-        let found = store.quoted_file(chat, id.to_owned(), jid(author));
-        found.wait().unwrap().map(|file| file.token.unwrap())
+    let Inserted::Inserted(beside) = store.put(picture_of(BOB, "beside", 7, 1)) else {
+        panic!("it is there");
     };
-    assert_eq!(quoted(ANN, "shown"), None);
-    let token = store.token(shown);
+    let key = |chat| store.peer(jid(chat)).wait().unwrap().unwrap().key;
+    let quoted = |chat, author, id: &str| {
+        let found = store.given_file(key(chat), id.to_owned(), jid(author));
+        let found = found.wait().unwrap();
+        found.map(|(file, author)| (file.token.unwrap(), author.public_id))
+    };
+    assert_eq!(quoted(ANN, ANN, "shown"), None);
+    let tokens = [store.token(shown), store.token(beside)];
+    let given = |id, context| {
+        let number = store.assign_emission(id, begun.session, "allowed".to_owned(), context, NOW);
+        number.wait().unwrap()
+    };
+    given(shown, Vec::new());
+    assert_eq!(quoted(ANN, ANN, "shown"), Some((tokens[0], jid(ANN))));
+    for (chat, author, id) in [
+        (BOB, ANN, "shown"),
+        (ANN, BOB, "shown"),
+        (ANN, ANN, "other"),
+    ] {
+        assert_eq!(quoted(chat, author, id), None);
+    }
+    // As context of another one, until it is erased.
+    let kept = store.keep_as_context(beside, "not addressed".to_owned(), 1);
+    kept.wait().unwrap();
+    assert_eq!(quoted(BOB, BOB, "beside"), None);
+    let Inserted::Inserted(asked) = store.put(direct(BOB, "asked")) else {
+        panic!("it is there");
+    };
+    given(asked, vec![beside]);
+    assert_eq!(quoted(BOB, BOB, "beside"), Some((tokens[1], jid(BOB))));
+    let dropped = store.drop_denied(beside, "dm_policy".to_owned());
+    dropped.wait().unwrap();
+    assert_eq!(quoted(BOB, BOB, "beside"), None);
+}
+
+/// Else each quotation of a batch would cost a commit.
+#[test]
+fn what_is_quoted_is_found_while_the_writer_is_busy() {
+    let store = TestStore::new();
+    store.picture("shown", 7, 1);
     let begun = store.begin(Mode::Websocket, None);
     store.emit_all(begun.session);
-    assert_eq!(quoted(ANN, "shown"), Some(token));
-    assert_eq!(quoted(BOB, "shown"), None);
-    assert_eq!(quoted(ANN, "other"), None);
+    let chat = store.peer(jid(ANN)).wait().unwrap().unwrap().key;
+    let (go, gate) = std::sync::mpsc::channel::<()>();
+    let busy = store.submit(move |_| {
+        let _ = gate.recv();
+        Ok(())
+    });
+    let mut found = store.given_file(chat, "shown".to_owned(), jid(ANN)).0;
+    assert!(matches!(found.try_recv(), Ok(Ok(Some(_)))));
+    go.send(()).unwrap();
+    busy.wait().unwrap();
 }
