@@ -4,6 +4,7 @@
 //! what is read of it at once, and for how long, has bounds of ours. Everything here blocks, and belongs on a thread
 //! where that is allowed.
 
+pub mod aside;
 pub mod base64;
 #[cfg_attr(not(feature = "object-store"), path = "no_bucket.rs")]
 pub mod bucket;

@@ -5,7 +5,6 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +16,7 @@ use super::account::Account;
 use super::fetching;
 use super::staging::{self, Work};
 use crate::config::Config;
+use crate::media::aside::Aside;
 use crate::media::stage::{StageError, Staged, Staging};
 use crate::outbound::{self, Attachment, Wish};
 use crate::protocol::jsonrpc::WireError;
@@ -125,12 +125,12 @@ pub(super) async fn prepare(
         }
         match ready {
             Ok(ready) => {
+                prepared.files.held.extend(ready.sealed);
                 if let Some(unmet) = ready.unmet {
                     let error = WireError::new("attachment_not_as_asked", unmet);
                     prepared.leave_out(&name, error, degrade)?;
                 }
                 prepared.attachments.push(ready.attachment);
-                prepared.files.held.extend(ready.sealed);
             }
             Err(error) => prepared.leave_out(&name, error, degrade)?,
         }
@@ -173,12 +173,16 @@ async fn within(
             true => Some(DESKS.acquire().await),
             false => None,
         };
-        let source = blocking(move || staging::source(&own, file)).await??;
-        if desk.is_none() && !source.is_done() {
+        let found = blocking(move || {
+            let source = staging::source(&own, file);
+            source.map(|source| (source.is_done(), Aside::new(source)))
+        });
+        let (is_done, source) = found.await??;
+        if desk.is_none() && !is_done {
             desk = Some(DESKS.acquire().await);
         }
         blocking(move || {
-            let ready = staging::ready(&task, source);
+            let ready = staging::ready(&task, source.into_inner());
             drop(desk);
             ready
         })
@@ -224,35 +228,25 @@ async fn blocking<T: Send + 'static>(
 /// The files that a call has staged. Dropped, they are gone.
 #[derive(Default)]
 pub(super) struct Files {
-    held: Vec<Staged>,
+    held: Vec<Aside<Staged>>,
     /// Held until the outbox has said what it waits for, so that nobody takes the files for lost.
     staging: Option<Staging>,
 }
 
 impl Files {
     /// Gives the files to the outbox, which is about to be told of them. To be [`settled`](Given::settle) afterwards.
-    pub(super) fn give(mut self) -> Result<Given, WireError> {
+    pub(super) fn give(self) -> Result<Given, WireError> {
         let mut given = Given {
             names: Vec::new(),
             paths: Vec::new(),
-            staging: self.staging.take(),
+            staging: self.staging,
         };
-        for staged in mem::take(&mut self.held) {
-            let path = staged.keep().map_err(refused)?;
+        for staged in self.held {
+            let path = staged.into_inner().keep().map_err(refused)?;
             given.names.extend(named(&path));
             given.paths.push(path);
         }
         Ok(given)
-    }
-}
-
-impl Drop for Files {
-    /// To remove a large file takes its time.
-    fn drop(&mut self) {
-        let held = mem::take(&mut self.held);
-        if !held.is_empty() {
-            drop(tokio::task::spawn_blocking(move || drop(held)));
-        }
     }
 }
 
@@ -319,33 +313,72 @@ impl Given {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::sync::mpsc;
+
+    use tempfile::TempDir;
+
     use super::*;
+
+    /// An account that stages.
+    struct Home {
+        folder: TempDir,
+        store: Store,
+        staging: Staging,
+    }
+
+    impl Home {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let store = Store::open(&folder.path().join("channel.db")).unwrap();
+            let staging = Staging::open(&folder.path().join("media")).unwrap();
+            Self {
+                folder,
+                store,
+                staging,
+            }
+        }
+
+        async fn within(
+            &self,
+            file: OutboundAttachment,
+            time: u64,
+        ) -> Result<staging::Ready, WireError> {
+            let until = Instant::now() + Duration::from_millis(time);
+            let transfer = Transfer::new(STAGE, 0);
+            let work = Work {
+                staging: self.staging.clone().of_one(transfer.meter()),
+                store: self.store.clone(),
+                limit: 1000,
+                view_once: false,
+                media: self.folder.path().join("media"),
+                private_urls: true,
+                wish: Wish::default(),
+                until: until.into_std(),
+            };
+            within(work, file, &transfer, until).await
+        }
+
+        fn staged(&self) -> usize {
+            let staged = self.folder.path().join("media/staged");
+            std::fs::read_dir(staged).unwrap().count() - 1
+        }
+    }
+
+    fn document() -> OutboundAttachment {
+        OutboundAttachment {
+            data_base64: Some("AAECAw==".to_owned().into()),
+            ..OutboundAttachment::default()
+        }
+    }
 
     /// It comes as fast as a core can encrypt it.
     #[tokio::test]
     async fn what_is_at_hand_waits_for_a_desk_even_if_it_is_a_document() {
-        let home = tempfile::tempdir().unwrap();
-        let store = Store::open(&home.path().join("channel.db")).unwrap();
-        let media = home.path().join("media");
-        let staging = Staging::open(&media).unwrap();
-        let transfer = Transfer::new(STAGE, 0);
+        let home = Home::new();
         let prepared = async |time| {
-            let until = Instant::now() + Duration::from_millis(time);
-            let work = Work {
-                staging: staging.clone().of_one(transfer.meter()),
-                store: store.clone(),
-                limit: 1000,
-                view_once: false,
-                media: media.clone(),
-                private_urls: false,
-                wish: Wish::default(),
-                until: until.into_std(),
-            };
-            let document = OutboundAttachment {
-                data_base64: Some("AAECAw==".to_owned().into()),
-                ..OutboundAttachment::default()
-            };
-            let ready = within(work, document, &transfer, until).await;
+            let ready = home.within(document(), time).await;
             ready.map(drop).map_err(|error| error.code)
         };
         let desks = DESKS.acquire_many(2).await.unwrap();
@@ -353,5 +386,63 @@ mod tests {
         assert_eq!(prepared(100).await, Err(late));
         drop(desks);
         assert_eq!(prepared(20_000).await, Ok(()));
+    }
+
+    /// A server with something that looks like a picture.
+    fn picture() -> OutboundAttachment {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            let mut stream = listener.accept().unwrap().0;
+            let _ = stream.read(&mut [0; 4096]).unwrap();
+            let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n\x89PNG\r\n\x1a\n";
+            stream.write_all(answer).unwrap();
+        });
+        OutboundAttachment {
+            url: Some(url),
+            ..OutboundAttachment::default()
+        }
+    }
+
+    #[test]
+    fn what_is_given_up_is_removed_on_a_thread_that_may_block() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(1)
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let home = Home::new();
+            // Has the only such thread do nothing but wait, once it has done what it was given before.
+            let busy = async || {
+                let (release, released) = mpsc::channel::<()>();
+                let (begun, begins) = tokio::sync::oneshot::channel();
+                drop(tokio::task::spawn_blocking(move || {
+                    let _ = begun.send(());
+                    let _ = released.recv();
+                }));
+                begins.await.unwrap();
+                release
+            };
+            let removed = async |release| {
+                assert_eq!(home.staged(), 1);
+                drop(release);
+                blocking(|| ()).await.unwrap();
+                assert_eq!(home.staged(), 0);
+            };
+            let ready = home.within(document(), 20_000).await.unwrap();
+            let release = busy().await;
+            drop(ready);
+            removed(release).await;
+            // It waits for a desk.
+            let desks = DESKS.acquire_many(2).await.unwrap();
+            let release = tokio::select! {
+                biased;
+                _ = home.within(picture(), 20_000) => panic!("there is no desk"),
+                release = busy() => release,
+            };
+            removed(release).await;
+            drop(desks);
+        });
     }
 }

@@ -12,6 +12,7 @@ use wacore::download::MediaType;
 use wacore::upload::EncryptedMediaInfo;
 
 use super::attachments::{named, refused};
+use crate::media::aside::Aside;
 use crate::media::depot::{self, Depot, DepotError};
 use crate::media::intake::{Intake, SealedDocument, Taken};
 use crate::media::key::StorageKey;
@@ -52,7 +53,7 @@ pub(super) struct Work {
 pub(super) struct Ready {
     pub attachment: Attachment,
     /// Its file, unless WhatsApp has it already.
-    pub sealed: Option<Staged>,
+    pub sealed: Option<Aside<Staged>>,
     /// A wish that it is sent without.
     pub unmet: Option<String>,
 }
@@ -108,7 +109,7 @@ pub(super) fn ready(work: &Work, source: Source) -> Result<Ready, WireError> {
     };
     Ok(Ready {
         attachment,
-        sealed,
+        sealed: sealed.map(Aside::new),
         unmet,
     })
 }
