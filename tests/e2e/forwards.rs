@@ -14,7 +14,8 @@ async fn what_waits_for_its_upload_is_forwarded_once_that_is_done() {
     let (anna, bert) = (world.person("Anna").await, world.person("Bert").await);
     let mut host = started(&world).await;
     let media = &world.server.core().media;
-    media.slow_uploads(Some(16 << 10));
+    // Not in this hour, until it is let go.
+    media.slow_uploads(Some(16));
     let file = files::noise(64 << 10);
     let attachment = vec![attached("x.bin", "", &file)];
     let mut push = params(&anna.pn().to_string(), "", attachment, json!({}));

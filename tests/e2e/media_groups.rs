@@ -174,19 +174,3 @@ fn quoting(room: &Room, shown: &str) -> wa::Message {
     context.participant = Some(room.member(&room.bob).to_string());
     question
 }
-
-/// A poll gives both at once, and neither is committed before the other is told.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_picture_is_quoted_in_the_batch_that_brings_it() {
-    let room = Room::open(true).await;
-    let mut config = config(&room, "none");
-    config["poll_idle_ms"] = json!(300);
-    let shown = picture(upload(&room.bob, &bytes(1, 1000)).await);
-    let shown = room.sends(&room.bob, shown).await;
-    room.sends(&room.anna, quoting(&room, &shown)).await;
-    let events = room.world.poll(config).await;
-    assert_eq!(events.len(), 2, "{events:?}");
-    let key = &attachment(&events[0])["storage_key"];
-    let quoted = &events[1]["message"]["metadata"]["quoted_storage_key"];
-    assert!(key.is_string() && key == quoted, "{events:?}");
-}

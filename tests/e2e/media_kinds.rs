@@ -240,12 +240,57 @@ async fn what_is_to_be_seen_once_is_fetched_if_that_is_wanted() {
                         let kept = std::fs::read(file(attachment(&event))).expect("file");
                         assert!(kept == of(*content));
                     }
-                    false => assert_eq!(attachment(&event)["url"], Value::Null, "{event}"),
+                    false => {
+                        assert_eq!(attachment(&event)["url"], Value::Null, "{event}");
+                        assert_eq!(extra(&event, "thumbnail_jpeg_base64"), "", "{event}");
+                    }
                 }
+                // Whoever quotes it shows no more than it did.
+                let sent = anna.send(chat.clone(), quoting(&anna, &id)).await;
+                sent.expect("answer");
+                let event = host.event().await;
+                let quoted = &event["message"]["metadata"]["quoted_storage_key"];
+                assert_eq!(quoted.is_string(), wanted, "{event}");
             }
         }
         assert_eq!((served(), files(&world).len() as u64), (fetched, fetched));
     }
+}
+
+/// An answer to what she sent herself.
+fn quoting(anna: &Person, id: &str) -> wa::Message {
+    let context = wa::ContextInfo {
+        stanza_id: Some(id.to_owned()),
+        participant: Some(anna.pn().to_string()),
+        ..Default::default()
+    };
+    wa::Message {
+        extended_text_message: MessageField::some(wa::message::ExtendedTextMessage {
+            text: Some("this one".to_owned()),
+            context_info: MessageField::some(context),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+/// A poll gives both at once, and neither is committed before the other is told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_picture_is_quoted_in_the_batch_that_brings_it() {
+    let world = World::linked().await;
+    let anna = world.person("Anna").await;
+    let upload = anna.upload(&bytes(1, 1000), MediaType::Image).await;
+    let sent = anna.send(world.jid(), picture(image(&upload.expect("upload"))));
+    let sent = sent.await.expect("picture");
+    let answer = anna.send(world.jid(), quoting(&anna, &sent)).await;
+    answer.expect("answer");
+    let mut config = common::open();
+    config["media"] = json!({"download": "none"});
+    let events = world.poll(config).await;
+    assert_eq!(events.len(), 2, "{events:?}");
+    let key = &attachment(&events[0])["storage_key"];
+    let quoted = &events[1]["message"]["metadata"]["quoted_storage_key"];
+    assert!(key.is_string() && key == quoted, "{events:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -55,11 +55,6 @@ impl MediaFaults {
         self.slow.get(path).copied().or(self.bytes_per_second)
     }
 
-    /// How fast an upload is.
-    pub(super) fn upload_rate(&self) -> Option<u64> {
-        self.slow_uploads
-    }
-
     pub(super) fn cut(&mut self, op: MediaOp) -> Option<u64> {
         let at = self.cuts.iter().position(|cut| cut.op == op)?;
         let after = self.cuts[at].after;
@@ -122,7 +117,12 @@ impl MediaStore {
             .insert(path, bytes_per_second.max(1));
     }
 
-    /// Slows every upload down to this many bytes a second; `None` lets them go again.
+    /// How fast an upload is.
+    pub(super) fn upload_rate(&self) -> Option<u64> {
+        self.state().faults.slow_uploads
+    }
+
+    /// Slows every upload down to this many bytes a second; `None` lets them go again, at once.
     pub fn slow_uploads(&self, bytes_per_second: Option<u64>) {
         self.state().faults.slow_uploads = bytes_per_second.filter(|rate| *rate > 0);
     }

@@ -1,7 +1,7 @@
 //! The CDN's HTTP: uploads with resume, downloads with ranges.
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::stream;
@@ -106,9 +106,12 @@ impl MediaStore {
                     usize::try_from(after.saturating_sub(upload.received)).unwrap_or(usize::MAX),
                 );
             }
-            let rate = self.state().faults.upload_rate();
-            if let Some(rate) = rate {
-                sleep(Duration::from_secs_f64(data.len() as f64 / rate as f64)).await;
+            // Looked at again and again: it may be let go meanwhile.
+            let begun = Instant::now();
+            while let Some(rate) = self.upload_rate()
+                && begun.elapsed().as_secs_f64() < data.len() as f64 / rate as f64
+            {
+                sleep(Duration::from_millis(10)).await;
             }
             if let Err(status) = upload.append(&data) {
                 return Ok(refusal(status, "the file does not fit"));
