@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tempfile::NamedTempFile;
 use wacore::download::MediaType;
 use whatsapp_rust::Client;
 use whatsapp_rust::download::DownloadParams;
@@ -17,9 +18,10 @@ use super::Shared;
 use super::download::Guard;
 use super::failure::{ATTEMPTS, FULL, Failure, GONE, NETWORK, NO_NETWORK, NO_SPACE, noted};
 use super::reupload::upload_again;
-use super::sink::{Meter, Part, Sink};
+use super::sink::{Meter, Sink};
 use super::tidy::{discard, on_depot};
 use crate::clock::now;
+use crate::media::aside::Aside;
 use crate::media::depot::{Passage, object};
 use crate::store::{ContentHash, Remnant, ToFetch};
 
@@ -119,7 +121,7 @@ async fn attempt(
     let opened = on_depot(shared, move |depot| {
         let part = depot.shelf().begin()?;
         let writing = part.reopen()?;
-        Ok((Part::new(part), writing))
+        Ok((Aside::new(part), writing))
     });
     let (part, writing) = opened
         .await
@@ -141,7 +143,7 @@ async fn attempt(
     let size = match fill(downloading, &file.source.sha256, &guard.meter).await {
         Ok(size) => size,
         Err(failure) => {
-            part.remove().await;
+            part.end().await;
             return Err(failure);
         }
     };
@@ -152,14 +154,15 @@ async fn attempt(
         return keep_in(&root, guard, file, part, size, known).await;
     }
     let settled = on_depot(shared, move |depot| {
-        Ok(depot.shelf().settle(part.into_file())?)
+        Ok(Aside::new(depot.shelf().settle(part.into_inner())?))
     });
     let settled = settled.await.map_err(|error| Failure::kept(&error))?;
     // From here to its row nothing may take it away.
     let _naming = shared.downloads.naming.lock().await;
     let mime_type = file.mime_type.clone();
     let kept = on_depot(shared, move |depot| {
-        Ok(depot.shelf().keep(settled, &sha256, mime_type.as_deref())?)
+        let shelf = depot.shelf();
+        Ok(shelf.keep(settled.into_inner(), &sha256, mime_type.as_deref())?)
     });
     let place = kept.await.map_err(|error| Failure::kept(&error))?;
     enter(shared, file, place, size).await
@@ -188,7 +191,7 @@ async fn keep_in(
     root: &str,
     guard: &Guard,
     file: &ToFetch,
-    part: Part,
+    part: Aside<NamedTempFile>,
     size: u64,
     known: Option<String>,
 ) -> Result<(), Failure> {
@@ -206,7 +209,7 @@ async fn keep_in(
     let place = object(root, shared.store.id(), &sha256, file.mime_type.as_deref());
     noted(shared.store.media_goes(Remnant::object(&*place))).await?;
     let (url, owned, meter) = (place.clone(), shared.clone(), guard.meter.clone());
-    let part = part.into_file();
+    let part = part.into_inner();
     let put = on_depot(shared, move |depot| {
         let upload = |number: &str| Remnant::upload(&*url, number.to_owned());
         let passage = Passage {

@@ -13,8 +13,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use sha2::{Digest, Sha256};
-use tempfile::NamedTempFile;
-use tokio::runtime::Handle;
 use wacore::download::DownloadWriter;
 
 use super::ahead::{Behind, Work};
@@ -99,39 +97,6 @@ impl Meter {
             _ => &self.broken,
         };
         latch.store(true, Ordering::Relaxed);
-    }
-}
-
-/// A file on the disk that a download fills. To remove a large one takes its time: it is done where that may be taken,
-/// whatever ends the download.
-pub(super) struct Part(Option<NamedTempFile>);
-
-impl Part {
-    pub(super) fn new(file: NamedTempFile) -> Self {
-        Self(Some(file))
-    }
-
-    /// The file, for who puts it in its place.
-    pub(super) fn into_file(mut self) -> NamedTempFile {
-        match self.0.take() {
-            Some(file) => file,
-            None => unreachable!("a part has its file until it goes"),
-        }
-    }
-
-    /// Removes it; over once it has gone.
-    pub(super) async fn remove(mut self) {
-        let file = self.0.take();
-        // A panic would have been told.
-        let _ = tokio::task::spawn_blocking(move || drop(file)).await;
-    }
-}
-
-impl Drop for Part {
-    fn drop(&mut self) {
-        if let (Some(file), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
-            runtime.spawn_blocking(move || drop(file));
-        }
     }
 }
 
@@ -435,27 +400,5 @@ mod tests {
         let (mut sink, meter) = sink(broken());
         assert!(sink.truncate(0).is_err());
         assert_eq!(latches(&meter), (false, true));
-    }
-
-    #[test]
-    fn a_part_is_removed_on_a_thread_that_may_block() {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .max_blocking_threads(1)
-            .build()
-            .unwrap();
-        let _inside = runtime.enter();
-        // The only such thread is busy.
-        let (to, done) = std::sync::mpsc::channel::<()>();
-        let busy = tokio::task::spawn_blocking(move || done.recv());
-        let file = NamedTempFile::new().unwrap();
-        let path = file.path().to_owned();
-        drop(Part::new(file));
-        assert!(path.exists());
-        drop(to);
-        let _ = runtime.block_on(busy).unwrap();
-        let removed = tokio::task::spawn_blocking(move || !path.exists());
-        assert!(runtime.block_on(removed).unwrap());
-        let kept = Part::new(NamedTempFile::new().unwrap()).into_file();
-        assert!(kept.path().exists());
     }
 }
