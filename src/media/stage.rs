@@ -112,6 +112,14 @@ impl Staging {
     /// When nobody waits for it any more.
     pub fn grown(&self, size: u64) -> Result<(), StageError> {
         self.meter.store(size, Ordering::Relaxed);
+        self.goes_on()
+    }
+
+    /// To be asked before what takes long.
+    ///
+    /// # Errors
+    /// When nobody waits for the attachment any more.
+    pub fn goes_on(&self) -> Result<(), StageError> {
         match self.stopped.load(Ordering::Relaxed) {
             true => Err(StageError::Late),
             false => Ok(()),

@@ -196,7 +196,7 @@ async fn within(
     staged.unwrap_or_else(|| Err(refused(StageError::Late)))
 }
 
-/// Whatever ends the wait for an attachment, its threads end soon.
+/// Whatever ends the wait for an attachment, its threads end with the step that they are at.
 struct StopOnDrop(Staging);
 
 impl Drop for StopOnDrop {
@@ -347,7 +347,11 @@ mod tests {
         ) -> Result<staging::Ready, WireError> {
             let until = Instant::now() + Duration::from_millis(time);
             let transfer = Transfer::new(STAGE, 0);
-            let work = Work {
+            within(self.work(&transfer, until), file, &transfer, until).await
+        }
+
+        fn work(&self, transfer: &Transfer, until: Instant) -> Work {
+            Work {
                 staging: self.staging.clone().of_one(transfer.meter()),
                 store: self.store.clone(),
                 limit: 1000,
@@ -356,14 +360,34 @@ mod tests {
                 private_urls: true,
                 wish: Wish::default(),
                 until: until.into_std(),
-            };
-            within(work, file, &transfer, until).await
+            }
         }
 
         fn staged(&self) -> usize {
             let staged = self.folder.path().join("media/staged");
             std::fs::read_dir(staged).unwrap().count() - 1
         }
+    }
+
+    #[test]
+    fn nobody_looks_at_a_picture_for_a_call_that_is_over() {
+        let home = Home::new();
+        let work = home.work(&Transfer::new(STAGE, 0), Instant::now());
+        let picture = || OutboundAttachment {
+            mime_type: "image/png".to_owned(),
+            data_base64: Some("iVBORw0KGgo=".to_owned().into()),
+            ..OutboundAttachment::default()
+        };
+        let ready = || {
+            let source = staging::source(&work, picture()).unwrap();
+            staging::ready(&work, source).map(drop).unwrap_err().code
+        };
+        assert_eq!(ready(), "attachment_unreadable");
+        let source = staging::source(&work, picture()).unwrap();
+        work.staging.stop();
+        let late = staging::ready(&work, source).map(drop).unwrap_err();
+        assert_eq!(late.code, refused(StageError::Late).code);
+        assert_eq!(home.staged(), 0);
     }
 
     fn document() -> OutboundAttachment {

@@ -72,10 +72,11 @@ pub(super) fn ready(work: &Work, source: Source) -> Result<Ready, WireError> {
         }
         Plain::File(mut file) => {
             let turn = LOOKING.lock().unwrap_or_else(PoisonError::into_inner);
+            work.staging.goes_on().map_err(refused)?;
             let looked_at = probe::probe(&mut file.open()?, &wanted);
             drop(turn);
             if looked_at.is_err() {
-                file.is_what_it_was(&work.store)?;
+                file.is_what_it_was(work)?;
             }
             let probed = probed(looked_at)?;
             let lately = match &file {
@@ -84,7 +85,7 @@ pub(super) fn ready(work: &Work, source: Source) -> Result<Ready, WireError> {
             };
             let sealed = match lately {
                 Some(uploaded) => {
-                    file.is_what_it_was(&work.store)?;
+                    file.is_what_it_was(work)?;
                     (uploaded, None)
                 }
                 None => {
@@ -187,13 +188,14 @@ impl PlainFile {
     }
 
     /// Reads it for nothing but to [compare](Self::check) it.
-    fn is_what_it_was(&mut self, store: &Store) -> Result<(), WireError> {
+    fn is_what_it_was(&mut self, work: &Work) -> Result<(), WireError> {
         let Self::Kept(file, _) = self else {
             return Ok(());
         };
+        work.staging.goes_on().map_err(refused)?;
         let rewound = file.rewind().and_then(|()| depot::hashed(file));
         let read = rewound.map_err(|error| WireError::new("store_failed", error))?;
-        self.check(&read, store)
+        self.check(&read, &work.store)
     }
 
     /// Compares what was read with what it must be. A file that was changed where it lies is lost.
