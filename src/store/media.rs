@@ -333,20 +333,13 @@ impl Store {
         under_way: HashSet<AttachmentId>,
     ) -> Pending<()> {
         self.submit(move |tx| {
-            let due: Vec<i64> = tx
-                .prepare_cached(
-                    "SELECT id FROM attachment WHERE state = 1 AND turn >= 0 AND +next <= ?1",
-                )?
-                .query_map([now], |row| row.get(0))?
-                .collect::<rusqlite::Result<_>>()?;
-            for id in due {
-                if !under_way.contains(&AttachmentId(id)) {
-                    tx.prepare_cached(
-                        "UPDATE attachment SET reason = ?2, next = ?3 WHERE id = ?1",
-                    )?
-                    .execute(params![id, reason, next])?;
-                }
-            }
+            let under_way: serde_json::Value = under_way.into_iter().map(|id| id.0).collect();
+            // There may be thousands, and messages wait behind this.
+            tx.prepare_cached(
+                "UPDATE attachment SET reason = ?2, next = ?3 WHERE state = 1 AND turn >= 0 AND +next <= ?1
+                 AND id NOT IN (SELECT value FROM json_each(?4))",
+            )?
+            .execute(params![now, reason, next, under_way.to_string()])?;
             tx.inbound_changed();
             tx.media_changed();
             Ok(())
