@@ -21,8 +21,8 @@ use crate::store::RESERVE;
 const FOLDER: &str = "staged";
 /// Whoever stages holds this file's lock shared, whoever sweeps alone.
 const LOCK: &str = "lock";
-/// Free space that staging leaves alone: what the store keeps for itself, and some of what comes in meanwhile.
-const FLOOR: u64 = RESERVE + (8 << 20);
+/// Free space that staging, and what is brought here to be sent, leaves alone: what the store keeps for itself, and some of what comes in meanwhile.
+pub const FLOOR: u64 = RESERVE + (8 << 20);
 /// The disk is looked at after so many bytes.
 const LOOK: u64 = 1 << 20;
 

@@ -18,7 +18,7 @@ use crate::media::intake::{Intake, SealedDocument, Taken};
 use crate::media::key::StorageKey;
 use crate::media::probe::{self, Hint, Kind, ProbeError, Probed, Wanted};
 use crate::media::seal::{SealError, seal};
-use crate::media::stage::{StageError, Staged, Staging};
+use crate::media::stage::{FLOOR, StageError, Staged, Staging};
 use crate::media::url::{self, Limits};
 use crate::media::{base64, name, reason};
 use crate::outbound::{self, Attachment, SentAs, Wish};
@@ -352,14 +352,20 @@ fn unsealed(error: SealError) -> WireError {
 }
 
 fn unreadable(error: &DepotError) -> WireError {
-    let code = match error.code() {
-        full @ "storage_full" => full,
-        _ => "attachment_not_here",
-    };
-    WireError::new(
-        code,
-        format_args!("the file of this storage key cannot be read: {error}"),
-    )
+    match error.code() {
+        full @ "storage_full" => WireError::new(
+            full,
+            format_args!(
+                "the disk of this account has no space to bring the file of this storage key here, since {} MiB of it stay \
+                 free; make room on the disk, or send a smaller file",
+                FLOOR >> 20
+            ),
+        ),
+        _ => WireError::new(
+            "attachment_not_here",
+            format_args!("the file of this storage key cannot be read: {error}"),
+        ),
+    }
 }
 
 fn media_type(kind: Kind) -> MediaType {

@@ -243,7 +243,9 @@ async fn an_object_is_brought_while_there_is_space_and_somebody_waits() {
     eventually("it is brought", || asked() == 2).await;
     disk.fill(26 << 20);
     s3.manner.holds.send_replace(None);
-    assert_eq!(code(&host.answer().await), "storage_full");
+    let refused = host.answer().await;
+    assert_eq!(code(&refused), "storage_full");
+    assert!(refused.to_string().contains("make room"), "{refused}");
     assert!(asked() == 2 && !is_reading(process));
     disk.free();
     let result = host.ask("push", push(30)).await;
