@@ -10,7 +10,7 @@ use super::writer::BUSY;
 use crate::account::private_file;
 
 /// One step a schema version; `user_version` counts the steps that a file has taken. Steps are never changed.
-const MIGRATIONS: &[&str] = &["
+pub(super) const MIGRATIONS: &[&str] = &["
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
     INSERT INTO meta VALUES ('store_id', lower(hex(randomblob(8))));
 
@@ -316,9 +316,16 @@ const MIGRATIONS: &[&str] = &["
 ", "
     -- In groups: who sent it, as the message's stanza has them.
     ALTER TABLE attachment ADD COLUMN author TEXT;
-    UPDATE attachment SET author = (SELECT p.route FROM inbox i JOIN peer p ON p.key = i.sender
-        WHERE i.id = attachment.message AND i.chat <> i.sender);
-"];
+", AUTHORS];
+
+/// Of messages that came to groups before it was kept who sent them as their stanzas have them: as the group has its
+/// members, else as they were met last.
+pub(super) const AUTHORS: &str = "
+    UPDATE attachment SET author = (SELECT coalesce((SELECT m.address FROM member m JOIN alias a ON a.address = m.address
+            WHERE m.chat = i.route AND a.peer = i.sender), p.route)
+        FROM inbox i JOIN peer p ON p.key = i.sender WHERE i.id = attachment.message AND i.chat <> i.sender)
+    WHERE author IS NULL;
+";
 
 /// Opens or creates the file and brings its schema up to date.
 pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {

@@ -4,6 +4,7 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::super::inbox::state;
+use super::super::schema::AUTHORS;
 use super::super::turns::BY_THEM;
 use crate::identity::Address;
 
@@ -42,6 +43,8 @@ pub(super) fn settle(to: &Connection, lost: bool) -> rusqlite::Result<()> {
          AND message IN (SELECT id FROM inbox WHERE state IN (0, 1, 4, 5))",
         [],
     )?;
+    // A file of an earlier version has nobody there.
+    to.execute_batch(AUTHORS)?;
     // Emitted, and the record of when and to whom is lost.
     to.execute(
         "UPDATE inbox SET state = ?1 WHERE state = ?2 AND (emission IS NULL OR emission NOT IN (SELECT number FROM emission))",

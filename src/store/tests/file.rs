@@ -229,3 +229,54 @@ fn what_was_erased_is_in_no_file_soon() {
     }
     assert!(there("text of OTHER"));
 }
+
+/// A file of the version that did not keep who sent an attachment to a group; with one of Ann's and one of Bob's in a
+/// group that has Ann by her LID, and one that Bob sent to us alone.
+fn before_authors(path: &std::path::Path) -> rusqlite::Connection {
+    let conn = rusqlite::Connection::open(path).unwrap();
+    let newer = |step: &&str| step.contains("ADD COLUMN author");
+    let version = schema::MIGRATIONS.iter().position(newer).unwrap();
+    for step in &schema::MIGRATIONS[..version] {
+        conn.execute_batch(step).unwrap();
+    }
+    conn.pragma_update(None, "user_version", version as i64)
+        .unwrap();
+    conn.execute_batch(&format!(
+        "INSERT INTO peer (key, public_id, route) VALUES (1, '1@g.us', '1@g.us'), (2, '{ANN_LID}', '{ANN}'),
+             (3, '{BOB_LID}', '{BOB}');
+         INSERT INTO alias (address, peer) SELECT public_id, key FROM peer;
+         INSERT INTO alias (address, peer) SELECT route, key FROM peer WHERE key > 1;
+         INSERT INTO member VALUES ('1@g.us', '{ANN_LID}', NULL, 0);
+         INSERT INTO inbox (id, chat, sender, stanza, event_id, route, timestamp)
+             VALUES (1, 1, 2, 'a', 'a', '1@g.us', 1), (2, 1, 3, 'b', 'b', '1@g.us', 1), (3, 3, 3, 'c', 'c', '{BOB}', 1);
+         INSERT INTO attachment (message, nth, sha256, kind, direct_path, view_once)
+             SELECT id, 0, zeroblob(32), 'image', '/v', 0 FROM inbox;"
+    ))
+    .unwrap();
+    conn
+}
+
+fn authors(path: &std::path::Path) -> Vec<Option<String>> {
+    let conn = rusqlite::Connection::open(path).unwrap();
+    let mut read = conn
+        .prepare("SELECT author FROM attachment ORDER BY message")
+        .unwrap();
+    let read = read.query_map([], |row| row.get(0)).unwrap();
+    read.collect::<rusqlite::Result<_>>().unwrap()
+}
+
+#[test]
+fn who_sent_a_file_to_a_group_is_made_out_for_files_of_before() {
+    let some = |text: &str| Some(text.to_owned());
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("channel.db");
+    drop(before_authors(&path));
+    drop(Store::open(&path).unwrap());
+    assert_eq!(authors(&path), [some(ANN_LID), some(BOB), None]);
+    let path = dir.path().join("damaged-channel.db");
+    let damage = "PRAGMA writable_schema = ON; UPDATE sqlite_master SET rootpage = 99999 WHERE name = 'inbox_event'";
+    before_authors(&path).execute_batch(damage).unwrap();
+    assert!(repair(&path, 77).unwrap().is_some());
+    // What a group says of itself is not repaired, but fetched anew.
+    assert_eq!(authors(&path), [some(ANN), some(BOB), None]);
+}
