@@ -20,7 +20,8 @@ async fn what_waits_for_its_upload_is_forwarded_once_that_is_done() {
     let attachment = vec![attached("x.bin", "", &file)];
     let mut push = params(&anna.pn().to_string(), "", attachment, json!({}));
     push["config"]["deliver_errors"] = json!("degrade");
-    push["config"]["send_timeout_secs"] = json!(1);
+    // Long enough to make the file ready on a busy machine.
+    push["config"]["send_timeout_secs"] = json!(3);
     let queued = host.ask("push", push).await;
     let state = &queued["delivery"]["metadata"]["delivery_state"];
     assert_eq!(state, "queued", "{queued}");
