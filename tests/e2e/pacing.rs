@@ -3,12 +3,13 @@
 
 use crate::common;
 
+use std::collections::HashSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use common::{Host, World, code, eventually, message, open, request};
 use serde_json::{Value, json};
-use whatsapp_loopback::Fault;
 use whatsapp_loopback::people::Person;
+use whatsapp_loopback::{Fault, StanzaRecord};
 
 /// Nothing is held back but what a test names.
 fn pacing(limits: Value) -> Value {
@@ -30,15 +31,18 @@ fn now_ms() -> u64 {
     now.expect("clock").as_millis() as u64
 }
 
+/// A message of the plugin's.
+fn is_ours(world: &World, stanza: &StanzaRecord) -> bool {
+    !stanza.sent
+        && stanza.tag == "message"
+        && stanza.phone == world.phone
+        && stanza.device == world.device
+}
+
 /// The chats that the plugin's messages went to, and when they came.
 fn arrivals(world: &World) -> Vec<(String, u64)> {
     let stanzas = world.server.core().stanzas().into_iter();
-    let ours = stanzas.filter(|stanza| {
-        !stanza.sent
-            && stanza.tag == "message"
-            && stanza.phone == world.phone
-            && stanza.device == world.device
-    });
+    let ours = stanzas.filter(|stanza| is_ours(world, stanza));
     ours.map(|stanza| {
         let to = stanza.attr("to").unwrap_or_default().to_owned();
         (to, stanza.at_ms)
@@ -161,8 +165,18 @@ async fn many_processes_share_the_limits() {
     for host in hosts {
         finish(host).await;
     }
+    // Each process is killed once it has its answers, some with others' messages under way: those go again, under their ids.
+    let stanzas = world.server.core().stanzas().into_iter();
+    let ours = stanzas.filter(|stanza| is_ours(&world, stanza));
+    let ids: HashSet<_> = ours
+        .filter_map(|stanza| stanza.attr("id").map(str::to_owned))
+        .collect();
+    assert_eq!(ids.len(), PROCESSES * EACH);
+    for person in &people {
+        let twice = person.seen(|seen| ids.iter().filter(|id| seen.count_id(id) > 1).count());
+        assert_eq!(twice, 0);
+    }
     let came = arrivals(&world);
-    assert_eq!(came.len(), PROCESSES * EACH);
     let all: Vec<u64> = came.iter().map(|(_, at)| *at).collect();
     obeys(&all, began, 10.0, 10);
     chats_obey(&came, began, 25.0, 5);

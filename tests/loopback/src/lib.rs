@@ -49,6 +49,7 @@ pub use crate::{
     core::Core,
     faults::{Fault, Target},
     limits::Limits,
+    log::StanzaRecord,
 };
 
 /// How a server is to run.
