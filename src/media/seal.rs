@@ -23,8 +23,9 @@ use super::stage::{StageError, StageWriter, Staged, Staging};
 
 /// Bytes that are encrypted at once; of the cipher's blocks a whole number.
 const BLOCK: usize = 64 << 10;
-/// Blocks that wait to be encrypted, and encrypted ones that wait to be written.
-const AHEAD: usize = 8;
+/// Blocks that wait to be encrypted, and encrypted ones that wait to be written: what one thread does in a scheduler's turn of
+/// some milliseconds, so that no other stands still where two of them share a core.
+const AHEAD: usize = 32;
 /// Bytes of the cipher's block.
 const CIPHER: usize = 16;
 /// Bytes of an authentication code, of the file at its end as of a piece in the sidecar.

@@ -12,8 +12,8 @@ use std::thread::{self, JoinHandle};
 const PIECE: usize = 16 << 10;
 /// Once so many bytes wait that were read, no more are.
 const AHEAD: usize = 512 << 10;
-/// Blocks that are still to be worked on.
-const BEHIND: usize = 4;
+/// Blocks that are still to be worked on: some milliseconds' worth, a scheduler's turn.
+const BEHIND: usize = 16;
 
 /// A reader whose source is read on a thread of its own.
 pub(super) struct Ahead {
