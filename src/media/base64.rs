@@ -157,7 +157,8 @@ mod tests {
             let mut intake = Intake::new(&staging, Wanted::default(), u64::MAX);
             intake.write(begun).unwrap();
             staging.stop();
-            let error = decode(&"A".repeat(1 << 20), &mut intake).unwrap_err();
+            // More than may wait to be encrypted.
+            let error = decode(&"A".repeat(16 << 20), &mut intake).unwrap_err();
             assert_eq!(error.code(), "attachment_not_ready");
             let begun = meter.load(Ordering::Relaxed);
             assert!(begun <= BLOCK as u64, "{begun}");
